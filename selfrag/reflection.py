@@ -1,0 +1,223 @@
+"""The reflection vocabulary, and every score that is read from it. Pure: no model, no tokenizer, no input or output.
+
+Names and formulas are those of Self-RAG (Asai et al. 2023, arXiv 2310.11511), section 3.3 and appendix A.3; sums run in the
+order of its published code, so that scores agree with it bit by bit on IEEE doubles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from selfrag.errors import UsageError
+from selfrag.types import Critique, Decision, Generated, Mode, Part, Segment, Text, Token, Weights
+
+NO_RETRIEVAL, RETRIEVAL, CONTINUE = "[No Retrieval]", "[Retrieval]", "[Continue to Use Evidence]"
+IRRELEVANT, RELEVANT = "[Irrelevant]", "[Relevant]"
+FULLY, PARTIALLY, NO_SUPPORT = "[Fully supported]", "[Partially supported]", "[No support / Contradictory]"
+PARAGRAPH, END_PARAGRAPH = "<paragraph>", "</paragraph>"
+
+RETRIEVE = (NO_RETRIEVAL, RETRIEVAL, CONTINUE)
+ISREL = (IRRELEVANT, RELEVANT)
+ISSUP = (FULLY, PARTIALLY, NO_SUPPORT)
+ISUSE = ("[Utility:1]", "[Utility:2]", "[Utility:3]", "[Utility:4]", "[Utility:5]")
+MARKUP = (PARAGRAPH, END_PARAGRAPH)
+GROUPS: Mapping[str, tuple[str, ...]] = {"Retrieve": RETRIEVE, "ISREL": ISREL, "ISSUP": ISSUP, "ISUSE": ISUSE}
+
+REFLECTION_TOKENS = (*RETRIEVE, *ISREL, *MARKUP, *ISUSE, *ISSUP)
+"""All fifteen, in the order in which the published models number them."""
+JUDGEMENTS = (*RETRIEVE, *ISREL, *ISSUP, *ISUSE)
+"""The thirteen that carry a probability."""
+
+UTILITY_WEIGHTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+ABSENT = -100.0
+"""The log-probability of a watched token that a position does not report, as in the published short form."""
+
+LogProbs = Mapping[str, float]
+
+
+def probabilities(logprobs: LogProbs, group: Sequence[str]) -> list[float]:
+    """Full-vocabulary probabilities of the tokens of ``group``, in its order."""
+    return [math.exp(logprobs.get(token, ABSENT)) for token in group]
+
+
+def distribution(logprobs: LogProbs, group: Sequence[str]) -> dict[str, float]:
+    """The group's probabilities, normalised to sum to 1."""
+    weights = probabilities(logprobs, group)
+    total = sum(weights)
+    return {token: weight / total for token, weight in zip(group, weights, strict=True)}
+
+
+def reports(logprobs: LogProbs, group: Sequence[str]) -> bool:
+    """Whether a position tells anything at all about ``group``; a top-k list may not."""
+    return any(token in logprobs for token in group)
+
+
+# --- scores --------------------------------------------------------------------------------------------------------------------
+
+
+def isrel(logprobs: LogProbs) -> float:
+    """p(Relevant) / (p(Relevant) + p(Irrelevant)), in [0, 1], at the first position after a passage."""
+    irrelevant, relevant = probabilities(logprobs, ISREL)
+    return relevant / (irrelevant + relevant)
+
+
+def issup(logprobs: LogProbs) -> float:
+    """(p(Fully) + p(Partially) / 2) over the group, in [0, 1], at a segment's first ISSUP token."""
+    full, partial, none = probabilities(logprobs, ISSUP)
+    total = full + partial + none
+    return full / total + 0.5 * (partial / total)
+
+
+def isuse(logprobs: LogProbs) -> float:
+    """The expected utility over the group, in [-1, 1], at a segment's first ISUSE token."""
+    utilities = probabilities(logprobs, ISUSE)
+    total = sum(utilities)
+    return sum(weight * (p / total) for weight, p in zip(UTILITY_WEIGHTS, utilities, strict=True))
+
+
+def sequence_term(logprob: float, count: int) -> float:
+    """exp of the mean log-probability of ``count`` tokens, in [0, 1]; 0 for none."""
+    return math.exp(logprob / count) if count else 0.0
+
+
+def segment_score(critique: Critique, weights: Weights) -> float:
+    """f = [sequence term] + w_rel·ISREL + w_sup·ISSUP + w_use·ISUSE (paper, eq. 4)."""
+    reflected = weights.rel * critique.isrel + weights.sup * critique.issup + weights.use * critique.isuse
+    if not weights.sequence:
+        return reflected
+    return critique.sequence + weights.rel * critique.isrel + weights.sup * critique.issup + weights.use * critique.isuse
+
+
+def path_score(segment_scores: Sequence[float]) -> float:
+    """A path's score is the mean of its segments' scores, so that answers of different lengths compare fairly; 0 for none."""
+    return sum(segment_scores) / len(segment_scores) if segment_scores else 0.0
+
+
+def score_bound(critique: Critique, weights: Weights, sequence: float = 1.0) -> float:
+    """The most that ``segment_score`` can become when only what ``critique`` carries is known.
+
+    Every group still open counts its maximum, 1; ``sequence`` bounds the sequence term. Sound because weights are non-negative.
+    """
+    known = critique.distributions
+    best = Critique(
+        isrel=critique.isrel if "ISREL" in known else 1.0,
+        issup=critique.issup if "ISSUP" in known else 1.0,
+        isuse=critique.isuse if "ISUSE" in known else 1.0,
+        sequence=sequence,
+    )
+    return segment_score(best, weights)
+
+
+def sequence_bound(logprob: float, max_tokens: int) -> float:
+    """The most that the sequence term can become after tokens of summed ``logprob``: the rest are certain, and many."""
+    return sequence_term(min(logprob, 0.0), max_tokens)
+
+
+def check_weights(weights: Weights) -> Weights:
+    """Refuses negative or non-finite weights: the bounds of pruning, and what a weight means, need them non-negative."""
+    for name in ("rel", "sup", "use"):
+        value = getattr(weights, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise UsageError(f"w_{name} is {value}, but a weight is a finite number of at least 0", f"pass --w-{name} 1.0")
+    return weights
+
+
+# --- reading a generated segment -----------------------------------------------------------------------------------------------
+
+
+def first_of(tokens: Iterable[Token], group: Sequence[str]) -> Token | None:
+    """The first token of ``tokens`` that is a control token of ``group``, by its id."""
+    return next((token for token in tokens if token.control in group), None)
+
+
+def critique(tokens: Sequence[Token], opening: Critique | None = None) -> Critique:
+    """The critique of the generated ``tokens`` of one segment.
+
+    ISREL comes from ``opening`` where the passage was judged beforehand, otherwise from the first position if that watches it.
+    ISSUP and ISUSE come from the segment's first token of that group; without one they count 0, which is normal.
+    """
+    found: dict[str, dict[str, float]] = dict(opening.distributions) if opening else {}
+    rel = opening.isrel if opening else 0.0
+    if opening is None and tokens and reports(tokens[0].watched, ISREL):
+        rel, found["ISREL"] = isrel(tokens[0].watched), distribution(tokens[0].watched, ISREL)
+    sup = use = 0.0
+    if supported := first_of(tokens, ISSUP):
+        sup, found["ISSUP"] = issup(supported.watched), distribution(supported.watched, ISSUP)
+    if useful := first_of(tokens, ISUSE):
+        use, found["ISUSE"] = isuse(useful.watched), distribution(useful.watched, ISUSE)
+    sequence = sequence_term(sum(token.logprob for token in tokens), len(tokens))
+    return Critique(rel, sup, use, sequence, found)
+
+
+def verdict(critique: Critique, group: str) -> str | None:
+    """The most likely token of ``group`` ("ISREL", "ISSUP", "ISUSE"), None if the segment carries none."""
+    found = critique.distributions.get(group)
+    return max(found, key=lambda token: found[token]) if found else None
+
+
+def text_of(tokens: Iterable[Token]) -> str:
+    """The words of ``tokens`` without the control tokens."""
+    return "".join(token.text for token in tokens if token.control is None).strip()
+
+
+# --- deciding ------------------------------------------------------------------------------------------------------------------
+
+
+def p_retrieve(logprobs: LogProbs) -> float:
+    """p(Retrieval) / (p(Retrieval) + p(No Retrieval)), in [0, 1]: of probabilities, not of their logarithms."""
+    none, retrieve = math.exp(logprobs.get(NO_RETRIEVAL, ABSENT)), math.exp(logprobs.get(RETRIEVAL, ABSENT))
+    return retrieve / (none + retrieve)
+
+
+def decide(logprobs: LogProbs, mode: Mode, threshold: float, has_evidence: bool) -> Decision:
+    """Whether the next segment needs evidence.
+
+    In mode ``adaptive`` evidence that is already there is used again when `[Continue to Use Evidence]` is the likeliest of the
+    three Retrieve tokens; otherwise passages are retrieved when ``p_retrieve`` is above ``threshold``.
+    """
+    if mode == "always":
+        return Decision("retrieve")
+    if mode == "never":
+        return Decision("none")
+    probability = p_retrieve(logprobs)
+    none, retrieve, go_on = probabilities(logprobs, RETRIEVE)
+    if has_evidence and CONTINUE in logprobs and go_on > max(none, retrieve):
+        return Decision("continue", probability)
+    return Decision("retrieve" if probability > threshold else "none", probability)
+
+
+# --- choosing ------------------------------------------------------------------------------------------------------------------
+
+
+def vote(scored: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Closed sets (multiple choice, true or false): the summed score of each distinct answer, stripped, in order of arrival."""
+    totals: dict[str, float] = {}
+    for answer, score in scored:
+        totals[answer.strip()] = totals.get(answer.strip(), 0.0) + score
+    return totals
+
+
+def evidence_scores(segments: Sequence[Segment]) -> tuple[float, float] | None:
+    """Mean ISREL and ISSUP over the segments that carry them, None where no segment was written from a passage.
+
+    A segment that starts from a passage and carries no ISSUP counts 0 there: the model wrote what it does not vouch for.
+    """
+    judged = [s.critique for s in segments if "ISREL" in s.critique.distributions]
+    if not judged:
+        return None
+    return sum(c.isrel for c in judged) / len(judged), sum(c.issup for c in judged) / len(judged)
+
+
+# --- text that cannot forge control --------------------------------------------------------------------------------------------
+
+
+def as_prompt(*parts: Part | str) -> tuple[Part, ...]:
+    """Parts in order, plain strings as text; empty text is left out and neighbouring texts are joined."""
+    joined: list[Part] = []
+    for part in (Text(part) if isinstance(part, str) else part for part in parts):
+        if isinstance(part, Text) and joined and isinstance(joined[-1], Text):
+            joined[-1] = Text(joined[-1].text + part.text)
+        elif not (isinstance(part, Text) and not part.text) and not (isinstance(part, Generated) and not part.tokens):
+            joined.append(part)
+    return tuple(joined)

@@ -1,0 +1,385 @@
+"""The values that pass between the parts of selfrag, and the seams they meet at. No behaviour.
+
+Everything here is frozen. Probabilities are in [0, 1], log-probabilities are natural logarithms, and a *control* token is one
+of the fifteen reflection tokens, named by its literal text (``"[Relevant]"``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+Mode = Literal["adaptive", "always", "never"]
+Support = Literal["full", "partial"]
+Finish = Literal["stop", "end", "length", "cancelled"]
+Status = Literal["answered", "abstained", "error"]
+ReflectionKind = Literal["tokens", "prompted"]
+
+
+# --- engines -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Words of a person, a document or a template. Whatever it contains, it never becomes a control token."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One reflection token, written by the program."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token.
+
+    ``control`` names the reflection token that this is, decided by its id; None for ordinary text, even text that reads
+    ``[Relevant]``. ``watched`` maps each watched name to its log-probability at this position; a name that the engine could
+    not tell is missing. The texts of a completion's tokens join to its decoded text (a piece of a character counts with the
+    token that completes it; control and end-of-sequence tokens have the empty text).
+    """
+
+    id: int
+    text: str
+    logprob: float
+    watched: Mapping[str, float] = field(default_factory=dict)
+    control: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """Tokens that an engine returned, played back by id: the same ids, so that nothing is read twice or differently."""
+
+    tokens: tuple[Token, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn for an instruct model; the engine puts it into the model's own chat template."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+Part = Text | Control | Generated | Message
+Prompt = tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A greedy completion.
+
+    Generation ends after ``max_tokens`` tokens, at end of sequence, or with the first token named in ``stop``, which is
+    the completion's last. ``watch`` names the reflection tokens, ``choices`` the plain words (their first token counts)
+    whose log-probability is wanted at every generated position.
+    """
+
+    prompt: Prompt
+    max_tokens: int
+    stop: frozenset[str] = frozenset()
+    watch: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What came of a request. The end-of-sequence token, where it came, is the last of ``tokens``.
+
+    ``cached_tokens`` of the ``prompt_tokens`` were not computed again. ``exact`` says that every watched log-probability is
+    the model's own, none cut off by a top-k.
+    """
+
+    tokens: tuple[Token, ...]
+    finish: Finish
+    prompt_tokens: int
+    cached_tokens: int = 0
+    exact: bool = True
+
+
+OnToken = Callable[[Token], bool]
+"""Called with each token as it is generated; False stops the request there (finish ``cancelled``)."""
+
+
+class Engine(Protocol):
+    """How text is generated. Callers start as many ``complete`` coroutines as they like; batching them is the engine's affair.
+
+    ``name`` is what JSON calls the engine, ``model`` what it serves, ``exact`` whether watched probabilities are complete.
+    """
+
+    name: str
+    model: str
+    exact: bool
+
+    async def complete(self, request: Request, on_token: OnToken | None = None) -> Completion: ...
+
+    async def close(self) -> None: ...
+
+
+# --- retrieval -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk of a document. ``lines`` are 1-based and inclusive; ``page`` is 1-based; ``score`` is the fused rank score.
+
+    ``dense`` is the cosine similarity and ``bm25`` the BM25 score (larger is better); None where that side did not find it.
+    """
+
+    chunk: str
+    title: str
+    text: str
+    source: str
+    lines: tuple[int, int] | None = None
+    page: int | None = None
+    score: float = 0.0
+    dense: float | None = None
+    bm25: float | None = None
+
+
+class Retriever(Protocol):
+    """Finds passages; ``name`` is the collection's. Best first, at most ``k``, empty when nothing matches."""
+
+    name: str
+
+    async def search(self, query: str, k: int) -> list[Passage]: ...
+
+
+# --- reflection ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each critique counts in a segment's score; non-negative. ``sequence`` adds the sequence term."""
+
+    rel: float = 1.0
+    sup: float = 1.0
+    use: float = 0.5
+    sequence: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Critique:
+    """What the model says of one segment: ISREL and ISSUP in [0, 1], ISUSE in [-1, 1], the sequence term in [0, 1].
+
+    A group that the segment does not carry counts 0 and is missing from ``distributions``, which maps a group's name to the
+    probabilities of its tokens, normalised within the group.
+    """
+
+    isrel: float = 0.0
+    issup: float = 0.0
+    isuse: float = 0.0
+    sequence: float = 0.0
+    distributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether evidence is needed: ``probability`` is p(Retrieval) / (p(Retrieval) + p(No Retrieval)), None if not asked for.
+
+    ``action`` is what follows: retrieve passages, continue with the present one, or write without evidence.
+    """
+
+    action: Literal["retrieve", "continue", "none"]
+    probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """About a sentence, the passage that it was written from, its critique and its score.
+
+    ``tokens`` are what the engine generated for it, control tokens included. ``finished`` says that the answer ends here.
+    ``after`` holds the log-probabilities of the Retrieve tokens at its last position, empty if the answer ends here.
+    """
+
+    text: str
+    passage: Passage | None
+    critique: Critique
+    score: float
+    tokens: tuple[Token, ...] = ()
+    finished: bool = True
+    after: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The first look of the model at a passage: its ISREL, before a word is written. ``token`` is what it would write first."""
+
+    passage: Passage | None
+    critique: Critique
+    token: Token | None = None
+
+
+Alive = Callable[[Critique, float], bool]
+"""Asked while a segment is written: its critique so far and an upper bound of its sequence term; False ends the work on it."""
+
+
+class Reflector(Protocol):
+    """How a model reflects. A ``path`` is the tuple of segments written so far, the question's instruction before it.
+
+    ``decide`` answers for the next segment of ``path`` under a retrieval threshold; ``open`` reads ISREL of one passage (None:
+    write without evidence); ``extend`` writes the segment that was opened, or returns None when ``alive`` gave it up.
+    ``carry`` marks a passage that the path already holds, so that it is not put in a second time.
+    """
+
+    kind: ReflectionKind
+    engine: Engine
+
+    async def decide(self, question: str, path: Sequence[Segment], threshold: float) -> Decision: ...
+
+    async def open(self, question: str, path: Sequence[Segment], passage: Passage | None, carry: bool) -> Opening: ...
+
+    async def extend(
+        self, question: str, path: Sequence[Segment], opening: Opening, carry: bool, alive: Alive
+    ) -> Segment | None: ...
+
+
+# --- the search and its answer -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """What `ask` can be told; defaults are the paper's. Thresholds of abstention are fitted per model, 0 never abstains."""
+
+    k: int = 5
+    mode: Mode = "adaptive"
+    threshold: float = 0.2
+    beam_width: int = 2
+    max_segments: int = 4
+    weights: Weights = Weights()
+    require_support: Support | None = None
+    prune: bool = True
+    abstain_isrel: float = 0.0
+    abstain_issup: float = 0.0
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens computed by the engine. ``cached_tokens`` of the prompt were read once and kept."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Wall time in milliseconds; ``retrieve`` and ``generate`` overlap when paths are worked on at once."""
+
+    retrieve: float = 0.0
+    generate: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cited:
+    """A segment of an answer with the number of its citation, None if it was written without evidence."""
+
+    segment: Segment
+    citation: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The outcome of a search. ``evidence`` are the cited passages in order of their numbers (1, 2, …); when the program
+    abstains, the nearest passages all the same. ``expanded`` candidates were written to the end, ``pruned`` were not."""
+
+    question: str
+    status: Status
+    text: str
+    segments: tuple[Cited, ...]
+    evidence: tuple[Passage, ...]
+    options: SearchOptions
+    decision: Decision
+    expanded: int
+    pruned: int
+    exact: bool
+    reflection: ReflectionKind
+    model: str
+    engine: str
+    collection: str
+    usage: Usage
+    timing: Timing
+    score: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+
+# --- observers -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """Segment number ``step`` of path ``path`` (an id, 0 is the empty path) needs evidence, or does not."""
+
+    step: int
+    path: int
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    step: int
+    path: int
+    query: str
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Candidate ``candidate``, a child of ``path``, was read: its ISREL is known."""
+
+    step: int
+    path: int
+    candidate: int
+    passage: Passage | None
+    critique: Critique
+
+
+@dataclass(frozen=True, slots=True)
+class Wrote:
+    """A candidate's next piece of text, as it is generated."""
+
+    candidate: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """Candidate ``candidate`` was written to the end; ``score`` is its path's."""
+
+    step: int
+    path: int
+    candidate: int
+    segment: Segment
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """A candidate was given up: its ``bound`` lay strictly below the score ``needed``, or it broke the support constraint."""
+
+    step: int
+    path: int
+    candidate: int
+    passage: Passage | None
+    when: Literal["before writing", "while writing", "unsupported"]
+    bound: float | None = None
+    needed: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The paths kept after a step, best first; the last event of a search names the answer alone."""
+
+    step: int
+    paths: tuple[int, ...]
+    scores: tuple[float, ...]
+
+
+Event = Decided | Retrieved | Opened | Wrote | Expanded | Pruned | Selected
+Observer = Callable[[Event], None]
