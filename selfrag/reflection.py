@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from selfrag.errors import UsageError
-from selfrag.types import Critique, Decision, Generated, Mode, Part, Segment, Text, Token, Weights
+from selfrag.types import Critique, Decision, Generated, Part, Segment, Text, Token, Weights
 
 NO_RETRIEVAL, RETRIEVAL, CONTINUE = "[No Retrieval]", "[Retrieval]", "[Continue to Use Evidence]"
 IRRELEVANT, RELEVANT = "[Irrelevant]", "[Relevant]"
@@ -126,28 +127,45 @@ def check_weights(weights: Weights) -> Weights:
 # --- reading a generated segment -----------------------------------------------------------------------------------------------
 
 
-def first_of(tokens: Iterable[Token], group: Sequence[str]) -> Token | None:
-    """The first token of ``tokens`` that is a control token of ``group``, by its id."""
-    return next((token for token in tokens if token.control in group), None)
+def first_of(tokens: Iterable[Token], group: Sequence[str]) -> LogProbs | None:
+    """What the first control token of ``group``, told by its id, says of the group: log-probabilities at its position.
+
+    The token's own log-probability is always known, even where an engine reports nothing else.
+    """
+    for token in tokens:
+        if token.control in group:
+            return {token.control: token.logprob, **token.watched}
+    return None
 
 
 def critique(tokens: Sequence[Token], opening: Critique | None = None) -> Critique:
     """The critique of the generated ``tokens`` of one segment.
 
-    ISREL comes from ``opening`` where the passage was judged beforehand, otherwise from the first position if that watches it.
+    ISREL comes from ``opening`` where the passage was judged beforehand, otherwise from the first position if that reports it.
     ISSUP and ISUSE come from the segment's first token of that group; without one they count 0, which is normal.
     """
-    found: dict[str, dict[str, float]] = dict(opening.distributions) if opening else {}
+    found: dict[str, Mapping[str, float]] = dict(opening.distributions) if opening else {}
     rel = opening.isrel if opening else 0.0
     if opening is None and tokens and reports(tokens[0].watched, ISREL):
         rel, found["ISREL"] = isrel(tokens[0].watched), distribution(tokens[0].watched, ISREL)
     sup = use = 0.0
     if supported := first_of(tokens, ISSUP):
-        sup, found["ISSUP"] = issup(supported.watched), distribution(supported.watched, ISSUP)
+        sup, found["ISSUP"] = issup(supported), distribution(supported, ISSUP)
     if useful := first_of(tokens, ISUSE):
-        use, found["ISUSE"] = isuse(useful.watched), distribution(useful.watched, ISUSE)
+        use, found["ISUSE"] = isuse(useful), distribution(useful, ISUSE)
     sequence = sequence_term(sum(token.logprob for token in tokens), len(tokens))
     return Critique(rel, sup, use, sequence, found)
+
+
+def temper(token: Token, temperatures: Mapping[str, float]) -> Token:
+    """``token`` with the log-probabilities of each group named in ``temperatures`` divided by its temperature (> 0).
+
+    Only ratios within a group are ever read, so the missing normalisation does not matter. No temperatures: the same token.
+    """
+    scale = {name: temperatures[group] for group, names in GROUPS.items() if group in temperatures for name in names}
+    if not scale:
+        return token
+    return replace(token, watched={name: value / scale.get(name, 1.0) for name, value in token.watched.items()})
 
 
 def verdict(critique: Critique, group: str) -> str | None:
@@ -170,16 +188,15 @@ def p_retrieve(logprobs: LogProbs) -> float:
     return retrieve / (none + retrieve)
 
 
-def decide(logprobs: LogProbs, mode: Mode, threshold: float, has_evidence: bool) -> Decision:
-    """Whether the next segment needs evidence.
+def decide(logprobs: LogProbs, threshold: float, has_evidence: bool) -> Decision:
+    """Whether the next segment needs evidence, from the Retrieve tokens at the position where it begins.
 
-    In mode ``adaptive`` evidence that is already there is used again when `[Continue to Use Evidence]` is the likeliest of the
-    three Retrieve tokens; otherwise passages are retrieved when ``p_retrieve`` is above ``threshold``.
+    Evidence that is already there is used again when `[Continue to Use Evidence]` is the likeliest of the three; otherwise
+    passages are retrieved when ``p_retrieve`` is above ``threshold``. A position that reports no Retrieve token gives no
+    probability, and evidence is looked for.
     """
-    if mode == "always":
+    if not reports(logprobs, RETRIEVE):
         return Decision("retrieve")
-    if mode == "never":
-        return Decision("none")
     probability = p_retrieve(logprobs)
     none, retrieve, go_on = probabilities(logprobs, RETRIEVE)
     if has_evidence and CONTINUE in logprobs and go_on > max(none, retrieve):

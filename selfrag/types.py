@@ -190,16 +190,17 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """About a sentence, the passage that it was written from, its critique and its score.
+    """About a sentence, the passage that it was written from, and its critique.
 
-    ``tokens`` are what the engine generated for it, control tokens included. ``finished`` says that the answer ends here.
-    ``after`` holds the log-probabilities of the Retrieve tokens at its last position, empty if the answer ends here.
+    ``carry`` says that the passage was already there. ``tokens`` are what the engine generated for it, control tokens included,
+    without the Retrieve token that begins the next segment; ``after`` holds the log-probabilities of the Retrieve tokens at
+    that position. ``finished`` says that the answer ends here (``after`` is empty then).
     """
 
     text: str
     passage: Passage | None
     critique: Critique
-    score: float
+    carry: bool = False
     tokens: tuple[Token, ...] = ()
     finished: bool = True
     after: Mapping[str, float] = field(default_factory=dict)
@@ -207,35 +208,41 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The first look of the model at a passage: its ISREL, before a word is written. ``token`` is what it would write first."""
+    """The first look of the model at a passage: its ISREL, before a word is written.
+
+    ``token`` is what the model writes first; None where nothing had to be read (no passage, or ``carry``).
+    """
 
     passage: Passage | None
     critique: Critique
+    carry: bool = False
     token: Token | None = None
 
 
-Alive = Callable[[Critique, float], bool]
-"""Asked while a segment is written: its critique so far and an upper bound of its sequence term; False ends the work on it."""
+Alive = Callable[[Critique, float, str], bool]
+"""Asked at every token of a segment that is being written: its critique so far, an upper bound of its sequence term, and the
+piece of text just written. False ends the work on it."""
 
 
 class Reflector(Protocol):
-    """How a model reflects. A ``path`` is the tuple of segments written so far, the question's instruction before it.
+    """How a model reflects. ``path`` holds the segments written so far, none at the start.
 
-    ``decide`` answers for the next segment of ``path`` under a retrieval threshold; ``open`` reads ISREL of one passage (None:
-    write without evidence); ``extend`` writes the segment that was opened, or returns None when ``alive`` gave it up.
-    ``carry`` marks a passage that the path already holds, so that it is not put in a second time.
+    ``decide`` says what the next segment needs, under a retrieval threshold in [0, 1]. ``open`` reads ISREL of one passage and
+    ``extend`` writes the segment that was opened, or returns None when ``alive`` gave it up. ``passage`` None means to write
+    without evidence; ``carry`` means that the path's last passage goes on, so that it is neither put in nor judged again.
+    ``using`` is the same reflector on another engine (one that counts, say).
     """
 
     kind: ReflectionKind
     engine: Engine
 
-    async def decide(self, question: str, path: Sequence[Segment], threshold: float) -> Decision: ...
+    def using(self, engine: Engine) -> Reflector: ...
 
-    async def open(self, question: str, path: Sequence[Segment], passage: Passage | None, carry: bool) -> Opening: ...
+    async def decide(self, instruction: str, path: Sequence[Segment], threshold: float) -> Decision: ...
 
-    async def extend(
-        self, question: str, path: Sequence[Segment], opening: Opening, carry: bool, alive: Alive
-    ) -> Segment | None: ...
+    async def open(self, instruction: str, path: Sequence[Segment], passage: Passage | None, carry: bool) -> Opening: ...
+
+    async def extend(self, instruction: str, path: Sequence[Segment], opening: Opening, alive: Alive) -> Segment | None: ...
 
 
 # --- the search and its answer -------------------------------------------------------------------------------------------------
@@ -278,10 +285,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Cited:
-    """A segment of an answer with the number of its citation, None if it was written without evidence."""
+    """A segment of an answer with its score and the number of its citation, None if it was written without evidence."""
 
     segment: Segment
     citation: int | None
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
