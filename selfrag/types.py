@@ -102,7 +102,8 @@ class Completion:
 
 
 OnToken = Callable[[Token], bool]
-"""Called with each token as it is generated; False stops the request there (finish ``cancelled``)."""
+"""Called on the caller's event loop with each token, in order, as it is generated; False stops the request there (finish
+``cancelled``). An engine that works ahead in another thread may have computed a few tokens more; they are dropped."""
 
 
 class Engine(Protocol):
@@ -210,13 +211,15 @@ class Segment:
 class Opening:
     """The first look of the model at a passage: its ISREL, before a word is written.
 
-    ``token`` is what the model writes first; None where nothing had to be read (no passage, or ``carry``).
+    ``token`` is what the model writes first; None where nothing had to be read (no passage, or ``carry``). ``ended`` says that
+    the model has nothing to write: its first token is the end of the answer.
     """
 
     passage: Passage | None
     critique: Critique
     carry: bool = False
     token: Token | None = None
+    ended: bool = False
 
 
 Alive = Callable[[Critique, float, str], bool]

@@ -1,0 +1,150 @@
+"""Reflection by the model's own tokens: one generation writes a segment and its critique.
+
+Knows the prompt grammar of Self-RAG (which control token stands where) and nothing of how the search uses the outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from selfrag import reflection, templates
+from selfrag.reflection import (
+    CONTINUE,
+    END_PARAGRAPH,
+    ISREL,
+    ISUSE,
+    JUDGEMENTS,
+    NO_RETRIEVAL,
+    PARAGRAPH,
+    RETRIEVAL,
+    RETRIEVE,
+)
+from selfrag.types import (
+    Alive,
+    Completion,
+    Control,
+    Critique,
+    Decision,
+    Engine,
+    Generated,
+    Opening,
+    Part,
+    Passage,
+    Prompt,
+    ReflectionKind,
+    Request,
+    Segment,
+    Token,
+)
+
+STOP = frozenset((*RETRIEVE, *ISUSE))
+
+
+def evidence(passage: Passage) -> tuple[Part | str, ...]:
+    """A passage between its markers, `[Retrieval]<paragraph>title\\ntext</paragraph>`; its words stay text whatever they say."""
+    return Control(RETRIEVAL), Control(PARAGRAPH), f"{passage.title}\n{passage.text}", Control(END_PARAGRAPH)
+
+
+def lead_in(passage: Passage | None, carry: bool) -> tuple[Part | str, ...]:
+    """What stands before a segment: new evidence, the word to go on with the old, or the word that none is needed."""
+    if carry:
+        return (Control(CONTINUE),)
+    return evidence(passage) if passage else (Control(NO_RETRIEVAL),)
+
+
+def prompt(instruction: str, path: Sequence[Segment], *after: Part | str) -> Prompt:
+    """The instruction, the segments written so far with what stood before each, then ``after``."""
+    head = templates.load("selfrag/instruction").render(instruction=instruction)
+    written = [part for s in path for part in (*lead_in(s.passage, s.carry), Generated(s.tokens))]
+    return reflection.as_prompt(head, *written, *after)
+
+
+@dataclass(frozen=True)
+class TokenReflector:
+    """Reads every critique as probabilities of the model's own reflection tokens.
+
+    ``max_tokens`` limits a segment. ``temperatures`` maps a group ("Retrieve", "ISREL", "ISSUP", "ISUSE") to the temperature
+    (> 0) that calibrates it; groups not named stay as the model gives them.
+    """
+
+    engine: Engine
+    max_tokens: int = 100
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    kind: ReflectionKind = "tokens"
+
+    def using(self, engine: Engine) -> TokenReflector:
+        return replace(self, engine=engine)
+
+    async def decide(self, instruction: str, path: Sequence[Segment], threshold: float) -> Decision:
+        """Free after a segment, whose last position already says it; one position read at the start."""
+        if path:
+            return reflection.decide(path[-1].after, threshold, has_evidence=path[-1].passage is not None)
+        first = await self._first(prompt(instruction, path), RETRIEVE)
+        return reflection.decide(first.tokens[0].watched if first.tokens else {}, threshold, has_evidence=False)
+
+    async def open(self, instruction: str, path: Sequence[Segment], passage: Passage | None, carry: bool) -> Opening:
+        if passage is None or carry:
+            return Opening(passage, Critique(), carry)
+        first = await self._first(prompt(instruction, path, *lead_in(passage, carry)), JUDGEMENTS)
+        if not first.tokens:
+            return Opening(passage, Critique(), carry, ended=True)
+        token, ended = first.tokens[0], first.finish != "length"
+        if not reflection.reports(token.watched, ISREL):
+            return Opening(passage, Critique(), carry, token, ended)
+        judged = {"ISREL": reflection.distribution(token.watched, ISREL)}
+        return Opening(passage, Critique(reflection.isrel(token.watched), distributions=judged), carry, token, ended)
+
+    async def extend(self, instruction: str, path: Sequence[Segment], opening: Opening, alive: Alive) -> Segment | None:
+        """Writes on from the opening's own first token, so that with a prefix cache the passage is read only once."""
+        draft = Draft(opening, self.max_tokens + 1)
+        if not alive(opening.critique, 1.0, ""):
+            return None
+        if opening.ended:
+            return draft.segment(finished=True)
+
+        def on_token(token: Token) -> bool:
+            draft.add(reflection.temper(token, self.temperatures))
+            return alive(draft.critique, draft.sequence_bound, token.text)
+
+        before = prompt(instruction, path, *lead_in(opening.passage, opening.carry), Generated(tuple(draft.tokens)))
+        completion = await self.engine.complete(Request(before, self.max_tokens, STOP, JUDGEMENTS), on_token)
+        if completion.finish == "cancelled":
+            return None
+        return draft.segment(finished=not draft.tokens or draft.tokens[-1].control not in RETRIEVE)
+
+    async def _first(self, before: Prompt, watch: tuple[str, ...]) -> Completion:
+        done = await self.engine.complete(Request(before, 1, STOP, watch))
+        return replace(done, tokens=tuple(reflection.temper(token, self.temperatures) for token in done.tokens))
+
+
+class Draft:
+    """A segment while it is written: its tokens, its critique so far, and what its sequence term can still become."""
+
+    def __init__(self, opening: Opening, limit: int) -> None:
+        self.opening, self.limit = opening, limit
+        self.tokens = [opening.token] if opening.token else []
+        self.critique = opening.critique
+        self._logprob = sum(token.logprob for token in self.tokens)
+
+    def add(self, token: Token) -> None:
+        self.tokens.append(token)
+        self._logprob += token.logprob
+        if token.control is not None:  # words do not change a critique
+            self.critique = reflection.critique(self.tokens, self.opening.critique)
+
+    @property
+    def sequence_bound(self) -> float:
+        return reflection.sequence_bound(self._logprob, self.limit)
+
+    def segment(self, finished: bool) -> Segment:
+        kept = tuple(self.tokens if finished else self.tokens[:-1])
+        return Segment(
+            text=reflection.text_of(kept),
+            passage=self.opening.passage,
+            critique=reflection.critique(kept, self.opening.critique),
+            carry=self.opening.carry,
+            tokens=kept,
+            finished=finished,
+            after={} if finished else self.tokens[-1].watched,
+        )
