@@ -1,0 +1,7 @@
+"""`python -m selfrag`."""
+
+from __future__ import annotations
+
+from selfrag.cli import main
+
+main()

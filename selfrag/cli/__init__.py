@@ -1,0 +1,181 @@
+"""The `selfrag` command: which commands there are, and how every one of them ends.
+
+Commands are loaded one at a time, when they are called, so that `--help` stays as quick as typer itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+from selfrag.errors import FAILED, INTERRUPTED, SelfragError, UsageError
+from selfrag.telemetry import silence_libraries
+
+
+class Entry(NamedTuple):
+    """A command: the section it is listed in, the module of selfrag.cli that registers it, and what it does."""
+
+    section: str
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "demo": Entry("Begin", "demo", "Index the example documents, ask them a question, show the answer."),
+    "doctor": Entry("Begin", "doctor", "Check the installation, the models and the collections."),
+    "config": Entry("Begin", "config", "Show and change the settings."),
+    "ask": Entry("Ask", "ask", "Ask a question; every sentence of the answer is cited and critiqued."),
+    "chat": Entry("Ask", "chat", "Ask one question after another."),
+    "search": Entry("Ask", "index", "Find passages, without a model."),
+    "trace": Entry("Ask", "trace", "Show, verify or rescore a stored search."),
+    "index": Entry("Documents", "index", "Bring a collection up to date with files and folders."),
+    "status": Entry("Documents", "index", "Show what a collection holds, and whether its parts agree."),
+    "collections": Entry("Documents", "index", "List the collections."),
+    "rm": Entry("Documents", "index", "Remove sources, or a whole collection."),
+    "repair": Entry("Documents", "index", "Rebuild the vectors of a collection from its catalog."),
+    "export": Entry("Documents", "index", "Write a collection to one file."),
+    "import": Entry("Documents", "index", "Read a collection from such a file."),
+    "batch": Entry("Measure", "batch", "Answer a file of questions; resumes where it stopped."),
+    "eval": Entry("Measure", "evaluate", "Answer and score a file of questions with known answers."),
+    "compare": Entry("Measure", "compare", "Compare two runs over the same questions."),
+    "calibrate": Entry("Measure", "calibrate", "Fit the thresholds on questions with known answers."),
+    "models": Entry("Models", "models", "List, fetch and show models."),
+    "serve": Entry("Models", "serve", "Serve a model with vLLM."),
+    "train": Entry("Models", "train", "Train a reflection model."),
+}
+"""Every command, in the order in which `selfrag --help` lists them."""
+
+
+def _load(name: str) -> Any:
+    part = typer.Typer(rich_markup_mode=None)
+    part.callback()(lambda: None)
+    importlib.import_module(f"selfrag.cli.{COMMANDS[name].module}").register(part)
+    return typer.main.get_group(part).commands[name]
+
+
+class Commands(TyperGroup):
+    """The commands by name, each imported when it is called."""
+
+    def list_commands(self, _ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in COMMANDS:
+            return _load(cmd_name)
+        close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
+        raise UsageError(
+            f"there is no command {cmd_name!r}" + (f", did you mean {close[0]!r}?" if close else ""),
+            "`selfrag --help` lists the commands",
+        )
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
+        width = max(map(len, COMMANDS))
+        for section in dict.fromkeys(entry.section for entry in COMMANDS.values()):
+            with formatter.section(section):
+                formatter.write_dl([(n.ljust(width), e.summary) for n, e in COMMANDS.items() if e.section == section])
+
+
+app = typer.Typer(
+    cls=Commands,
+    rich_markup_mode=None,  # help texts name tokens such as [Relevant]
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"selfrag {version('selfrag')}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Run `selfrag COMMAND --help` for the options and examples of a command.")
+def selfrag(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks. May stand anywhere.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colours, as with NO_COLOR=1. May stand anywhere.")] = False,
+) -> None:
+    """Ask your own documents, and see for every sentence how relevant and how well supported it is.
+
+    \b
+    Examples:
+      selfrag demo
+      selfrag index ~/Documents/papers
+      selfrag ask "What does the contract say about notice periods?"
+    """
+
+
+# --- how it ends ---------------------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command and returns its exit status; whatever goes wrong is told on stderr in words."""
+    silence_libraries()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # file names need not be valid text
+    arguments, debug = _take_global(arguments)
+    try:
+        return _invoke(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SelfragError as error:
+        _report(error, debug)
+        return error.exit_code
+    except Exception as error:
+        _report(
+            SelfragError(f"internal error: {type(error).__name__}: {error}", "the same command with --debug tells where"), debug
+        )
+        return FAILED
+    finally:
+        _flush()
+
+
+def _take_global(arguments: list[str]) -> tuple[list[str], bool]:
+    """Takes out the options that may stand anywhere before a ``--``: --debug and --no-color."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    head = arguments[:end]
+    if "--no-color" in head:
+        os.environ["NO_COLOR"] = "1"
+    return [a for a in head if a not in ("--debug", "--no-color")] + arguments[end:], "--debug" in head
+
+
+def _invoke(arguments: list[str]) -> int:
+    try:
+        app(arguments, prog_name="selfrag")
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            print("interrupted", file=sys.stderr)
+        return stop.code if isinstance(stop.code, int) else FAILED
+    return 0
+
+
+def _report(error: SelfragError, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"selfrag: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  → {error.hint}", file=sys.stderr)
+
+
+def _flush() -> None:
+    """Writes what is buffered; a reader that has gone (`| head`) is no error and is not told at exit either."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,109 @@
+"""The options that commands share. A command takes ``flags: AgentFlags`` and is decorated with ``with_flags``.
+
+Every default is None: what is not given on the command line comes from the settings.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from selfrag.settings import Settings
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing more.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+CollectionName = Annotated[str | None, typer.Option("--collection", "-c", metavar="NAME", help="Collection.  [default: default]")]
+CollectionNames = Annotated[
+    list[str] | None,
+    typer.Option("--collection", "-c", metavar="NAME", help="Collection to ask; may be repeated.  [default: default]"),
+]
+
+
+def with_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Makes every field of the command's dataclass parameters an option of its own, under the field's annotation."""
+    parameters: list[inspect.Parameter] = []
+    bundles: dict[str, type] = {}
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation):
+            bundles[parameter.name] = parameter.annotation
+            parameters += _as_parameters(parameter.annotation)
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    def run(**given: Any) -> None:
+        flags = {name: kind(**{f.name: given.pop(f.name) for f in fields(kind)}) for name, kind in bundles.items()}
+        command(**given, **flags)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _as_parameters(flags: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(flags, include_extras=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return [inspect.Parameter(f.name, keyword, default=f.default, annotation=hints[f.name]) for f in fields(flags)]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFlags:
+    """What `ask`, `chat`, `batch` and `eval` have in common: which documents, which model, how to search."""
+
+    collection: CollectionNames = None
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="M", help="Registry name, Hugging Face name or folder.  [smollm2-135m-selfrag]"),
+    ] = None
+    engine: Annotated[
+        str | None, typer.Option(metavar="E", help="auto, transformers, vllm, or the URL of an OpenAI-compatible server.  [auto]")
+    ] = None
+    reflection: Annotated[
+        Literal["auto", "tokens", "prompted"] | None,
+        typer.Option(help="How the model reflects: with its own reflection tokens, or asked by prompts.  [auto]"),
+    ] = None
+    device: Annotated[str | None, typer.Option(metavar="D", help="Device of the transformers engine: cpu, cuda, cuda:1.")] = None
+    profile: Annotated[str | None, typer.Option(metavar="NAME", help="Thresholds that `selfrag calibrate` fitted.")] = None
+    k: Annotated[int | None, typer.Option("-k", "--k", metavar="N", help="Passages retrieved for a segment.  [5]")] = None
+    mode: Annotated[Literal["adaptive", "always", "never"] | None, typer.Option(help="When to retrieve.  [adaptive]")] = None
+    threshold: Annotated[
+        float | None, typer.Option(metavar="T", help="Retrieve when the model's probability is above T.  [the model's, or 0.2]")
+    ] = None
+    beam_width: Annotated[int | None, typer.Option(metavar="B", help="Answers kept after each segment.  [2]")] = None
+    max_segments: Annotated[int | None, typer.Option(metavar="N", help="Segments of an answer at most; 1: short form.  [4]")] = (
+        None
+    )
+    w_rel: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISREL, relevance.  [1.0]")] = None
+    w_sup: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISSUP, support.  [1.0]")] = None
+    w_use: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISUSE, usefulness.  [0.5]")] = None
+    sequence: Annotated[
+        bool | None, typer.Option("--sequence/--no-sequence", help="Count the mean token probability in scores.  [on]")
+    ] = None
+    require_support: Annotated[
+        Literal["full", "partial"] | None, typer.Option(help="Drop segments whose most likely ISSUP is below this.")
+    ] = None
+    prune: Annotated[
+        bool | None, typer.Option("--prune/--no-prune", help="Skip candidates that cannot win; the answer is the same.  [on]")
+    ] = None
+    abstain_isrel: Annotated[
+        float | None, typer.Option(metavar="P", help="Abstain when relevance is below P.  [the model's, or 0]")
+    ] = None
+    abstain_issup: Annotated[
+        float | None, typer.Option(metavar="P", help="Abstain when support is below P.  [the model's, or 0]")
+    ] = None
+
+    def settings(self) -> Settings:
+        """The settings with these flags over them. Raises ConfigError for values that cannot be."""
+        from selfrag import settings
+
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "collection"}
+        return settings.load(**given)
+
+    def collections(self, settings: Settings) -> tuple[str, ...]:
+        """The collections that are asked."""
+        return tuple(self.collection or [settings.collection])

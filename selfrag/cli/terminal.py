@@ -1,0 +1,55 @@
+"""The two streams: stdout is the result, stderr is everything else. Neither gets escapes unless it is a terminal with colour."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPE_WIDTH = 100_000
+"""Columns where no terminal sets them: lines are not folded for a program that reads them."""
+
+
+def is_plain(stream: TextIO) -> bool:
+    """Whether ``stream`` must not get escapes: no terminal, NO_COLOR, or a dumb terminal."""
+    return not stream.isatty() or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    plain = is_plain(stream)
+    return Console(
+        file=stream,
+        force_terminal=False if plain else None,
+        color_system=None if plain else "auto",
+        width=None if stream.isatty() else PIPE_WIDTH,
+        markup=False,  # brackets in questions, documents and file names are text
+        emoji=False,
+        highlight=False,
+    )
+
+
+def out() -> Console:
+    """Where results go."""
+    return _console(sys.stdout)
+
+
+def err() -> Console:
+    """Where progress, warnings and errors go."""
+    return _console(sys.stderr)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def say(message: str, quiet: bool = False) -> None:
+    """One line on stderr, unless ``quiet``."""
+    if not quiet:
+        print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,35 @@
+"""Keeps libraries from phoning home, and from downloading behind a person's back. Imports nothing that could do either."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+
+_QUIET = {
+    "ANONYMIZED_TELEMETRY": "False",  # chromadb
+    "DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "OTEL_SDK_DISABLED": "true",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "VLLM_DO_NOT_TRACK": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+def silence_libraries(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Turns off telemetry, advice and background downloads of every library. Call it before they are imported.
+
+    What a person has set in the environment already is left as it is.
+    """
+    for name, value in _QUIET.items():
+        environ.setdefault(name, value)
+
+
+def allow_downloads(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Lets the model hub be reached, for commands that say that they fetch something. Call it before libraries are imported."""
+    environ["HF_HUB_OFFLINE"] = "0"
