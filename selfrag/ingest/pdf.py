@@ -1,0 +1,91 @@
+"""PDF: text by page, from pdfium; from pypdf where pdfium cannot open the file. Runs in the worker process."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import PurePath
+
+import pypdfium2
+from pypdf import PdfReader
+from pypdf.errors import PyPdfError
+
+from selfrag.errors import InputError
+from selfrag.ingest.clean import readable
+from selfrag.ingest.document import Document, Limits
+
+_NO_TEXT = "no text in it; if it is scanned, run it through text recognition (OCR) first"
+
+
+def read_pdf(path: PurePath, data: bytes, limits: Limits) -> Document:
+    """Title from the file's own data, if it has one."""
+    if b"%PDF-" not in data[:1024]:
+        raise InputError("not a PDF, whatever its name says")
+    try:
+        title, texts = _pdfium(data, limits)
+    except pypdfium2.PdfiumError as error:
+        if "password" in str(error).lower():
+            raise InputError("encrypted: it needs a password") from None
+        title, texts = _pypdf(data, limits)
+    pages = tuple(_offsets(texts))
+    text = "".join(texts)
+    if not text.strip():
+        raise InputError(_NO_TEXT)
+    return Document(text, _title(title) or path.stem, "pdf", pages=pages)
+
+
+def _pdfium(data: bytes, limits: Limits) -> tuple[str, list[str]]:
+    with pypdfium2.PdfDocument(data) as document:
+        title = document.get_metadata_value("Title")
+        return title, _bounded((_pdfium_page(document, number) for number in range(len(document))), limits)
+
+
+def _pdfium_page(document: pypdfium2.PdfDocument, number: int) -> str:
+    try:
+        page = document[number]
+    except pypdfium2.PdfiumError:
+        return ""  # one damaged page does not lose the others
+    text = page.get_textpage()
+    try:
+        return str(text.get_text_bounded())
+    finally:
+        text.close()
+        page.close()
+
+
+def _pypdf(data: bytes, limits: Limits) -> tuple[str, list[str]]:
+    try:
+        reader = PdfReader(io.BytesIO(data))
+        if reader.is_encrypted:
+            raise InputError("encrypted: it needs a password")
+        title = reader.metadata.title if reader.metadata else ""
+        return title or "", _bounded((page.extract_text() for page in reader.pages), limits)
+    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(f"damaged PDF: {str(error)[:200] or type(error).__name__}") from None
+
+
+def _bounded(pages: Iterable[str], limits: Limits) -> list[str]:
+    texts: list[str] = []
+    total = 0
+    for page in pages:
+        texts.append(readable(page).strip() + "\n\n")
+        total += len(texts[-1])
+        if total > limits.characters:
+            raise InputError(f"too much text: more than {limits.characters:,} characters")
+    return texts
+
+
+def _offsets(texts: list[str]) -> Iterator[int]:
+    offset = 0
+    for text in texts:
+        yield offset
+        offset += len(text)
+
+
+def _title(title: str) -> str:
+    """The title, unless it is one of those that programs make up."""
+    words = " ".join(readable(title).split())
+    made_up = (
+        not words or words.lower().startswith(("untitled", "microsoft word", "(anonymous")) or words.lower().endswith(".pdf")
+    )
+    return "" if made_up else words[:200]

@@ -1,0 +1,94 @@
+"""Which reader reads which file, and the doors that all of them stand behind: size, kind, emptiness, time."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import BinaryIO
+
+from selfrag.errors import InputError
+from selfrag.ingest import isolated, records, text
+from selfrag.ingest.decode import looks_like_text
+from selfrag.ingest.document import Document, Limits
+
+Reader = Callable[[PurePath, bytes, Limits], Document]
+
+_CODE = """
+.py .pyi .js .jsx .mjs .ts .tsx .java .kt .scala .go .rs .c .h .cc .cpp .cxx .hpp .cs .swift .m .rb .php .pl .pm .lua .r .jl .sh
+.bash .zsh .fish .ps1 .sql .hs .ml .mli .ex .exs .erl .clj .dart .zig .nim .vue .svelte .css .scss .less .proto .graphql .tf
+.toml .yaml .yml .ini .cfg .conf .xml .xsd .cmake .mk .gradle .dockerfile
+"""
+
+READERS: dict[str, Reader] = {
+    ".txt": text.read_text,
+    ".text": text.read_text,
+    ".log": text.read_text,
+    ".md": text.read_markdown,
+    ".markdown": text.read_markdown,
+    ".rst": text.read_rst,
+    ".csv": records.read_csv,
+    ".tsv": records.read_csv,
+    ".json": records.read_json,
+    ".jsonl": records.read_jsonl,
+    ".ndjson": records.read_jsonl,
+    ".html": isolated.read_html,
+    ".htm": isolated.read_html,
+    ".xhtml": isolated.read_html,
+    ".pdf": isolated.read_pdf,
+    ".docx": isolated.read_docx,
+    **dict.fromkeys(_CODE.split(), text.read_code),
+}
+"""Readers by file name extension. A file with another extension, or none, is read as text if it looks like text."""
+
+
+def supported(path: Path) -> bool:
+    """Whether there is a reader for this file: by its extension, or else by its first bytes."""
+    if path.suffix.lower() in READERS:
+        return True
+    try:
+        with _opened(path) as file:
+            return looks_like_text(file.read(8192))
+    except (InputError, OSError):
+        return False
+
+
+def read(path: Path, limits: Limits = Limits()) -> Document:  # noqa: B008 (frozen)
+    """The document in this file. Raises InputError with the reason alone, as a person should read it after the file's name."""
+    return parse(path, load(path, limits), limits)
+
+
+def load(path: Path, limits: Limits = Limits()) -> bytes:  # noqa: B008 (frozen)
+    """The bytes of a regular file within the size limit, so that what is hashed is what is parsed. Raises InputError."""
+    try:
+        with _opened(path) as file:
+            data = file.read(limits.bytes + 1)
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise InputError(f"cannot be opened: {(error.strerror or str(error)).lower()}") from error
+    if len(data) > limits.bytes:
+        raise InputError(f"too large: {max(size, len(data)) / 2**20:.0f} MiB, the limit is {limits.bytes / 2**20:.0f} MiB")
+    return data
+
+
+def parse(path: PurePath, data: bytes, limits: Limits = Limits()) -> Document:  # noqa: B008 (frozen)
+    """The document in ``data``, by the reader for the name ``path``; the file itself is not touched. Raises InputError."""
+    if not data.strip():
+        raise InputError("empty")
+    document = READERS.get(path.suffix.lower(), text.read_text)(path, data, limits)
+    if len(document.text) > limits.characters:
+        raise InputError(f"too much text: {len(document.text):,} characters, the limit is {limits.characters:,}")
+    if not document.text[document.body :].strip():
+        raise InputError("no text in it")
+    return document
+
+
+def _opened(path: Path) -> BinaryIO:
+    # Not blocking: a named pipe without a writer would otherwise wait for ever.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    file = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise InputError("not a regular file")
+    return file
