@@ -31,6 +31,10 @@ class Path:
     def passage(self) -> Passage | None:
         return self.segments[-1].passage if self.segments else None
 
+    def gains(self, segment: Segment) -> bool:
+        """Whether ``segment`` adds something; an empty or repeated one ends the answer instead. The first always counts."""
+        return not self.segments or bool(segment.text and segment.text not in {s.text for s in self.segments})
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -83,3 +87,8 @@ def cite(path: Path) -> tuple[tuple[Cited, ...], tuple[Passage, ...]]:
             numbers[passage.chunk] = len(evidence)
         cited.append(Cited(segment, numbers[passage.chunk] if passage else None, score))
     return tuple(cited), tuple(evidence)
+
+
+def text_of(cited: Iterable[Cited]) -> str:
+    """The answer's words, its segments one after another."""
+    return " ".join(c.segment.text for c in cited if c.segment.text)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from selfrag.errors import UsageError
-from selfrag.types import Critique, Decision, Generated, Part, Segment, Text, Token, Weights
+from selfrag.types import Critique, Decision, Generated, Part, Segment, Support, Text, Token, Weights
 
 NO_RETRIEVAL, RETRIEVAL, CONTINUE = "[No Retrieval]", "[Retrieval]", "[Continue to Use Evidence]"
 IRRELEVANT, RELEVANT = "[Irrelevant]", "[Relevant]"
@@ -133,7 +133,7 @@ def first_of(tokens: Iterable[Token], group: Sequence[str]) -> LogProbs | None:
     The token's own log-probability is always known, even where an engine reports nothing else.
     """
     for token in tokens:
-        if token.control in group:
+        if token.control is not None and token.control in group:
             return {token.control: token.logprob, **token.watched}
     return None
 
@@ -224,6 +224,20 @@ def evidence_scores(segments: Sequence[Segment]) -> tuple[float, float] | None:
     if not judged:
         return None
     return sum(c.isrel for c in judged) / len(judged), sum(c.issup for c in judged) / len(judged)
+
+
+def doubtful(segments: Sequence[Segment], abstain_isrel: float, abstain_issup: float) -> bool:
+    """Whether to abstain: the answer's ISREL or ISSUP lies below its threshold. A decision on probabilities, not on wording;
+    an answer that needed no evidence is not doubted."""
+    scores = evidence_scores(segments)
+    return scores is not None and (scores[0] < abstain_isrel or scores[1] < abstain_issup)
+
+
+def supported(critique: Critique, required: Support | None) -> bool:
+    """The hard constraint (paper, 3.3), on what is written from new evidence: its likeliest ISSUP token must be good enough."""
+    if required is None or "ISREL" not in critique.distributions:
+        return True
+    return verdict(critique, "ISSUP") in {"full": (FULLY,), "partial": (FULLY, PARTIALLY)}[required]
 
 
 # --- text that cannot forge control --------------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from selfrag import reflection, templates
-from selfrag.beam import Candidate, Path, Pool, cite
+from selfrag.beam import Candidate, Path, Pool, cite, text_of
 from selfrag.errors import UsageError
 from selfrag.meter import Meter, Stopwatch
-from selfrag.reflection import FULLY, PARTIALLY, path_score
+from selfrag.reflection import path_score
 from selfrag.types import (
     Answer,
     Critique,
@@ -35,13 +35,11 @@ from selfrag.types import (
     SearchOptions,
     Segment,
     Selected,
-    Support,
     Timing,
     Wrote,
 )
 
 T = TypeVar("T")
-ACCEPTED: dict[Support, tuple[str, ...]] = {"full": (FULLY,), "partial": (FULLY, PARTIALLY)}
 
 
 class Agent:
@@ -212,7 +210,7 @@ class Search:
         self.expanded += 1
         path = self.grown(candidate, segment, last)
         self.tell(Expanded(step, parent.id, candidate.id, segment, path.score))
-        if self.supported(segment):
+        if reflection.supported(segment.critique, self.options.require_support):
             pool.add(path, parent)
         else:
             self.tell(Pruned(step, parent.id, candidate.id, passage, "unsupported"))
@@ -229,17 +227,10 @@ class Search:
         grown = path_score((*parent.scores, reflection.score_bound(critique, self.options.weights, sequence)))
         return max(grown, parent.score) if parent.segments else grown
 
-    def supported(self, segment: Segment) -> bool:
-        """The hard constraint (paper, 3.3), on segments written from new evidence."""
-        if self.options.require_support is None or "ISREL" not in segment.critique.distributions:
-            return True
-        return reflection.verdict(segment.critique, "ISSUP") in ACCEPTED[self.options.require_support]
-
     def grown(self, candidate: Candidate, segment: Segment, last: bool) -> Path:
         """The parent with its new segment; the parent itself, finished, where the segment adds nothing to it."""
         parent = candidate.parent
-        said = {s.text for s in parent.segments}
-        if parent.segments and (not segment.text or segment.text in said):
+        if not parent.gains(segment):
             return replace(parent, finished=True)
         score = reflection.segment_score(segment.critique, self.options.weights)
         finished = segment.finished or last or not segment.text
@@ -261,8 +252,8 @@ class Search:
 
     def answer(self, path: Path, warnings: tuple[str, ...]) -> Answer:
         cited, evidence = cite(path)
-        text = " ".join(c.segment.text for c in cited if c.segment.text)
-        abstained = not text or self.doubtful(path)
+        text = text_of(cited)
+        abstained = not text or reflection.doubtful(path.segments, self.options.abstain_isrel, self.options.abstain_issup)
         if abstained and not evidence:
             evidence = tuple(passage for _, passage in sorted(self.nearest, key=lambda pair: -pair[0].isrel))
         return Answer(
@@ -286,17 +277,12 @@ class Search:
             warnings=warnings,
         )
 
-    def doubtful(self, path: Path) -> bool:
-        """Whether the program should abstain: a decision on probabilities, not on wording."""
-        scores = reflection.evidence_scores(path.segments)
-        return scores is not None and (scores[0] < self.options.abstain_isrel or scores[1] < self.options.abstain_issup)
-
     def next_id(self) -> int:
         self.ids += 1
         return self.ids - 1
 
 
-def ignore(event: Event) -> None:  # noqa: ARG001
+def ignore(event: Event) -> None:
     """Nobody watches."""
 
 
