@@ -40,6 +40,11 @@ class Paths:
         return self.config / "config.toml"
 
     @property
+    def profiles(self) -> Path:
+        """Where `calibrate` keeps thresholds, one file a profile."""
+        return self.config / "profiles"
+
+    @property
     def history(self) -> Path:
         """What was typed into `chat`."""
         return self.data / "history"
@@ -137,23 +142,20 @@ class Settings:
     abstain_issup: float | None = field(default=None, metadata=_about(_share, "abstain when support is below this"))
     origins: Mapping[str, str] = field(default_factory=dict)
 
-    def search_options(self, thresholds: Mapping[str, float] | None = None, choices: tuple[str, ...] = ()) -> SearchOptions:
-        """The options of a search. ``thresholds`` ("retrieve", "isrel", "issup") are the model's, for what a person left open."""
-        fitted = dict(thresholds or {})
-        pick = {"retrieve": self.threshold, "isrel": self.abstain_isrel, "issup": self.abstain_issup}
-        fitted.update({name: value for name, value in pick.items() if value is not None})
+    def search_options(self, fitted: Mapping[str, float] | None = None, choices: tuple[str, ...] = ()) -> SearchOptions:
+        """The options of a search. ``fitted`` holds thresholds by their key here, for those that a person left open."""
+        thresholds = {name: getattr(self, name) for name in ("threshold", "abstain_isrel", "abstain_issup")}
+        known = dict(fitted or {}) | {name: value for name, value in thresholds.items() if value is not None}
         return SearchOptions(
             k=self.k,
             mode=self.mode,
-            threshold=fitted.get("retrieve", SearchOptions().threshold),
             beam_width=self.beam_width,
             max_segments=self.max_segments,
             weights=Weights(self.w_rel, self.w_sup, self.w_use, self.sequence),
             require_support=self.require_support,
             prune=self.prune,
-            abstain_isrel=fitted.get("isrel", 0.0),
-            abstain_issup=fitted.get("issup", 0.0),
             choices=choices,
+            **{name: known[name] for name in thresholds if name in known},
         )
 
 

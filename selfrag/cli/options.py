@@ -6,14 +6,18 @@ Every default is None: what is not given on the command line comes from the sett
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
+    from selfrag.models import ModelInfo
+    from selfrag.search import Agent
     from selfrag.settings import Settings
+    from selfrag.types import Reflector, Retriever
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing more.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
@@ -107,3 +111,51 @@ class AgentFlags:
     def collections(self, settings: Settings) -> tuple[str, ...]:
         """The collections that are asked."""
         return tuple(self.collection or [settings.collection])
+
+
+@asynccontextmanager
+async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = ()) -> AsyncIterator[Agent]:
+    """The documents, the model and the engine that ``flags`` and the settings name, joined; the engine is closed at the end.
+
+    Raises ConfigError, CollectionError (before a model is loaded), ModelError and EngineError as they come.
+    """
+    from selfrag import profiles
+    from selfrag.search import Agent
+
+    settings = flags.settings()
+    profile = profiles.load(settings.profile, settings.paths.profiles) if settings.profile else None
+    retriever = None if settings.mode == "never" else open_retriever(flags.collections(settings), settings)
+    model = open_model(settings)
+    fitted = {name: getattr(profile, name) for name in profiles.FIELDS} if profile else model.thresholds
+    reflector = open_reflector(settings, model, profile.temperatures if profile else model.temperatures)
+    try:
+        yield Agent(reflector, retriever, settings.search_options(fitted, choices))
+    finally:
+        await reflector.engine.close()
+
+
+def open_retriever(names: tuple[str, ...], settings: Settings) -> Retriever:
+    """The collections to ask, as one. Raises CollectionError for one that is not there."""
+    from selfrag import index
+
+    return index.open_collection(settings.paths.data, names[0], chroma_url=settings.chroma)
+
+
+def open_model(settings: Settings) -> ModelInfo:
+    from selfrag import models
+
+    return models.resolve(settings.model, settings.paths.cache)
+
+
+def open_reflector(settings: Settings, model: ModelInfo, temperatures: Mapping[str, float]) -> Reflector:
+    """The model behind its engine, and the way that it reflects."""
+    from selfrag.engines import open_engine
+
+    if settings.reflection == "prompted":
+        from selfrag.reflectors.prompted import PromptedReflector
+
+        return PromptedReflector(open_engine(settings.engine, str(model.path), device=settings.device, reflection="prompted"))
+    from selfrag.reflectors.tokens import TokenReflector
+
+    engine = open_engine(settings.engine, str(model.path), device=settings.device)
+    return TokenReflector(engine, temperatures=temperatures)

@@ -1,0 +1,126 @@
+"""`selfrag ask`: one question, one answer."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selfrag.cli import terminal
+from selfrag.cli.options import AgentFlags, Json, Quiet, open_agent, with_flags
+from selfrag.errors import ABSTAINED, InputError, UsageError
+
+if TYPE_CHECKING:
+    from selfrag.trace import Recorder
+    from selfrag.types import Answer
+
+
+class Show(StrEnum):
+    """How much of a search is printed."""
+
+    answer = "answer"
+    evidence = "evidence"
+    tree = "tree"
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(ask)
+
+
+@with_flags
+def ask(
+    flags: AgentFlags,
+    question: Annotated[str | None, typer.Argument(metavar="[QUESTION|-]", help="The question; - reads it from stdin.")] = None,
+    choices: Annotated[list[str] | None, typer.Option(metavar="A,B", help="Closed set: the answer is one of these.")] = None,
+    show: Annotated[Show, typer.Option(help="The answer; with its evidence in full; or the whole search.")] = Show.answer,
+    save_trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the search, for `selfrag trace`.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask a question; every sentence of the answer is cited and critiqued.
+
+    Behind each sentence stand three judgements of the model: ISREL, is the passage relevant (0 to 1); ISSUP, does it support
+    the sentence (0 to 1); ISUSE, is the answer useful (-1 to 1). The exit status is 0 if answered, 3 if the program abstains.
+
+    \b
+    Examples:
+      selfrag ask "When was the Eiffel Tower built?"
+      selfrag ask "Who proved it?" -c papers -c notes --show evidence
+      selfrag ask "Is it prime?" --choices yes,no --mode never
+      echo "Why is the sky blue?" | selfrag ask - --json | jq .answer
+      selfrag ask "What is a quark?" --save-trace quark.json --show tree
+    """
+    import asyncio
+
+    asked = read_question(question)
+    answer, recorder = asyncio.run(answered(asked, flags, split_choices(choices), quiet))
+    if save_trace:
+        keep(save_trace, answer, recorder)
+    if json:
+        from selfrag.trace import answer_json
+
+        terminal.print_json(answer_json(answer))
+    else:
+        show_answer(answer, recorder, show, quiet)
+    if answer.status == "abstained":
+        raise typer.Exit(ABSTAINED)
+
+
+def read_question(given: str | None) -> str:
+    """The question of the command line, or of stdin for ``-`` and for a pipe."""
+    if given is None and sys.stdin.isatty():
+        raise UsageError("there is no question", 'selfrag ask "When was the Eiffel Tower built?"')
+    text = sys.stdin.read() if given in (None, "-") else given
+    if not text or not text.strip():
+        raise UsageError("the question is empty", 'selfrag ask "When was the Eiffel Tower built?"')
+    return text.strip()
+
+
+def split_choices(given: list[str] | None) -> tuple[str, ...]:
+    """Choices may be joined by commas or be given one by one."""
+    return tuple(choice.strip() for part in given or () for choice in part.split(",") if choice.strip())
+
+
+async def answered(question: str, flags: AgentFlags, choices: tuple[str, ...], quiet: bool) -> tuple[Answer, Recorder]:
+    """The answer and the events that led to it; the search is shown on stderr while it goes on."""
+    from selfrag.cli.live import watching
+    from selfrag.trace import Recorder
+    from selfrag.types import Event
+
+    recorder = Recorder()
+    with watching("opening the collection and the model", quiet) as watcher:
+
+        def observe(event: Event) -> None:
+            recorder(event)
+            watcher(event)
+
+        async with open_agent(flags, choices) as agent:
+            return await agent.ask(question, observer=observe), recorder
+
+
+def keep(file: Path, answer: Answer, recorder: Recorder) -> None:
+    """Writes the trace. Raises InputError where that is not possible."""
+    from selfrag import trace
+
+    try:
+        trace.save(file, answer, recorder.events)
+    except OSError as error:
+        raise InputError(
+            f"the trace cannot be written to {file}: {error.strerror}", "name another file with --save-trace"
+        ) from error
+
+
+def show_answer(answer: Answer, recorder: Recorder, show: Show, quiet: bool) -> None:
+    """Prints the answer for a person; its warnings go to stderr."""
+    from selfrag import render, trace
+
+    console, base = terminal.out(), Path.cwd()
+    document = trace.trace_json(answer, recorder.events)
+    if show is Show.tree:
+        console.print(render.tree(document, base), "")
+    console.print(render.answer(document["answer"], answer.options, base, evidence=show is not Show.answer))
+    for warning in answer.warnings:
+        terminal.say(f"warning: {warning}", quiet)

@@ -1,0 +1,121 @@
+"""What a person sees while a search goes on: one observer, drawn in place on a terminal, told in lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from selfrag import render
+from selfrag.cli import terminal
+from selfrag.trace import passage_json
+from selfrag.types import Decided, Event, Expanded, Observer, Opened, Passage, Pruned, Retrieved, Wrote
+
+
+@dataclass
+class Row:
+    """One candidate: what it is written from, its ISREL, its words so far, and how it ended ("" while it is written)."""
+
+    place: str
+    isrel: float | None
+    text: str = ""
+    end: str = ""
+
+
+class Board:
+    """The state of a search, as a table that can be drawn at any time."""
+
+    def __init__(self, doing: str) -> None:
+        self.doing = doing
+        self.decision = ""
+        self.rows: dict[int, Row] = {}
+        self.spinner = Spinner("dots", style="cyan")
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Decided(step=step):
+                self.rows = {c: row for c, row in self.rows.items() if row.end == "written"}
+                self.decision = decision_line(event)
+                self.doing = f"segment {step + 1}: reading the evidence"
+            case Retrieved(passages=passages):
+                self.doing = f"judging {len(passages)} passages"
+            case Opened(candidate=candidate, passage=passage, critique=critique):
+                self.rows[candidate] = Row(place(passage), critique.isrel if "ISREL" in critique.distributions else None)
+                self.doing = "writing"
+            case Wrote(candidate=candidate, text=text):
+                self.rows[candidate].text += text
+            case Expanded(candidate=candidate, segment=segment):
+                self.rows[candidate].text, self.rows[candidate].end = segment.text, "written"
+            case Pruned(candidate=candidate):
+                self.rows[candidate].end = "pruned"
+
+    def __rich__(self) -> Table:
+        table = Table.grid(padding=(0, 1))
+        table.add_column(width=1)
+        table.add_column(width=5, justify="right")
+        table.add_column(ratio=2, no_wrap=True, overflow="ellipsis")
+        table.add_column(ratio=3, no_wrap=True, overflow="ellipsis")
+        self.spinner.update(text="")
+        table.add_row(self.spinner, "", Text(self.doing, style="dim"), Text(self.decision, style="dim"))
+        for row in self.rows.values():
+            table.add_row(*cells(row))
+        return table
+
+
+def cells(row: Row) -> tuple[Text, Text, Text, Text]:
+    mark = {"written": Text("✓", style="green"), "pruned": Text("✗", style="red")}.get(row.end, Text("…", style="dim"))
+    style = "dim" if row.end == "pruned" else ""
+    isrel = Text(render.ABSENT, style="dim") if row.isrel is None else Text(f"{row.isrel:.2f}", style=render.level(row.isrel))
+    return mark, isrel, Text(row.place, style=style), Text(render.clean(row.text), style=style)
+
+
+def place(passage: Passage | None) -> str:
+    return render.clean(passage.title or render.where(passage_json(passage))) if passage else "without evidence"
+
+
+def decision_line(event: Decided) -> str:
+    words = {"retrieve": "evidence is needed", "continue": "the same evidence is used again", "none": "no evidence is needed"}
+    probability = event.decision.probability
+    return words[event.decision.action] + ("" if probability is None else f", p {probability:.2f}")
+
+
+def line(event: Event) -> str | None:
+    """An event as a line of plain text, None if it is not worth one."""
+    match event:
+        case Decided():
+            return decision_line(event)
+        case Retrieved(passages=passages):
+            return f"{len(passages)} passages found"
+        case Opened(passage=passage, critique=critique) if passage:
+            return f"ISREL {critique.isrel:.2f}  {place(passage)}"
+        case Expanded(segment=segment):
+            return f"wrote: {render.clean(segment.text)}"
+        case Pruned(passage=passage, when=when):
+            return f"pruned ({when}): {place(passage)}"
+    return None
+
+
+@contextmanager
+def watching(doing: str, quiet: bool = False) -> Iterator[Observer]:
+    """Shows a search on stderr while it goes on; on a terminal nothing is left of it afterwards."""
+    if quiet:
+        yield lambda _: None
+        return
+    console = terminal.err()
+    if not console.is_terminal:
+        yield lambda event: tell(console, line, event)
+        return
+    board = Board(doing)
+    with Live(board, console=console, transient=True, refresh_per_second=10, redirect_stdout=False, redirect_stderr=False):
+        yield board
+
+
+def tell(console: Console, as_line: Callable[[Event], str | None], event: Event) -> None:
+    if words := as_line(event):
+        console.print(Text(words), soft_wrap=True)
