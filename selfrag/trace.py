@@ -245,18 +245,19 @@ def rescore(trace: Trace, weights: Weights, require_support: Support | None = No
     """
     options = replace(trace.options, weights=reflection.check_weights(weights), require_support=require_support)
     paths = {0: beam.Path(0)}
-    parents = set()
+    parents, ended = set(), set()
     for order, row in enumerate(row for row in trace.events if row["event"] == Expanded.__name__.lower()):
         segment = segment_from(row["segment"], trace.passages)
         if row["path"] not in paths or not reflection.supported(segment.critique, require_support):
             continue
         parent = paths[row["path"]]
         if not parent.gains(segment):
+            ended.add(parent.id)
             continue
         parents.add(row["path"])
         scores = (*parent.scores, reflection.segment_score(segment.critique, weights))
         paths[row["candidate"]] = beam.Path(row["candidate"], (*parent.segments, segment), scores, True, order)
-    leaves = [path for path in paths.values() if path.segments and path.id not in parents]
+    leaves = [path for path in paths.values() if path.segments and (path.id in ended or path.id not in parents)]
     best = min(leaves, key=lambda p: (-p.score, p.order), default=beam.Path(0))
     return answer_again(trace, best, options)
 

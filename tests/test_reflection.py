@@ -59,7 +59,7 @@ def test_there_are_fifteen_tokens_in_the_published_order() -> None:
     assert REFLECTION_TOKENS[-3:] == ISSUP
 
 
-# --- defects of the published code that must not come back -----------------------------------------------------------------------
+# --- defects of the published code that must not come back ---------------------------------------------------------------------
 
 
 def test_defect_1_retrieval_is_not_decided_on_logarithms() -> None:
