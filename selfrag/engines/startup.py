@@ -1,0 +1,52 @@
+"""Keeps what a loading engine and its child processes print out of the terminal, and finds there why loading failed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO
+
+_CAUSE = re.compile(r"\b[A-Z]\w*(?:Error|Exception): (.+)")
+_WRAPPERS = ("Engine core initialization failed", "EngineCore", "Worker failed", "WorkerProc")
+
+
+@contextmanager
+def diverted_output() -> Iterator[IO[str]]:
+    """What this process, and the children that it starts meanwhile, print goes to the unnamed file that is yielded.
+
+    On the level of file descriptors, since child processes inherit those and libraries print to them; a child's stay diverted
+    after the end. When the ``selfrag`` logger is at DEBUG everything goes to stderr instead.
+    """
+    debug = logging.getLogger("selfrag").isEnabledFor(logging.DEBUG)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with tempfile.TemporaryFile("w+", errors="replace") as log:
+        target = kept[1] if debug else log.fileno()
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        try:
+            yield log
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.dup2(kept[0], 1)
+            os.dup2(kept[1], 2)
+            os.close(kept[0])
+            os.close(kept[1])
+
+
+def root_cause(log: IO[str]) -> str | None:
+    """The message of the first exception in a log that does not merely report another one, None if there is none."""
+    log.seek(0)
+    return _first_cause(log)
+
+
+def _first_cause(lines: Iterable[str]) -> str | None:
+    causes = (found[1].strip() for line in lines if (found := _CAUSE.search(line)))
+    return next((cause for cause in causes if not cause.startswith(_WRAPPERS)), None)
