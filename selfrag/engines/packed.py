@@ -1,0 +1,162 @@
+"""A causal language model that reads several token sequences in one forward pass, packed end to end without padding.
+
+Every sequence (``Row``) has its own keys and values; attention runs row by row over those, everything else over all the
+tokens at once. So rows of any lengths, newly read or being written, share a pass at no cost, and a row's result does not
+depend on its company. Works with any transformers model that lets its attention function be chosen.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface, AutoModelForCausalLM
+
+from selfrag.errors import EngineError, ModelError, UsageError
+
+_ATTENTION = "selfrag_packed"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One token sequence with its keys and values, shape (layers, 2, key-value heads, capacity, head size).
+
+    The first ``computed`` of ``tokens`` have theirs; the rest get them in the next pass, which first copies those of the
+    first ``shared[1]`` tokens out of ``shared[0]``, another row's, layer by layer: that row may be in the same pass.
+    """
+
+    tokens: list[int]
+    kv: torch.Tensor
+    computed: int = 0
+    shared: tuple[torch.Tensor, int] | None = None
+
+    @property
+    def capacity(self) -> int:
+        return self.kv.shape[-2]
+
+
+@dataclass(slots=True)
+class _Span:
+    """A row's place in a pass: its new tokens are ``begin:end`` of the packed ones and ``start:stop`` of its own."""
+
+    row: Row
+    begin: int
+    end: int
+    start: int
+    stop: int
+    mask: torch.Tensor | None = field(default=None)
+
+
+class PackedModel:
+    """Raises ModelError when the checkpoint cannot be loaded, UsageError for a ``dtype`` or ``device`` that cannot be."""
+
+    def __init__(self, model: str, device: str | None = None, dtype: str | None = None) -> None:
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.dtype = dtype or ("float32" if self.device.type == "cpu" else "bfloat16")
+        if self.dtype not in _DTYPES or (self.dtype == "int8" and self.device.type != "cpu"):
+            raise UsageError(f"dtype {self.dtype!r} on {self.device.type}", "take float32, bfloat16, or on a CPU int8")
+        self._model = _load(model, _DTYPES[self.dtype]).to(self.device).eval()
+        config = self._model.config.get_text_config()
+        self.context = min(config.max_position_embeddings, getattr(config, "sliding_window", None) or 1 << 30)
+        self.embeddings = int(self._model.get_input_embeddings().num_embeddings)
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self._kv_shape = (config.num_hidden_layers, 2, heads, size)
+        if self.dtype == "int8":
+            self._model = _quantized(self._model)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of one token's keys and values."""
+        layers, two, heads, size = self._kv_shape
+        return int(layers * two * heads * size * _DTYPES[self.dtype].itemsize)
+
+    def allocate(self, capacity: int) -> torch.Tensor:
+        layers, two, heads, size = self._kv_shape
+        return torch.empty((layers, two, heads, capacity, size), dtype=_DTYPES[self.dtype], device=self.device)
+
+    def forward(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Computes every row's new tokens; returns the log-probabilities after each row's last, float32 (rows, vocabulary)."""
+        spans = self._spans(rows)
+        ids = [token for span in spans for token in span.row.tokens[span.start : span.stop]]
+        positions = [position for span in spans for position in range(span.start, span.stop)]
+        output = self._model(
+            input_ids=torch.tensor([ids], device=self.device),
+            position_ids=torch.tensor([positions], device=self.device),
+            use_cache=False,
+            logits_to_keep=torch.tensor([span.end - 1 for span in spans], device=self.device),
+            spans=spans,
+        )
+        for row in rows:
+            row.computed, row.shared = len(row.tokens), None
+        logits: torch.Tensor = output.logits[0]
+        return logits.float().log_softmax(dim=-1)
+
+    def _spans(self, rows: Sequence[Row]) -> list[_Span]:
+        spans: list[_Span] = []
+        begin = 0
+        for row in rows:
+            start, stop = row.shared[1] if row.shared else row.computed, len(row.tokens)
+            mask = None
+            if start and stop - start > 1:  # new tokens see what was there before, and each other causally
+                mask = torch.ones((stop - start, stop), dtype=torch.bool, device=self.device).tril(start)
+            spans.append(_Span(row, begin, begin + stop - start, start, stop, mask))
+            begin += stop - start
+        return spans
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,  # noqa: ARG001 -- transformers passes it; the spans say what sees what
+    *,
+    spans: Sequence[_Span],
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """The attention function of packed models: ``query`` is (1, heads, tokens, size), the result (1, tokens, heads, size)."""
+    if options.get("softcap") or options.get("s_aux") is not None:
+        raise EngineError("the model's attention has a soft cap or sinks, which this engine does not compute", "--engine vllm")
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    new = torch.stack((key[0], value[0]))
+    out = torch.empty_like(query)
+    for span in spans:
+        kv = span.row.kv[layer]
+        if span.row.shared:
+            source, length = span.row.shared
+            kv[:, :, :length].copy_(source[layer, :, :, :length])
+        kv[:, :, span.start : span.stop].copy_(new[:, :, span.begin : span.end])
+        out[:, :, span.begin : span.end] = F.scaled_dot_product_attention(
+            query[:, :, span.begin : span.end],
+            kv[None, 0, :, : span.stop],
+            kv[None, 1, :, : span.stop],
+            attn_mask=span.mask,
+            is_causal=span.start == 0 and span.stop > 1,
+            scale=scaling,
+            enable_gqa=True,
+        )
+    return out.transpose(1, 2), None
+
+
+AttentionInterface.register(_ATTENTION, _attend)
+
+
+def _load(model: str, dtype: torch.dtype) -> Any:
+    try:
+        return AutoModelForCausalLM.from_pretrained(model, dtype=dtype, attn_implementation=_ATTENTION)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"cannot load the model {model}: {error}", "selfrag models list") from error
+
+
+def _quantized(model: Any) -> Any:
+    """Linear layers with int8 weights; their inputs are quantised as they come."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated in favour of a package that we would need for this alone
+        return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
