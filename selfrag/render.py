@@ -152,12 +152,15 @@ def answer(document: Json, options: SearchOptions | None = None, base: Path | No
 # --- a search ------------------------------------------------------------------------------------------------------------------
 
 
-def tree(trace: Json, base: Path | None = None) -> Tree:
-    """The whole search: what was decided, every candidate with its critique, the rejected and the pruned ones too."""
-    root = Tree(Text(clean(trace["answer"]["question"]), style="bold"), guide_style="dim")
+def tree(answer: Json, events: Sequence[Json], passages: Mapping[str, Json], base: Path | None = None) -> Tree:
+    """The whole search: what was decided, every candidate with its critique, the rejected and the pruned ones too.
+
+    ``events`` and ``passages`` are those of a trace.
+    """
+    root = Tree(Text(clean(answer["question"]), style="bold"), guide_style="dim")
     nodes: dict[int, Tree] = {}
-    kept = _kept(trace["events"])
-    for event in trace["events"]:
+    kept = _kept(events)
+    for event in events:
         parent = nodes.get(event["path"], root) if "path" in event else root
         match event["event"]:
             case "decided":
@@ -165,7 +168,7 @@ def tree(trace: Json, base: Path | None = None) -> Tree:
             case "retrieved":
                 parent.add(Text(f"{len(event['passages'])} passages for: {clean(event['query'])}", style="dim"))
             case "opened":
-                nodes[event["candidate"]] = parent.add(_opened_line(event, trace["passages"], base))
+                nodes[event["candidate"]] = parent.add(_opened_line(event, passages, base))
             case "expanded":
                 _extend_line(nodes[event["candidate"]], event, kept)
             case "pruned":
@@ -183,7 +186,7 @@ def _decision_line(decision: Json) -> Text:
     return Text(words[decision["action"]] + shown, style="dim")
 
 
-def _opened_line(event: Json, passages: Json, base: Path | None) -> Text:
+def _opened_line(event: Json, passages: Mapping[str, Json], base: Path | None) -> Text:
     place = where(passages[event["passage"]], base) if event["passage"] else "without evidence"
     line = Text.assemble((place, "bold"))
     if "ISREL" in event["critique"]["distributions"]:

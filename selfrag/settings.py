@@ -169,21 +169,25 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name.replace("-", "_"), list(names), n=1, cutoff=0.5)), None)
 
 
-def read_value(name: str, value: object, where: str) -> object:
-    """The setting ``name`` from ``value``, found at ``where``.
-
-    Raises ConfigError for an unknown key, naming the nearest, and for a value that cannot be.
-    """
+def check_key(name: str, where: str) -> None:
+    """Raises ConfigError for a key that does not exist, naming the nearest one that does."""
     if name not in KEYS:
         close = nearest(name, KEYS)
         raise ConfigError(
             f"{where}: unknown key {name!r}" + (f", did you mean {close!r}?" if close else ""),
             "`selfrag config show` lists every key",
         )
+
+
+def read_value(name: str, value: object, where: str) -> object:
+    """The setting ``name`` from ``value``, found at ``where``. Raises ConfigError for a value that cannot be."""
+    check_key(name, where)
     try:
         return _READERS[name](value)
     except ValueError as expected:
-        raise ConfigError(f"{where}: {name} is {value!r}, expected {expected}", f"selfrag config set {name} VALUE") from None
+        raise ConfigError(
+            f"{where}: {name} is {value!r}, expected {expected}", "`selfrag config show` says what it is for"
+        ) from None
 
 
 # --- the file and the environment ----------------------------------------------------------------------------------------------
@@ -238,9 +242,8 @@ def _as_toml(value: object) -> str:
 
 def save(paths: Paths, name: str, value: str | None) -> None:
     """Writes one key to the configuration file, or takes it out for None; other lines, comments too, stay as they are."""
+    check_key(name, "config")
     setting = None if value is None else read_value(name, value, "config set")
-    if name not in KEYS:
-        read_value(name, value, "config set")
     lines = paths.file.read_text(encoding="utf-8").splitlines() if paths.file.exists() else []
     kept = [line for line in lines if not re.match(rf"\s*{re.escape(name)}\s*=", line)]
     at = next((i for i, line in enumerate(lines) if re.match(rf"\s*{re.escape(name)}\s*=", line)), len(kept))

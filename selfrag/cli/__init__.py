@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
+from selfrag.cli import terminal
 from selfrag.errors import FAILED, INTERRUPTED, SelfragError, UsageError
 from selfrag.telemetry import silence_libraries
 
@@ -168,9 +169,7 @@ def _invoke(arguments: list[str]) -> int:
 def _report(error: SelfragError, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    print(f"selfrag: {error.message}", file=sys.stderr)
-    if error.hint:
-        print(f"  → {error.hint}", file=sys.stderr)
+    terminal.complain(error)
 
 
 def _flush() -> None:

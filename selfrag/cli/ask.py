@@ -14,6 +14,7 @@ from selfrag.cli.options import AgentFlags, Json, Quiet, open_agent, with_flags
 from selfrag.errors import ABSTAINED, InputError, UsageError
 
 if TYPE_CHECKING:
+    from selfrag.search import Agent
     from selfrag.trace import Recorder
     from selfrag.types import Answer
 
@@ -85,20 +86,25 @@ def split_choices(given: list[str] | None) -> tuple[str, ...]:
 
 
 async def answered(question: str, flags: AgentFlags, choices: tuple[str, ...], quiet: bool) -> tuple[Answer, Recorder]:
+    """Opens what ``flags`` name and asks it."""
+    async with open_agent(flags, choices, quiet) as agent:
+        return await ask_agent(agent, question, quiet)
+
+
+async def ask_agent(agent: Agent, question: str, quiet: bool) -> tuple[Answer, Recorder]:
     """The answer and the events that led to it; the search is shown on stderr while it goes on."""
     from selfrag.cli.live import watching
     from selfrag.trace import Recorder
     from selfrag.types import Event
 
     recorder = Recorder()
-    with watching("opening the collection and the model", quiet) as watcher:
+    with watching(quiet) as watcher:
 
         def observe(event: Event) -> None:
             recorder(event)
             watcher(event)
 
-        async with open_agent(flags, choices) as agent:
-            return await agent.ask(question, observer=observe), recorder
+        return await agent.ask(question, observer=observe), recorder
 
 
 def keep(file: Path, answer: Answer, recorder: Recorder) -> None:
@@ -120,7 +126,7 @@ def show_answer(answer: Answer, recorder: Recorder, show: Show, quiet: bool) -> 
     console, base = terminal.out(), Path.cwd()
     document = trace.trace_json(answer, recorder.events)
     if show is Show.tree:
-        console.print(render.tree(document, base), "")
+        console.print(render.tree(document["answer"], document["events"], document["passages"], base), "")
     console.print(render.answer(document["answer"], answer.options, base, evidence=show is not Show.answer))
     for warning in answer.warnings:
         terminal.say(f"warning: {warning}", quiet)

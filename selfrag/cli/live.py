@@ -31,8 +31,8 @@ class Row:
 class Board:
     """The state of a search, as a table that can be drawn at any time."""
 
-    def __init__(self, doing: str) -> None:
-        self.doing = doing
+    def __init__(self) -> None:
+        self.doing = "deciding whether evidence is needed"
         self.decision = ""
         self.rows: dict[int, Row] = {}
         self.spinner = Spinner("dots", style="cyan")
@@ -102,7 +102,7 @@ def line(event: Event) -> str | None:
 
 
 @contextmanager
-def watching(doing: str, quiet: bool = False) -> Iterator[Observer]:
+def watching(quiet: bool = False) -> Iterator[Observer]:
     """Shows a search on stderr while it goes on; on a terminal nothing is left of it afterwards."""
     if quiet:
         yield lambda _: None
@@ -111,7 +111,7 @@ def watching(doing: str, quiet: bool = False) -> Iterator[Observer]:
     if not console.is_terminal:
         yield lambda event: tell(console, line, event)
         return
-    board = Board(doing)
+    board = Board()
     with Live(board, console=console, transient=True, refresh_per_second=10, redirect_stdout=False, redirect_stderr=False):
         yield board
 

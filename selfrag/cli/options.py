@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from selfrag.cli import terminal
+
 if TYPE_CHECKING:
     from selfrag.models import ModelInfo
     from selfrag.search import Agent
@@ -114,7 +116,7 @@ class AgentFlags:
 
 
 @asynccontextmanager
-async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = ()) -> AsyncIterator[Agent]:
+async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = (), quiet: bool = False) -> AsyncIterator[Agent]:
     """The documents, the model and the engine that ``flags`` and the settings name, joined; the engine is closed at the end.
 
     Raises ConfigError, CollectionError (before a model is loaded), ModelError and EngineError as they come.
@@ -124,10 +126,11 @@ async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = ()) -> AsyncI
 
     settings = flags.settings()
     profile = profiles.load(settings.profile, settings.paths.profiles) if settings.profile else None
-    retriever = None if settings.mode == "never" else open_retriever(flags.collections(settings), settings)
-    model = open_model(settings)
+    with terminal.waiting("opening the collection and the model", quiet):
+        retriever = None if settings.mode == "never" else open_retriever(flags.collections(settings), settings)
+        model = open_model(settings)
+        reflector = open_reflector(settings, model, profile.temperatures if profile else model.temperatures)
     fitted = {name: getattr(profile, name) for name in profiles.FIELDS} if profile else model.thresholds
-    reflector = open_reflector(settings, model, profile.temperatures if profile else model.temperatures)
     try:
         yield Agent(reflector, retriever, settings.search_options(fitted, choices))
     finally:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from selfrag.errors import SelfragError
 
 PIPE_WIDTH = 100_000
 """Columns where no terminal sets them: lines are not folded for a program that reads them."""
@@ -53,3 +57,20 @@ def say(message: str, quiet: bool = False) -> None:
     """One line on stderr, unless ``quiet``."""
     if not quiet:
         print(message, file=sys.stderr, flush=True)
+
+
+def complain(error: SelfragError) -> None:
+    """What went wrong, and what mends it, on stderr."""
+    print(f"selfrag: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  → {error.hint}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def waiting(message: str, quiet: bool = False) -> Iterator[None]:
+    """A spinner on stderr during work without steps; on a terminal nothing is left of it afterwards, elsewhere nothing is said."""
+    if quiet or is_plain(sys.stderr):
+        yield
+        return
+    with err().status(message, spinner="dots"):
+        yield

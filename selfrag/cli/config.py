@@ -1,0 +1,133 @@
+"""`selfrag config`: what is set, where it comes from, and how to change it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from selfrag.cli import terminal
+from selfrag.cli.options import Json
+
+if TYPE_CHECKING:
+    from selfrag.settings import Settings
+
+Key = Annotated[str, typer.Argument(help="Name of the setting, as `selfrag config show` lists it.")]
+
+
+def register(app: typer.Typer) -> None:
+    config = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    for command in (show, path, get, set_, unset):
+        config.command(command.__name__.rstrip("_"))(command)
+    app.add_typer(config, name="config", help=CONFIG)
+
+
+CONFIG = """Show and change the settings.
+
+A setting comes from the command line, from SELFRAG_<KEY> in the environment, or from the configuration file, in this order.
+API keys are no settings; they stay in the environment.
+
+\b
+Examples:
+  selfrag config show
+  selfrag config set k 8
+"""
+
+
+def show(json: Json = False) -> None:
+    """Show every setting, its value and where that comes from.
+
+    \b
+    Examples:
+      selfrag config show
+      selfrag config show --json | jq .model
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from selfrag import settings
+
+    now = settings.load()
+    if json:
+        terminal.print_json({name: shown(now, name) for name in settings.KEYS})
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("key", "value", "from", "what it is"):
+        table.add_column(heading, overflow="fold")
+    for name, meaning in settings.KEYS.items():
+        value = shown(now, name)
+        origin = now.origins.get(name, "default")
+        words = "(open)" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        table.add_row(Text(name, "bold"), Text(words), Text(origin, "dim"), Text(meaning, "dim"))
+    terminal.out().print(table)
+
+
+def path(json: Json = False) -> None:
+    """Show where things lie: the configuration file, the collections, the models.
+
+    \b
+    Examples:
+      selfrag config path
+      SELFRAG_HOME=/mnt/big selfrag config path
+    """
+    from selfrag import settings
+
+    paths = settings.find_paths()
+    places = {"config": paths.file, "data": paths.data, "cache": paths.cache, "profiles": paths.profiles}
+    if json:
+        terminal.print_json({name: str(place) for name, place in places.items()})
+    else:
+        for name, place in places.items():
+            print(f"{name:<9} {place}")
+
+
+def get(key: Key) -> None:
+    """Print the value of one setting; an empty line if it is open.
+
+    \b
+    Examples:
+      selfrag config get model
+    """
+    from selfrag import settings
+
+    now = settings.load()
+    settings.check_key(key, "config get")
+    value = shown(now, key)
+    print("" if value is None else value)
+
+
+def set_(key: Key, value: Annotated[str, typer.Argument(help="Its new value.")]) -> None:
+    """Write one setting to the configuration file.
+
+    \b
+    Examples:
+      selfrag config set model selfrag/selfrag_llama2_7b
+      selfrag config set k 8
+    """
+    from selfrag import settings
+
+    paths = settings.find_paths()
+    settings.save(paths, key, value)
+    terminal.say(f"{key} is set in {paths.file}")
+
+
+def unset(key: Key) -> None:
+    """Take one setting out of the configuration file.
+
+    \b
+    Examples:
+      selfrag config unset k
+    """
+    from selfrag import settings
+
+    paths = settings.find_paths()
+    settings.save(paths, key, None)
+    terminal.say(f"{key} is not set in {paths.file}")
+
+
+def shown(now: Settings, name: str) -> Any:
+    """The value of a setting as it may be printed: the password of a URL is not."""
+    import re
+
+    value = getattr(now, name)
+    return re.sub(r"(://[^/:@\s]*):[^/@\s]*@", r"\1:***@", value) if isinstance(value, str) else value

@@ -1,0 +1,136 @@
+"""`selfrag trace`: what a stored search says, whether its citations still hold, and what other weights would have chosen."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from selfrag.cli import terminal
+from selfrag.cli.options import Json
+from selfrag.errors import ABSTAINED, FAILED, InputError
+
+if TYPE_CHECKING:
+    from selfrag import trace as traces
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A trace, as `selfrag ask --save-trace FILE` writes it.")]
+
+TRACE = """Show, verify or rescore a stored search.
+
+\b
+Examples:
+  selfrag ask "What is a quark?" --save-trace quark.json
+  selfrag trace show quark.json
+  selfrag trace verify quark.json
+  selfrag trace rescore quark.json --w-sup 2
+"""
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    for command in (show, verify, rescore):
+        group.command()(command)
+    app.add_typer(group, name="trace", help=TRACE)
+
+
+def show(file: File, json: Json = False) -> None:
+    """Show the whole search: decisions, candidates, what was pruned, and the answer.
+
+    \b
+    Examples:
+      selfrag trace show quark.json
+      selfrag trace show quark.json --json | jq .answer
+    """
+    from selfrag import render, trace
+
+    found = trace.load(file)
+    if json:
+        terminal.print_json(found.answer)
+        return
+    console = terminal.out()
+    passages = {chunk: trace.passage_json(passage) for chunk, passage in found.passages.items()}
+    console.print(render.tree(found.answer, found.events, passages, Path.cwd()), "")
+    console.print(render.answer(found.answer, found.options, Path.cwd()))
+
+
+def verify(file: File, json: Json = False) -> None:
+    """Compare the cited words with the sources as they are now. The exit status is 1 if one has changed or is missing.
+
+    \b
+    Examples:
+      selfrag trace verify quark.json
+    """
+    from rich.text import Text
+
+    from selfrag import render, trace
+
+    found = trace.load(file)
+    checks = check_sources(found.answer)
+    if json:
+        terminal.print_json([asdict(check) for check in checks])
+    else:
+        styles = {"unchanged": "green", "moved": "yellow", "changed": "red", "missing": "red"}
+        for check, citation in zip(checks, found.answer["citations"], strict=True):
+            place = render.where(citation, Path.cwd())
+            terminal.out().print(Text.assemble(f"[{check.n}] ", (f"{check.state:<10}", styles[check.state]), place))
+    if any(check.state in ("changed", "missing") for check in checks):
+        raise typer.Exit(FAILED)
+
+
+def check_sources(answer: traces.Json) -> list[traces.Check]:
+    """Every citation against its source. Lines are compared where they are the file's own, not a reader's."""
+    from selfrag import ingest, trace
+
+    documents: dict[str, ingest.Document] = {}
+
+    def read(source: str) -> str:
+        if source not in documents:
+            documents[source] = ingest.read(Path(source))
+        return documents[source].text
+
+    def comparable(citation: traces.Json) -> traces.Json:
+        try:
+            read(citation["source"])
+        except (OSError, InputError):
+            return citation
+        return {**citation, "lines": None} if documents[citation["source"]].anchors else citation
+
+    return trace.verify({**answer, "citations": [comparable(c) for c in answer["citations"]]}, read)
+
+
+def rescore(
+    file: File,
+    w_rel: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISREL.  [as it was]")] = None,
+    w_sup: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISSUP.  [as it was]")] = None,
+    w_use: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISUSE.  [as it was]")] = None,
+    sequence: Annotated[
+        bool | None, typer.Option("--sequence/--no-sequence", help="Count the mean token probability.  [as it was]")
+    ] = None,
+    require_support: Annotated[
+        Literal["full", "partial"] | None, typer.Option(help="Drop segments whose most likely ISSUP is below this.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Choose again among the stored candidates, under other weights; no model is loaded.
+
+    A search that was stored with --no-prune holds every candidate of its first step. The exit status is 3 if nothing is left.
+
+    \b
+    Examples:
+      selfrag trace rescore quark.json --w-sup 2 --w-use 0
+      selfrag trace rescore quark.json --require-support full --json
+    """
+    from selfrag import render, trace
+
+    found = trace.load(file)
+    given: dict[str, Any] = {"rel": w_rel, "sup": w_sup, "use": w_use, "sequence": sequence}
+    weights = replace(found.options.weights, **{name: value for name, value in given.items() if value is not None})
+    document = trace.rescore(found, weights, require_support)
+    if json:
+        terminal.print_json(document)
+    else:
+        terminal.out().print(render.answer(document, found.options, Path.cwd()))
+    if document["status"] == "abstained":
+        raise typer.Exit(ABSTAINED)
