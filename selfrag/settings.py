@@ -143,19 +143,22 @@ class Settings:
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def search_options(self, fitted: Mapping[str, float] | None = None, choices: tuple[str, ...] = ()) -> SearchOptions:
-        """The options of a search. ``fitted`` holds thresholds by their key here, for those that a person left open."""
-        thresholds = {name: getattr(self, name) for name in ("threshold", "abstain_isrel", "abstain_issup")}
-        known = dict(fitted or {}) | {name: value for name, value in thresholds.items() if value is not None}
+        """The options of a search. ``fitted`` holds thresholds ("retrieve", "isrel", "issup") for those a person left open."""
+        given = {"retrieve": self.threshold, "isrel": self.abstain_isrel, "issup": self.abstain_issup}
+        known = dict(fitted or {}) | {name: value for name, value in given.items() if value is not None}
+        defaults = SearchOptions()
         return SearchOptions(
             k=self.k,
             mode=self.mode,
+            threshold=known.get("retrieve", defaults.threshold),
             beam_width=self.beam_width,
             max_segments=self.max_segments,
             weights=Weights(self.w_rel, self.w_sup, self.w_use, self.sequence),
             require_support=self.require_support,
             prune=self.prune,
+            abstain_isrel=known.get("isrel", defaults.abstain_isrel),
+            abstain_issup=known.get("issup", defaults.abstain_issup),
             choices=choices,
-            **{name: known[name] for name in thresholds if name in known},
         )
 
 
@@ -169,13 +172,13 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name.replace("-", "_"), list(names), n=1, cutoff=0.5)), None)
 
 
-def check_key(name: str, where: str) -> None:
+def check_key(name: str, where: str, mend: str = "`selfrag config show` lists every key") -> None:
     """Raises ConfigError for a key that does not exist, naming the nearest one that does."""
     if name not in KEYS:
         close = nearest(name, KEYS)
         raise ConfigError(
             f"{where}: unknown key {name!r}" + (f", did you mean {close!r}?" if close else ""),
-            "`selfrag config show` lists every key",
+            mend,
         )
 
 
@@ -207,6 +210,8 @@ def _read_file(file: Path) -> dict[str, tuple[object, str]]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{file}: {error}", f"correct the file, or remove it: {file}") from None
     places = {name: f"{file}:{_line(text, name)}" for name in table}
+    for name in table:
+        check_key(name, places[name], f"selfrag config unset {name}")
     return {name: (read_value(name, value, places[name]), places[name]) for name, value in table.items()}
 
 
@@ -241,13 +246,18 @@ def _as_toml(value: object) -> str:
 
 
 def save(paths: Paths, name: str, value: str | None) -> None:
-    """Writes one key to the configuration file, or takes it out for None; other lines, comments too, stay as they are."""
-    check_key(name, "config")
+    """Writes one key to the configuration file, or takes it out for None; other lines, comments too, stay as they are.
+
+    Raises ConfigError for an unknown key, unless it is one to take out, and for a value that cannot be.
+    """
     setting = None if value is None else read_value(name, value, "config set")
     lines = paths.file.read_text(encoding="utf-8").splitlines() if paths.file.exists() else []
-    kept = [line for line in lines if not re.match(rf"\s*{re.escape(name)}\s*=", line)]
-    at = next((i for i, line in enumerate(lines) if re.match(rf"\s*{re.escape(name)}\s*=", line)), len(kept))
+    at = next((i for i, line in enumerate(lines) if re.match(rf"\s*{re.escape(name)}\s*=", line)), None)
     if setting is not None:
-        kept.insert(at, f"{name} = {_as_toml(setting)}")
+        lines[slice(len(lines), None) if at is None else slice(at, at + 1)] = [f"{name} = {_as_toml(setting)}"]
+    elif at is not None:
+        del lines[at]
+    else:
+        check_key(name, "config unset")
     paths.file.parent.mkdir(parents=True, exist_ok=True)
-    paths.file.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    paths.file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")

@@ -130,9 +130,9 @@ async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = (), quiet: bo
         retriever = None if settings.mode == "never" else open_retriever(flags.collections(settings), settings)
         model = open_model(settings)
         reflector = open_reflector(settings, model, profile.temperatures if profile else model.temperatures)
-    fitted = {name: getattr(profile, name) for name in profiles.FIELDS} if profile else model.thresholds
+        thresholds = {**model.thresholds, **(profile.thresholds if profile else {})}
     try:
-        yield Agent(reflector, retriever, settings.search_options(fitted, choices))
+        yield Agent(reflector, retriever, settings.search_options(thresholds, choices))
     finally:
         await reflector.engine.close()
 

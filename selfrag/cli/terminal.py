@@ -68,7 +68,7 @@ def complain(error: SelfragError) -> None:
 
 @contextmanager
 def waiting(message: str, quiet: bool = False) -> Iterator[None]:
-    """A spinner on stderr during work without steps; on a terminal nothing is left of it afterwards, elsewhere nothing is said."""
+    """A spinner on stderr during work without steps; nothing is left of it afterwards, and nothing is said without a terminal."""
     if quiet or is_plain(sys.stderr):
         yield
         return
