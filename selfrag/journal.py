@@ -1,0 +1,210 @@
+"""The file that a batch writes: one whole row at a time, so that a run can be killed at any instant and go on later.
+
+Beside OUT stands OUT.meta.json with the settings and the fingerprint of the input that OUT belongs to, so that a resumed run
+cannot mix two of them. What is done is known by id and question digest, never by counting.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from filelock import FileLock, Timeout
+
+from selfrag.errors import InputError, LockedError
+from selfrag.formats import Csv, Format, JsonLines
+from selfrag.rows import Row
+
+Json = dict[str, Any]
+OnChange = Literal["refuse", "restart", "append"]
+META_SCHEMA = "selfrag.batch/1"
+
+
+class Sink(Protocol):
+    """Where finished rows go. ``done`` maps the ids that are there already to their question digests."""
+
+    done: Mapping[str, str]
+
+    def append(self, row: Json) -> None: ...
+
+
+@dataclass(slots=True)
+class Collected:
+    """A sink in memory."""
+
+    rows: list[Json] = field(default_factory=list)
+    done: Mapping[str, str] = field(default_factory=dict)
+
+    def append(self, row: Json) -> None:
+        self.rows.append(row)
+
+
+@dataclass(slots=True)
+class Printed:
+    """A sink on standard output: nothing is known of earlier runs."""
+
+    format: Format = field(default_factory=JsonLines)
+    done: Mapping[str, str] = field(default_factory=dict)
+
+    def append(self, row: Json) -> None:
+        sys.stdout.buffer.write(self.format.encode(row))
+        sys.stdout.buffer.flush()
+
+
+# --- what a file belongs to ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """``input`` is the digest of the input file, None for standard input; ``settings`` are those that change answers."""
+
+    input: str | None
+    settings: Mapping[str, Any]
+
+    def changes(self, old: Meta) -> list[str]:
+        """What differs from ``old``, in words."""
+        found = ["the input has changed"] if self.input and old.input and self.input != old.input else []
+        for name in dict.fromkeys((*old.settings, *self.settings)):
+            before, now = old.settings.get(name), self.settings.get(name)
+            if before != now:
+                found.append(f"{name} was {before!r} and is {now!r}")
+        return found
+
+
+def meta_path(out: Path) -> Path:
+    return out.with_name(out.name + ".meta.json")
+
+
+def load_meta(out: Path) -> Meta | None:
+    """None where there is none; InputError if it is damaged."""
+    path = meta_path(out)
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        return Meta(found["input"], dict(found["settings"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read: {error}", "--restart begins anew, --append goes on") from error
+
+
+def save_meta(out: Path, meta: Meta) -> None:
+    document = {"schema": META_SCHEMA, **asdict(meta)}
+    write_whole(meta_path(out), [json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"])
+
+
+def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
+    """The file is replaced in one step, or stays as it is."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with part.open("wb") as stream:
+        stream.writelines(pieces)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
+
+
+# --- the file itself -----------------------------------------------------------------------------------------------------------
+
+
+class Journal:
+    """The rows of one output file, locked against a second run until it is closed; `open_journal` makes it.
+
+    ``dropped`` counts what was taken out when it was opened: failed rows, a torn last line, rows that answer another question.
+    """
+
+    def __init__(self, path: Path, lock: FileLock) -> None:
+        self.path, self.lock = path, lock
+        self.format: Format = Csv() if path.suffix.lower() == ".csv" else JsonLines()
+        self.done: dict[str, str] = {}
+        self.dropped = 0
+        self.descriptor: int | None = None
+
+    def resume(self, stale: Mapping[str, str]) -> None:
+        """Takes up what is done. ``stale`` gives, for rows of a changed input, the digest of the question that is asked now."""
+        size = 0
+        for row, raw in self.good(stale):
+            size += len(raw)
+            if row["status"] != "header":
+                self.done[str(row["id"])] = str(row["hash"])
+        if size != self.path.stat().st_size:
+            self.dropped = sum(1 for _ in self.path.open("rb"))
+            write_whole(self.path, (raw for _, raw in self.good(stale)))
+            self.dropped -= sum(1 for _ in self.path.open("rb"))
+
+    def good(self, stale: Mapping[str, str]) -> Iterator[tuple[Json, bytes]]:
+        seen: set[str] = set()
+        for row, raw in self.format.read(self.path):
+            key = str(row["id"])
+            if row["status"] != "error" and key not in seen and stale.get(key, row["hash"]) == row["hash"]:
+                seen.add(key)
+                yield row, raw
+
+    def append(self, row: Json) -> None:
+        """Writes the row whole, past Python's buffers: a killed process loses at most a row that was not finished."""
+        rest = self.format.encode(row)
+        try:
+            if self.descriptor is None:
+                self.descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            while rest:
+                rest = rest[os.write(self.descriptor, rest) :]
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written: {error.strerror}", "make room; the same command goes on") from error
+
+    def close(self) -> None:
+        if self.descriptor is not None:
+            os.fsync(self.descriptor)
+            os.close(self.descriptor)
+            self.descriptor = None
+        self.lock.release()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def open_journal(out: Path, meta: Meta, rows: Callable[[], Iterable[Row]], on_change: OnChange = "refuse") -> Journal:
+    """Opens ``out`` for a run described by ``meta``, going on where an earlier one stopped.
+
+    InputError if the input or the settings differ from those of the rows that are there, or if it is no such file; with
+    "append" the rows of questions that are still the same are kept and the others answered anew. ``rows`` reads the input.
+    LockedError if another run is writing to it.
+    """
+    journal = Journal(out, _lock(out))
+    try:
+        if on_change == "restart":
+            out.unlink(missing_ok=True)
+        if out.exists() and out.stat().st_size:
+            old = load_meta(out)
+            changes = meta.changes(old) if old else [f"{meta_path(out).name} is missing"]
+            if changes and on_change == "refuse":
+                raise _refusal(out, changes)
+            journal.resume({row.key: row.digest for row in rows()} if changes and meta.input else {})
+        save_meta(out, meta)
+    except BaseException:
+        journal.close()
+        raise
+    return journal
+
+
+def _lock(out: Path) -> FileLock:
+    lock = FileLock(out.with_name(f".{out.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise LockedError(f"another run is writing to {out}", "wait for it, or name another file with -o") from None
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror}", "name another file with -o") from error
+    return lock
+
+
+def _refusal(out: Path, changes: Sequence[str]) -> InputError:
+    return InputError(
+        f"{out} holds rows of another run: {'; '.join(changes)}",
+        "--append keeps the rows whose question is the same and goes on; --restart begins anew; -o names another file",
+    )
