@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 import traceback
+from io import TextIOWrapper
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -122,14 +123,15 @@ def selfrag(
 
 def main() -> None:
     """The console script."""
+    silence_libraries()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name need not be valid text
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Runs one command and returns its exit status; whatever goes wrong is told on stderr in words."""
-    silence_libraries()
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # file names need not be valid text
     arguments, debug = _take_global(arguments)
     try:
         return _invoke(arguments)

@@ -121,10 +121,10 @@ async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = (), quiet: bo
 
     Raises ConfigError, CollectionError (before a model is loaded), ModelError and EngineError as they come.
     """
+    settings = flags.settings()
     from selfrag import profiles
     from selfrag.search import Agent
 
-    settings = flags.settings()
     profile = profiles.load(settings.profile, settings.paths.profiles) if settings.profile else None
     with terminal.waiting("opening the collection and the model", quiet):
         retriever = None if settings.mode == "never" else open_retriever(flags.collections(settings), settings)

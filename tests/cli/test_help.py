@@ -1,0 +1,33 @@
+"""The help: complete, with examples, for every command there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.cli.commands import every_command
+
+ALL = [pytest.param(path, command, id=" ".join(path) or "selfrag") for path, command in every_command()]
+
+
+@pytest.mark.parametrize(("path", "command"), ALL)
+def test_every_command_has_an_example(path: list[str], command: Any) -> None:
+    """The help shows how the command is called, at least once."""
+    text = command.help or ""
+    assert "Example" in text
+    assert " ".join(["selfrag", *path]) in text.replace("uv run ", "")
+
+
+@pytest.mark.parametrize(("path", "command"), ALL)
+def test_every_option_is_described(path: list[str], command: Any) -> None:
+    """Each option and each argument says what it is for."""
+    silent = [parameter.name for parameter in command.params if not (getattr(parameter, "help", None) or "").strip()]
+    assert silent == []
+
+
+@pytest.mark.parametrize(("path", "command"), ALL)
+def test_every_command_says_what_it_does(path: list[str], command: Any) -> None:
+    """The first line of the help is a sentence."""
+    first = (command.help or "").strip().splitlines()[0]
+    assert first.endswith((".", ":")), first
