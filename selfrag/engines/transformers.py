@@ -92,6 +92,16 @@ class TransformersEngine:
         self._thread = threading.Thread(target=self._run, args=(threads,), name="selfrag-engine", daemon=True)
         self._thread.start()
 
+    @property
+    def rows_in_use(self) -> int:
+        """How many requests hold keys and values now."""
+        return len(self._prefixes.active)
+
+    @property
+    def tokens_kept(self) -> int:
+        """Tokens of room that keys and values take now, in use or kept."""
+        return self._prefixes.tokens
+
     # --- the caller's side -----------------------------------------------------------------------------------------------------
 
     async def complete(self, request: Request, on_token: OnToken | None = None) -> Completion:
@@ -199,11 +209,11 @@ class TransformersEngine:
             finish = "end"
         elif job.written >= job.max_tokens:
             finish = "length"
-        job.tell((job.reader.token(token_id, logprob, watched), finish))
         if finish is not None:
             self._leave(job)
         elif job.row is not None:
             job.row.tokens.append(token_id)
+        job.tell((job.reader.token(token_id, logprob, watched), finish))  # last: an answer to it finds the row free
 
     def _leave(self, job: _Job) -> None:
         self._writing.remove(job)

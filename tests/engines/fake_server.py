@@ -1,0 +1,184 @@
+"""A hand-written OpenAI-compatible server for tests: answers by rule, and fails on demand.
+
+Speaks as much of vLLM's dialect as it is told to, so that what an older or a foreign server would do can be tested too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Head = dict[str, str]
+
+
+@dataclass
+class Fault:
+    """What happens to the next completion instead of an answer; ``after`` pieces of a streamed one are sent first."""
+
+    status: int = 0
+    headers: Head = field(default_factory=dict)
+    body: bytes = b'{"error": {"message": "no luck"}}'
+    cut: bool = False
+    after: int = 0
+
+
+OVERLOADED = Fault(status=503)
+BROKEN = Fault(status=500)
+DIES = Fault(cut=True)
+
+
+@dataclass
+class FakeServer:
+    """``next_id`` says which id follows given ids. ``honours``: named ids' log-probabilities; ``ids``: ids in place of texts."""
+
+    next_id: Callable[[Sequence[int]], int]
+    model: str = "tiny"
+    window: int | None = 512
+    honours: bool = True
+    ids: bool = True
+    max_logprobs: int = 20
+    top: Sequence[int] = ()
+    chat: Sequence[dict[str, Any]] = ()
+    key: str | None = None
+    delay: float = 0.0
+    faults: deque[Fault] = field(default_factory=deque)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    most_at_once: int = 0
+    broken_off: int = 0
+
+    async def __aenter__(self) -> FakeServer:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    async def start(self, port: int = 0) -> None:
+        self._at_once, self._open = 0, set[asyncio.StreamWriter]()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    async def stop(self) -> None:
+        """As a killed process does: the port closes, and so does every connection."""
+        self._server.close()
+        for writer in self._open:
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    @property
+    def completions(self) -> list[dict[str, Any]]:
+        """The bodies asked of it, the probe's left out."""
+        return [body for body in self.requests if body["max_tokens"] > 1]
+
+    # --- http ------------------------------------------------------------------------------------------------------------------
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                lines = head.decode().split("\r\n")
+                headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:])}
+                body = await reader.readexactly(int(headers.get("content-length", 0)))
+                await self._answer(lines[0].split()[1], headers, json.loads(body) if body else {}, writer)
+        self._open.discard(writer)
+        writer.close()
+
+    async def _answer(self, path: str, headers: Head, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        self.paths.append(path)
+        if self.key and headers.get("authorization") != f"Bearer {self.key}":
+            said = {"error": {"message": f"Incorrect API key: {headers.get('authorization')}"}}
+            return await self._send(writer, 401, json.dumps(said).encode())
+        if path == "/v1/models":
+            card = {"id": self.model, "root": self.model, "max_model_len": self.window}
+            return await self._send(writer, 200, json.dumps({"data": [card]}).encode())
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            await self._complete(path, body, writer)
+        finally:
+            self._at_once -= 1
+
+    async def _complete(self, path: str, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        self.requests.append(body)
+        await asyncio.sleep(self.delay)
+        fault = self.faults.popleft() if self.faults and body["max_tokens"] > 1 else None
+        if fault and fault.status:
+            return await self._send(writer, fault.status, fault.body, fault.headers)
+        if fault and not body.get("stream"):
+            return writer.transport.abort()
+        most = body.get("top_logprobs", 0) if "messages" in body else body["logprobs"]
+        if most > self.max_logprobs:
+            return await self._send(writer, 400, b'{"error": {"message": "too many log-probabilities"}}')
+        pieces = self._chat_pieces() if "messages" in body else self._pieces(body)
+        if not body.get("stream"):
+            return await self._send(writer, 200, json.dumps(_joined(list(pieces))).encode())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        for number, piece in enumerate(pieces):
+            if fault and number == fault.after:
+                return writer.transport.abort()
+            if writer.transport.is_closing():
+                self.broken_off += 1
+                return None
+            writer.write(f"data: {json.dumps(piece)}\n\n".encode())
+            await writer.drain()
+            await asyncio.sleep(0.001)
+        writer.write(b"data: [DONE]\n\n")
+        await writer.drain()
+        writer.close()
+
+    async def _send(self, writer: asyncio.StreamWriter, status: int, body: bytes, headers: Head | None = None) -> None:
+        lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", *(f"{k}: {v}" for k, v in (headers or {}).items())]
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        await writer.drain()
+
+    # --- the model -------------------------------------------------------------------------------------------------------------
+
+    def _pieces(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        ids, pieces = list(body["prompt"]), []
+        for _ in range(body["max_tokens"]):
+            token = self.next_id(ids)
+            ids.append(token)
+            stopped = token in body.get("stop_token_ids", ())
+            pieces.append({"choices": [{"index": 0, "logprobs": self._position(token, body)}]})
+            if stopped:
+                break
+        pieces[-1]["choices"][0]["finish_reason"] = "stop" if stopped else "length"
+        pieces[-1]["usage"] = {"prompt_tokens": len(body["prompt"]), "prompt_tokens_details": {"cached_tokens": 3}}
+        return pieces
+
+    def _position(self, token: int, body: dict[str, Any]) -> dict[str, Any]:
+        named = body.get("logprob_token_ids") or () if self.honours else ()
+        told = [token, *named] if named else [token, *self.top][: body["logprobs"] + 1]
+        names = {i: f"token_id:{i}" if self.ids else "word" for i in told}
+        tops = {names[i]: -0.25 if i == token else -1.0 - i / 1000 for i in told}
+        return {"tokens": [names[token]], "token_logprobs": [-0.25], "top_logprobs": [tops]}
+
+    def _chat_pieces(self) -> list[dict[str, Any]]:
+        pieces = [{"choices": [{"delta": {"content": p["token"]}, "logprobs": {"content": [p]}}]} for p in self.chat]
+        return [*pieces, {"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 7}}]
+
+
+def _joined(pieces: list[dict[str, Any]]) -> dict[str, Any]:
+    """The whole answer of which ``pieces`` would be the stream."""
+    choices = [choice for piece in pieces for choice in piece["choices"]]
+    logprobs: dict[str, list[Any]] = {}
+    for choice in choices:
+        for name, values in (choice.get("logprobs") or {}).items():
+            logprobs.setdefault(name, []).extend(values)
+    text = "".join(choice.get("delta", {}).get("content", "") for choice in choices)
+    whole = {"index": 0, "logprobs": logprobs, "message": {"content": text}, "finish_reason": choices[-1]["finish_reason"]}
+    return {"choices": [whole], "usage": pieces[-1]["usage"]}
+
+
+@contextlib.asynccontextmanager
+async def serving(*servers: FakeServer) -> AsyncIterator[list[str]]:
+    """Starts the servers and gives their URLs."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield [(await stack.enter_async_context(server)).url for server in servers]
