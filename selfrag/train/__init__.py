@@ -1,0 +1,1 @@
+"""Preparing data for, training and measuring reflection models. Heavy libraries load only with `run` and `evaluate`."""

@@ -1,0 +1,204 @@
+"""`selfrag train run`: trains an adapter, writes checkpoints, and goes on from the last one after a kill.
+
+The run folder holds `config.json` (settings, hash of the rows), `curve.jsonl` (one line every few steps), `checkpoint.pt`
+(all that resuming needs) and `adapter/` (what peft loads). The order of batches depends on the seed alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from selfrag.errors import InputError, UsageError
+from selfrag.train import rows as training_rows
+from selfrag.train.lora import AdapterConfig, MasterAdamW, Objective, adapt, by_group, load
+from selfrag.train.tree import Batch, Encoded, batches, collate, encode
+
+WEIGHTS: Mapping[str, float] = {
+    "text": 1.0, "end": 0.3, "Retrieve": 0.5, "ISREL": 2.0, "ISSUP": 1.5, "ISUSE": 0.4, "markup": 0.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """How to train. ``minutes`` (0: no limit) ends the schedule early: the learning rate falls to 0 by then, or by the last
+    step, whichever comes first. ``batch_tokens`` is per process. ``dtype`` is the precision of weights and matrix products.
+    """
+
+    base: str
+    rows: Path
+    out: Path
+    epochs: int = 1
+    minutes: float = 0.0
+    batch_tokens: int = 1600
+    max_tokens: int = 420
+    lr: float = 6e-4
+    rows_lr: float = 2e-3
+    warmup: int = 40
+    clip: float = 1.0
+    seed: int = 1
+    dtype: str = "bfloat16"
+    checkpoint_minutes: float = 5.0
+    log_every: int = 5
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    weights: Mapping[str, float] = field(default_factory=lambda: dict(WEIGHTS))
+
+
+@dataclass(slots=True)
+class State:
+    """Where a run stands: steps done, seconds and tokens spent."""
+
+    step: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+
+
+def file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def run(config: RunConfig, say: Callable[[str], None] | None = None) -> State:
+    """Trains to the end of the schedule, going on from ``config.out/checkpoint.pt`` if there is one."""
+    return Trainer(config, say or (lambda line: print(line, file=sys.stderr, flush=True))).train()
+
+
+class Trainer:
+    """One run: data, model, optimizer and state."""
+
+    def __init__(self, config: RunConfig, say: Callable[[str], None]) -> None:
+        self.config, self.accelerator, self.state = config, Accelerator(cpu=not torch.cuda.is_available()), State()
+        self.say = say if self.accelerator.is_main_process else lambda line: None
+        set_seed(config.seed)
+        config.out.mkdir(parents=True, exist_ok=True)
+        model, self.tokenizer = load(config.base, getattr(torch, config.dtype))
+        self.peft = adapt(model, self.tokenizer, config.adapter)
+        self.data = self._encode()
+        self.plan = self._plan()
+        self.objective, self.optimizer = self._prepare()
+        self.rows_hash = file_hash(config.rows)
+        self._resume()
+        self._write_config()
+
+    def _encode(self) -> list[Encoded]:
+        found = [
+            encode(row, self.tokenizer, self.config.weights, self.config.max_tokens) for row in training_rows.read(self.config.rows)
+        ]
+        kept = [row for row in found if row is not None]
+        self.say(f"{len(kept)} rows, {sum(map(len, kept)):,} tokens; {len(found) - len(kept)} left out (too long or unlabelled)")
+        if not kept:
+            raise InputError(f"{self.config.rows} holds no usable training row", "make rows with: selfrag train prepare")
+        return kept
+
+    def _plan(self) -> list[list[int]]:
+        """Every epoch's batches for this process, in order."""
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        plan: list[list[int]] = []
+        for epoch in range(self.config.epochs):
+            made = batches(self.data, self.config.batch_tokens, self.config.seed + 1000 * epoch)
+            plan.extend(made[rank : len(made) // world * world : world] if world > 1 else made)
+        return plan
+
+    def _prepare(self) -> tuple[Any, MasterAdamW]:
+        objective = Objective(self.peft)
+        if getattr(self.accelerator.state, "deepspeed_plugin", None) is not None:
+            return _deepspeed(self.accelerator, objective, self.config)
+        optimizer_model = self.accelerator.prepare(objective)
+        return optimizer_model, MasterAdamW(optimizer_model, self.config.lr, self.config.rows_lr, self.config.clip)
+
+    def train(self) -> State:
+        began = saved = time.monotonic()
+        before = self.state.seconds
+        sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        tokens, marked = 0, began
+        while self.state.step < len(self.plan) and (progress := self.progress()) < 1.0:
+            batch = self._batch(self.plan[self.state.step])
+            loss, losses = self.objective(batch)
+            self.accelerator.backward(loss)
+            self.optimizer.step(self.rate(progress))
+            for name, total, count in by_group(batch, losses):
+                sums[name][0] += total
+                sums[name][1] += count
+            tokens += batch.ids.numel()
+            self.state.step, self.state.tokens = self.state.step + 1, self.state.tokens + batch.ids.numel()
+            now = time.monotonic()
+            self.state.seconds = before + now - began
+            if self.state.step % self.config.log_every == 0:
+                self._log({n: s / c for n, (s, c) in sums.items()}, tokens / (now - marked))
+                sums.clear()
+                tokens, marked = 0, now
+            if now - saved > self.config.checkpoint_minutes * 60:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+        return self.state
+
+    def progress(self) -> float:
+        """How much of the schedule is done, 0 to 1."""
+        timed = self.state.seconds / (self.config.minutes * 60) if self.config.minutes else 0.0
+        return max(self.state.step / len(self.plan), timed)
+
+    def rate(self, progress: float) -> float:
+        """Share of the peak learning rate: a linear warm-up, then a linear fall."""
+        return min(1.0, (self.state.step + 1) / self.config.warmup) * (1.0 - progress)
+
+    def _batch(self, indices: list[int]) -> Batch:
+        made = collate([self.data[i] for i in indices], self.tokenizer.pad_token_id or 0)
+        device = self.accelerator.device
+        return Batch(*(getattr(made, name).to(device) for name in Batch.__slots__))
+
+    def _log(self, losses: dict[str, float], speed: float) -> None:
+        progress = self.progress()
+        left = self.state.seconds / progress * (1 - progress) / 60 if progress else 0.0
+        line = {"step": self.state.step, "progress": round(progress, 4), "seconds": round(self.state.seconds, 1),
+                "tokens_per_second": round(speed), "loss": {n: round(v, 4) for n, v in losses.items()}}  # fmt: skip
+        if self.accelerator.is_main_process:
+            with (self.config.out / "curve.jsonl").open("a", encoding="utf-8") as curve:
+                curve.write(json.dumps(line) + "\n")
+        shown = " ".join(f"{n} {v:.3f}" for n, v in losses.items())
+        self.say(f"step {self.state.step}/{len(self.plan)} {progress:.1%}, {left:.0f} min left, {speed:.0f} tokens/s | {shown}")
+
+    def save(self) -> None:
+        """Writes the checkpoint and the adapter, each under a temporary name first."""
+        self.accelerator.wait_for_everyone()
+        if not self.accelerator.is_main_process:
+            return
+        state = {"state": asdict(self.state), "optimizer": self.optimizer.state_dict(), "rows": self.rows_hash}
+        partial = self.config.out / "checkpoint.partial"
+        torch.save(state, partial)
+        os.replace(partial, self.config.out / "checkpoint.pt")
+        self.peft.save_pretrained(str(self.config.out / "adapter"), save_embedding_layers=False)
+
+    def _resume(self) -> None:
+        path = self.config.out / "checkpoint.pt"
+        if not path.exists():
+            return
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        if saved["rows"] != self.rows_hash:
+            raise UsageError(
+                f"{path} was trained on other rows than {self.config.rows}", "name another --out, or the rows it began with"
+            )
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.state = State(**saved["state"])
+        self.say(f"going on from step {self.state.step}")
+
+    def _write_config(self) -> None:
+        if self.accelerator.is_main_process:
+            value = asdict(self.config) | {"rows_sha256": self.rows_hash, "steps": len(self.plan)}
+            (self.config.out / "config.json").write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def _deepspeed(accelerator: Accelerator, objective: Objective, config: RunConfig) -> tuple[Any, Any]:
+    raise NotImplementedError

@@ -1,0 +1,278 @@
+"""From each published data set to training rows. Pure: records in, rows out; `rng` is the only chance.
+
+A wrong answer is shown before its critique, never taught (no loss on its words). Support and utility are correctness by rule:
+right 5, right but wordier than asked 4, half supported 3, wrong answer from the right passage 2, irrelevant passage 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from random import Random
+from typing import Any
+
+from selfrag.reflection import (
+    CONTINUE,
+    FULLY,
+    IRRELEVANT,
+    NO_RETRIEVAL,
+    NO_SUPPORT,
+    PARTIALLY,
+    RELEVANT,
+    RETRIEVAL,
+)
+from selfrag.train.neighbours import Neighbours
+from selfrag.train.rows import END, REFUSAL, Piece, Row, control, evidence, prompt, text, tree
+from selfrag.train.spans import holds, sentence_at, sentences, tidy, window, wrong_spans
+
+Record = Mapping[str, Any]
+
+CLAIM_PROMPTS = (
+    "State one fact about {page}.",
+    "What is known about {page}?",
+    "Write one sentence about {page}.",
+    "What does the text say about {page}?",
+    "Tell me something about {page}.",
+)
+EXPLAIN = ("Answer in a full sentence: {q}", "{q} Explain.", "{q} Answer with a sentence.", "Explain briefly: {q}",
+           "In one sentence: {q}", "Describe what the documents say: {q}")  # fmt: skip
+ASK = ("Tell me {q}", "Find out {q}", "I need to know {q}", "Please look up {q}", "Write down {q}", "Say {q}")
+
+
+def utility(k: int, loss: float = 1.0) -> Piece:
+    return control(f"[Utility:{k}]", loss)
+
+
+def right(answer: str) -> tuple[Piece, ...]:
+    return (control(RELEVANT), text(answer, 1.0), control(FULLY), utility(5), END)
+
+
+def judged(answer: str, support: str, useful: int) -> tuple[Piece, ...]:
+    """An answer that is shown, with loss on its critique alone."""
+    return (control(RELEVANT, 0.0), text(answer), control(support), utility(useful))
+
+
+def irrelevant(refuse: bool) -> tuple[Piece, ...]:
+    return (control(IRRELEVANT), text(REFUSAL, 1.0), utility(1), END) if refuse else (control(IRRELEVANT),)
+
+
+def length(rng: Random) -> int:
+    """Words of a passage: mostly short, since short passages teach more a token; sometimes as long as a chunk."""
+    return rng.randint(45, 90) if rng.random() < 0.85 else rng.randint(100, 190)
+
+
+def asked(question: str, rng: Random) -> str:
+    """The question as typed: now and then an order, without capital, or without its mark."""
+    chance = rng.random()
+    if chance < 0.15:
+        return rng.choice(ASK).format(q=question[:1].lower() + question[1:].rstrip("?")) + "."
+    if chance < 0.25:
+        return question.lower().rstrip("?")
+    return question
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with a passage; without `answers` it cannot be answered from it. `at`: where the answer stands."""
+
+    id: str
+    source: str
+    title: str
+    passage: str
+    question: str
+    answers: list[str]
+    at: int
+    tempting: tuple[str, ...] = ()
+
+
+def squad(records: Iterable[Record]) -> Iterator[Question]:
+    for r in records:
+        tempting = tuple(r.get("plausible_answers", ()))
+        at = r["answers"][0]["start"] if r["answers"] else max(0, r["context"].find(tempting[0])) if tempting else 0
+        answers = sorted({a["text"] for a in r["answers"]}, key=len)
+        yield Question(f"squad2-{r['id']}", "squad2", r["title"], r["context"], r["question"], answers, at, tempting)
+
+
+def fairytale(records: Iterable[Record]) -> Iterator[Question]:
+    for r in records:
+        answers = [a.strip(" .") for a in r["answers"] if a.strip(" .") and a.strip(" .") in r["context"]]
+        if answers:
+            answers = sorted(set(answers), key=len)
+            title = r["story"].replace("-", " ")
+            at = r["context"].index(answers[0])
+            yield Question(f"fairytale-{r['id']}", "fairytaleqa", title, r["context"], r["question"], answers, at)
+
+
+def halueval_qa(records: Iterable[Record]) -> Iterator[Question]:
+    for i, r in enumerate(records):
+        knowledge, answer = tidy(r["knowledge"].replace(".", ". ").replace(".  ", ". ")), r["right_answer"].strip(" .")
+        at = knowledge.lower().find(answer.lower())
+        if answer and at >= 0:
+            yield Question(f"halueval-{i}", "halueval_qa", topic(knowledge), knowledge, r["question"], [answer], at)
+
+
+def question_row(q: Question, rng: Random) -> Row:
+    """A question with its own passage: right and wrong answers, or the refusal where it holds no answer."""
+    words = length(rng)
+    passage = window(q.passage, q.at, words, rng)
+    root = (prompt(asked(q.question, rng)), *evidence(q.title, passage))
+    if not q.answers:
+        tempting = [judged(t, NO_SUPPORT, 1) for t in q.tempting[:1]]
+        return tree(q.id, q.source, root, [irrelevant(rng.random() < 0.35), *tempting])
+    return tree(q.id, q.source, root, answer_branches(q, passage, rng))
+
+
+def answer_branches(q: Question, passage: str, rng: Random) -> list[tuple[Piece, ...]]:
+    gold = q.answers[0]
+    wrong = wrong_spans(passage, q.answers, 2, rng)
+    branches = [right(gold), *(judged(w, NO_SUPPORT, 2) for w in wrong)]
+    sentence = sentence_at(q.passage, q.at)
+    if sentence and len(sentence.split()) < 30 and rng.random() < 0.25:
+        branches.append(judged(sentence, FULLY, 4))
+        if wrong and gold in sentence:
+            branches.append(judged(sentence.replace(gold, wrong[0]), NO_SUPPORT, 2))
+    if wrong and rng.random() < 0.12:
+        both = [gold, wrong[0]] if rng.random() < 0.5 else [wrong[0], gold]
+        branches.append(judged(" and ".join(both), PARTIALLY, 3))
+    return branches
+
+
+def explain_row(q: Question, rng: Random) -> Row | None:
+    """The same question wanting sentences: the sentence that answers it, half the time carried on with the next one."""
+    passage = window(q.passage, q.at, length(rng), rng)
+    answer = sentence_at(passage, passage.find(q.answers[0]))
+    if not answer or len(answer.split()) > 45:
+        return None
+    after = passage[passage.find(answer) + len(answer) :].strip()
+    more = sentences(after)[:1] if rng.random() < 0.5 else []
+    taught = (control(RELEVANT), text(answer, 0.5), control(FULLY))
+    for sentence in more:
+        taught += (control(CONTINUE), text(sentence, 0.5))
+    branches = [(*taught, utility(5), END)]
+    wrong = wrong_spans(passage, q.answers, 1, rng)
+    if wrong and q.answers[0] in answer:
+        branches.append(judged(answer.replace(q.answers[0], wrong[0]), NO_SUPPORT, 2))
+    instruction = rng.choice(EXPLAIN).format(q=q.question)
+    return tree(f"{q.id}-explain", q.source, (prompt(instruction), *evidence(q.title, passage)), branches)
+
+
+def neighbour_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
+    """The question with a passage that BM25 takes for its own (hard) or with any other (easy)."""
+    hard = rng.random() < 0.85
+    found = near.wrong(q.question, q.passage, q.answers or list(q.tempting)) if hard else [rng.choice(near.passages)]
+    if not found or holds(found[0][1], q.answers or list(q.tempting)):
+        return None
+    title, passage = found[min(int(rng.expovariate(0.7)), len(found) - 1)]
+    cut = window(passage, rng.randrange(len(passage)), length(rng), rng)
+    root = (prompt(asked(q.question, rng)), *evidence(title, cut))
+    tempting = wrong_spans(cut, q.answers, 1, rng) if q.answers and rng.random() < 0.5 else []
+    return tree(f"{q.id}-near", q.source, root,
+                [irrelevant(rng.random() < 0.3), *(judged(t, NO_SUPPORT, 1) for t in tempting)])  # fmt: skip
+
+
+def vitaminc(records: Iterable[Record], rng: Random) -> Iterator[Row]:
+    """One evidence, its claims as branches; a supported and an unsupported claim together are partially supported."""
+    ordered = sorted(records, key=lambda r: (r["page"], r["evidence"], r["claim"]))
+    for index, (key, group) in enumerate(groupby(ordered, key=lambda r: (r["page"], r["evidence"]))):
+        claims = {tidy(r["claim"]): r["label"] for r in group}
+        if len(claims) < 2:
+            continue
+        root = (prompt(rng.choice(CLAIM_PROMPTS).format(page=key[0])), *evidence(key[0], tidy(key[1]), loss=0.1))
+        branches = [claim_branch(c, label) for c, label in list(claims.items())[:6]]
+        yes = [c for c, label in claims.items() if label == "SUPPORTS"]
+        no = [c for c, label in claims.items() if label != "SUPPORTS"]
+        if yes and no and rng.random() < 0.25:
+            branches.append(judged(f"{yes[0]} {no[0]}", PARTIALLY, 3))
+        yield tree(f"vitaminc-{index}", "vitaminc", root, branches)
+
+
+def claim_branch(claim: str, label: str) -> tuple[Piece, ...]:
+    if label == "SUPPORTS":
+        return (control(RELEVANT, 0.2), text(claim), control(FULLY), utility(5, 0.5))
+    return (control(RELEVANT, 0.0), text(claim), control(NO_SUPPORT), utility(2, 0.5))
+
+
+WICE = {"supported": (FULLY, 5), "partially_supported": (PARTIALLY, 3), "not_supported": (NO_SUPPORT, 2)}
+
+
+def wice(records: Iterable[Record], rng: Random) -> Iterator[Row]:
+    """Claims of Wikipedia with cited web pages, where the evidence is short or says which sentences support."""
+    for index, r in enumerate(records):
+        lines = [e.replace("(meta data) TITLE:", "").strip(" #") for e in r["evidence"]]
+        passage = " ".join(nearest(lines[1:], r["claim"], 110))
+        if len(passage.split()) > 5:
+            support, useful = WICE[r["label"]]
+            root = (prompt(f"What is known about {topic(r['claim'])}?"), *evidence(lines[0][:80], passage))
+            yield tree(f"wice-{index}-{len(lines)}", "wice", root, [judged(r["claim"], support, useful)])
+
+
+def nearest(lines: list[str], claim: str, words: int) -> list[str]:
+    """The lines that share most words with ``claim``, in their order, about ``words`` words together."""
+    wanted = {w.lower() for w in claim.split() if len(w) > 3}
+    best = sorted(range(len(lines)), key=lambda n: -len(wanted & {w.lower() for w in lines[n].split()}))
+    kept: list[int] = []
+    for n in best:
+        if sum(len(lines[m].split()) for m in kept) + len(lines[n].split()) <= words:
+            kept.append(n)
+    return [lines[n] for n in sorted(kept)]
+
+
+def topic(passage: str) -> str:
+    """What a text begins with, up to its first verb or mark; at most five words."""
+    head = re.split(r" (?:is|was|are|were|has|had|refers|of the)\b|[(,.:;]", passage, maxsplit=1)[0]
+    return " ".join(head.split()[:5]) or "Notes"
+
+
+def summaries(records: Iterable[Record], rng: Random) -> Iterator[Row]:
+    """Several sentences on one passage: the first is judged, the others continue with the same evidence."""
+    asks = ("Summarize the news story.", "What happened? Answer in a few sentences.", "Give a short summary of the report.")
+    for index, r in enumerate(records):
+        parts = sentences(r["right_summary"].strip())[:3]
+        if len(r["document"].split()) <= 190 and len(parts) >= 2:
+            taught: tuple[Piece, ...] = (control(RELEVANT), text(parts[0], 0.3), control(FULLY))
+            for part in parts[1:]:
+                taught += (control(CONTINUE), text(part, 0.3))
+            root = (prompt(rng.choice(asks)), *evidence("News report", r["document"].strip()))
+            yield tree(f"summary-{index}", "halueval_summarization", root, [(*taught, utility(5), END)])
+
+
+def hops(records: Iterable[Record]) -> Iterator[Row]:
+    """Two-hop questions: a sentence from the first passage, a second retrieval, the answer from that."""
+    for r in records:
+        paragraphs = {title: " ".join(lines) for title, lines in r["context"]}
+        titles = list(dict.fromkeys(title for title, _ in r["supporting_facts"]))
+        if len(r["qa_pairs"]) == 2 and len(titles) == 2 and all(t in paragraphs for t in titles):
+            pieces: tuple[Piece, ...] = (prompt(r["question"]),)
+            for title, pair in zip(titles, r["qa_pairs"], strict=True):
+                shown = " ".join(paragraphs[title].split()[:80])
+                pieces += (*evidence(title, shown, loss=1.0), control(RELEVANT), text(pair["answer"], 0.5), control(FULLY))
+            yield tree(f"2wiki-{r['_id']}", "2wiki", (*pieces, utility(5), END))
+
+
+def retrieve_only(questions: Iterable[str], source: str, rng: Random) -> Iterator[Row]:
+    for index, question in enumerate(questions):
+        yield tree(f"{source}-{index}", source, (prompt(asked(question, rng)), control(RETRIEVAL)))
+
+
+def rated(records: Iterable[Record], rng: Random) -> Iterator[Row]:
+    """Answers without evidence that people judged right, possibly right, or wrong: utility 5, 3, 1."""
+    for index, r in enumerate(records):
+        answers = [(a, 5) for a in r["answer_and_def_correct_predictions"][:1]]
+        answers += [(a, 3) for a in r["poss_correct_predictions"][:1]] + [(a, 1) for a in r["def_incorrect_predictions"][:2]]
+        branches = [(control(NO_RETRIEVAL, 0.0), text(a), utility(k)) for a, k in answers]
+        root = (prompt(r["question"]),)
+        yield tree(f"efficientqa-{index}", "efficientqa", root, [(control(RETRIEVAL),), *branches])
+
+
+def selfinstruct(records: Iterable[Record]) -> Iterator[Row]:
+    """Instructions that need no evidence; only the short ones are answered."""
+    for r in records:
+        case = r["instances"][0]
+        extra, output = case["input"].strip(), case["output"].strip()
+        if len(extra.split()) > 90:
+            continue
+        root = (prompt(r["instruction"], extra), control(NO_RETRIEVAL))
+        short = len(output.split()) <= 30
+        yield tree(r["id"], "selfinstruct", root, [(text(output, 0.3), utility(5), END)] if short and output else [])

@@ -1,0 +1,101 @@
+"""Cutting passages and finding wrong answers in them. Pure: text and a random generator in, text out."""
+
+from __future__ import annotations
+
+import re
+from random import Random
+
+_SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])|\n+")
+_NAME = re.compile(r"\b[A-Z][\w'’-]*(?:\s+(?:of|the|de|and)?\s?[A-Z][\w'’-]*){0,3}")
+_NUMBER = re.compile(r"[$£€]?\d[\d.,:]*\d?%?(?:\s+(?:million|billion|thousand|years|percent|km|miles))?")
+_FUNCTION = frozenset(
+    "a an the of in on at to and or but is are was were be been has have had for with by from as that which who this it its their"
+    " his her he she they not than so if into would could".split()
+)
+_TIGHT = ((" ([.,;:!?)%\\]])", r"\1"), (r"([(\[$]) ", r"\1"), (r" ('s|n't|'re|'ve)\b", r"\1"), ("\ufffd", " "), ("-LRB- ?", "("),
+          (" ?-RRB-", ")"), (r"`` ?", '"'), (r" ?''", '"'), (" {2,}", " "))  # fmt: skip
+
+
+def tidy(value: str) -> str:
+    """Undoes the spaces that tokenized corpora put around punctuation."""
+    for pattern, replacement in _TIGHT:
+        value = re.sub(pattern, replacement, value)
+    return value.strip()
+
+
+def sentences(passage: str) -> list[str]:
+    return [s for s in _SENTENCE.split(passage) if s and s.strip()]
+
+
+def sentence_spans(passage: str) -> list[tuple[int, int]]:
+    """Character ranges of the sentences of ``passage``."""
+    ends = [(m.start(), m.end()) for m in _SENTENCE.finditer(passage)]
+    starts = [0, *(e for _, e in ends)]
+    stops = [*(s for s, _ in ends), len(passage)]
+    return [(a, b) for a, b in zip(starts, stops, strict=True) if passage[a:b].strip()]
+
+
+def window(passage: str, at: int, words: int, rng: Random) -> str:
+    """Whole sentences around character ``at``, about ``words`` words, the sentence at a random place among them."""
+    spans = sentence_spans(passage)
+    here = next((i for i, (a, b) in enumerate(spans) if a <= at < b), 0)
+    low = high = here
+    size = len(passage[slice(*spans[here])].split())
+    while size < words and (low > 0 or high < len(spans) - 1):
+        back = low > 0 and (high == len(spans) - 1 or rng.random() < 0.5)
+        low, high = (low - 1, high) if back else (low, high + 1)
+        size += len(passage[slice(*spans[low if back else high])].split())
+        if size > words * 1.5:
+            low, high = (low + 1, high) if back else (low, high - 1)
+            break
+    return passage[spans[low][0] : spans[high][1]].strip()
+
+
+def sentence_at(passage: str, at: int) -> str:
+    return next((passage[a:b].strip() for a, b in sentence_spans(passage) if a <= at < b), "")
+
+
+def wrong_spans(passage: str, answers: list[str], count: int, rng: Random) -> list[str]:
+    """Other spans of ``passage`` of the first answer's kind (number, name, words) and length; none overlaps an answer."""
+    gold = answers[0]
+    banned = [_plain(a) for a in answers]
+    found = [m.strip(" .,;:'\"") for m in _candidates(passage, gold, rng)]
+    other = [f for f in dict.fromkeys(found) if f and not any(_plain(f) in b or b in _plain(f) for b in banned if b)]
+    rng.shuffle(other)
+    return other[:count]
+
+
+def _candidates(passage: str, gold: str, rng: Random) -> list[str]:
+    if re.search(r"\d", gold):
+        found = _NUMBER.findall(passage)
+    elif gold[:1].isupper():
+        found = _NAME.findall(passage)
+    else:
+        found = []
+    return found if len(found) > 1 else [*found, *_word_spans(passage, len(gold.split()), rng)]
+
+
+def _word_spans(passage: str, length: int, rng: Random) -> list[str]:
+    """Runs of about ``length`` words that neither begin nor end with a function word, nor cross a punctuation mark."""
+    runs = [run.split() for run in re.split(r"[.,;:!?()\"]", passage)]
+    found = []
+    for run in rng.sample(runs, len(runs)):
+        start = rng.randrange(max(1, len(run) - length + 1))
+        words = run[start : start + max(1, length)]
+        while words and words[0].lower() in _FUNCTION:
+            words = words[1:]
+        while words and words[-1].lower() in _FUNCTION:
+            words = words[:-1]
+        if words:
+            found.append(" ".join(words))
+    return found[:8]
+
+
+def _plain(value: str) -> str:
+    return re.sub(r"[\W_]+", " ", value.lower()).strip()
+
+
+def holds(passage: str, answers: list[str]) -> bool:
+    """Whether one of ``answers`` occurs in ``passage``, case and punctuation aside."""
+    inside = f" {_plain(passage)} "
+    return any(_plain(a) and f" {_plain(a)} " in inside for a in answers)
