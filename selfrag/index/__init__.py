@@ -1,0 +1,44 @@
+"""Collections of documents: SQLite holds the truth, Chroma the vectors.
+
+collection = index.open_collection(home, "default")
+collection.sync(["~/Documents"])             # bring it up to date with a folder
+passages = await collection.search("…", 5)   # a `Retriever`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from selfrag.index import store
+from selfrag.index.store import names
+
+if TYPE_CHECKING:
+    from selfrag.index.collection import Collection
+    from selfrag.types import Retriever
+
+__all__ = ["names", "open_collection", "open_retriever"]
+
+
+def open_collection(home: Path, name: str = "default", *, chroma_url: str | None = None, create: bool = False) -> Collection:
+    """The collection ``name`` of the data folder ``home``; with ``create`` it need not exist, `Collection.sync` makes it.
+
+    Raises CollectionError if it is not there, UsageError for what cannot be a name.
+    """
+    from selfrag.index.collection import Collection
+
+    collection = Collection(home, name, chroma_url)
+    if not create and store.current(collection.folder) is None:
+        raise collection.missing()
+    return collection
+
+
+def open_retriever(home: Path, collections: Sequence[str], *, chroma_url: str | None = None) -> Retriever:
+    """One collection, or several searched together. Raises CollectionError for one that is not there."""
+    opened = [open_collection(home, name, chroma_url=chroma_url) for name in dict.fromkeys(collections)]
+    if len(opened) == 1:
+        return opened[0]
+    from selfrag.index.joined import Joined
+
+    return Joined(opened)

@@ -1,0 +1,190 @@
+"""A collection, as the rest of the program sees it: search it, bring it up to date, look after it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from selfrag.errors import CollectionError
+from selfrag.index import store, sync
+from selfrag.index.catalog import Catalog, differences
+from selfrag.index.embed import Embedder, open_embedder
+from selfrag.index.mirror import Mirror
+from selfrag.index.retrieve import Filter, Fusion, Hit, Question, Searcher
+from selfrag.types import Passage
+
+_TOGETHER = 64
+
+Opener = Callable[[str], Embedder]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    question: Question
+    answer: asyncio.Future[list[Hit]]
+    taken: bool = False
+
+
+@dataclass
+class Collection:
+    """One collection; a `Retriever`. Opening it opens no file; `search` opens what it needs, `sync` is the only writer.
+
+    ``chroma_url`` None uses what the collection was made with. ``open_embedder`` is asked for an embedder by name, once.
+    """
+
+    home: Path
+    name: str
+    chroma_url: str | None = None
+    open_embedder: Opener = open_embedder
+    fusion: Fusion = field(default_factory=Fusion)
+    filter: Filter = field(default_factory=Filter)
+
+    def __post_init__(self) -> None:
+        self.folder = store.folder_of(self.home, self.name)
+        self._embedders: dict[str, Embedder] = {}
+        self._searcher: Searcher | None = None
+        self._work = threading.Lock()
+        self._waiting: list[_Waiting] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- searching --------------------------------------------------------------------------------------------------------
+
+    async def search(self, query: str, k: int) -> list[Passage]:
+        """The best ``k`` passages; as many calls at once as one likes, they are embedded and answered together."""
+        return [hit.passage for hit in await self.find(Question(query, k, self.filter))]
+
+    async def find(self, question: Question) -> list[Hit]:
+        """The same with filters and hypotheses, and with how each passage was found."""
+        mine = _Waiting(question, asyncio.get_running_loop().create_future())
+        self._waiting.append(mine)
+        await asyncio.sleep(0)  # whoever asks in this moment comes along
+        if not mine.taken:
+            batch, self._waiting = self._waiting[:_TOGETHER], self._waiting[_TOGETHER:]
+            for each in batch:
+                each.taken = True
+            work = asyncio.create_task(self._answer(batch))
+            self._tasks.add(work)  # it goes on for the others if this caller is cancelled
+            work.add_done_callback(self._tasks.discard)
+        return await mine.answer
+
+    async def _answer(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            found = await asyncio.to_thread(self.find_now, [each.question for each in batch])
+        except Exception as error:
+            for each in batch:
+                if not each.answer.done():
+                    each.answer.set_exception(error)
+            return
+        for each, hits in zip(batch, found, strict=True):
+            if not each.answer.done():
+                each.answer.set_result(hits)
+
+    def find_now(self, questions: Sequence[Question]) -> list[list[Hit]]:
+        """`find` for several questions, without an event loop."""
+        with self._work, _sqlite_errors(self.name):
+            return self._current().search(questions)
+
+    def neighbours(self, chunk: str, before: int = 1, after: int = 1) -> list[Passage]:
+        """The passage with this chunk id, between those around it in its source; empty if there is none."""
+        with self._work, _sqlite_errors(self.name):
+            return self._current().neighbours(chunk, before, after)
+
+    @property
+    def warning(self) -> str | None:
+        """Why the last search did without Chroma, if Chroma is damaged or gone; its results were exact all the same."""
+        if self._searcher is None or self._searcher.mirror.problem is None:
+            return None
+        problem = self._searcher.mirror.problem
+        return f"the vectors of {self.name!r} were searched without Chroma: {problem}; `{self.fix('repair')}` mends it"
+
+    def close(self) -> None:
+        with self._work:
+            searcher, self._searcher = self._searcher, None
+            if searcher is not None:
+                searcher.mirror.close()
+                searcher.catalog.close()
+
+    def _current(self) -> Searcher:
+        """The searcher of the generation that is served now."""
+        generation = store.current(self.folder)
+        if generation is None:
+            raise self.missing()
+        searcher = self._searcher
+        if searcher is None or searcher.catalog.path.parent != generation:
+            if searcher is not None:
+                searcher.mirror.close()
+                searcher.catalog.close()
+            catalog = Catalog.open(store.catalog_in(generation))
+            mirror = Mirror(catalog, self.url(catalog))
+            self._searcher = searcher = Searcher(catalog, mirror, lambda: self.checked_embedder(catalog), self.fusion)
+        return searcher
+
+    def missing(self) -> CollectionError:
+        have = ", ".join(store.names(self.home))
+        return CollectionError(
+            f"There is no collection {self.name!r}" + (f"; there are: {have}." if have else "."), self.fix("index PATH")
+        )
+
+    def fix(self, command: str) -> str:
+        return f"selfrag {command}" + ("" if self.name == "default" else f" -c {self.name}")
+
+    def url(self, catalog: Catalog) -> str | None:
+        return self.chroma_url or str(catalog.meta("chroma") or "") or None
+
+    # --- the embedder and the fingerprint ---------------------------------------------------------------------------------
+
+    def embedder(self, name: str) -> Embedder:
+        if name not in self._embedders:
+            self._embedders[name] = self.open_embedder(name)
+        return self._embedders[name]
+
+    def checked_embedder(self, catalog: Catalog) -> Embedder:
+        """The embedder of the collection. Raises CollectionError if it does not make the vectors that it made before."""
+        embedder = self.embedder(str(catalog.table("made_with")["embedder"]))
+        stored, now = catalog.table("vectors"), dict(embedder.fingerprint)
+        if not stored and catalog.writable:
+            catalog.set_meta(vectors=now)
+        elif stored and stored != now:
+            raise CollectionError(
+                f"The collection {self.name!r} was made with another embedder ({differences(stored, now)}).",
+                self.fix("index --rebuild"),
+            )
+        return embedder
+
+    # --- bringing it up to date -------------------------------------------------------------------------------------------
+
+    def sync(
+        self,
+        paths: Sequence[str | os.PathLike[str]] = (),
+        options: sync.Options = sync.Options(),  # noqa: B008 (frozen)
+        observer: sync.Observer = lambda _: None,
+        stop: threading.Event | None = None,
+    ) -> sync.SyncReport:
+        """Brings the collection up to date with ``paths``, which it remembers, or with all that it remembers if none are given.
+
+        Files below these paths that are no more are removed. Raises InputError for a path that is not there, LockedError while
+        another process writes, CollectionError if the fingerprint does not fit (``rebuild`` mends it), Interrupted after
+        ``stop`` was set.
+        """
+        from selfrag.index.update import Update
+
+        started = time.monotonic()
+        report = sync.SyncReport(self.name)
+        Update(self, options, observer, stop or threading.Event(), report).run([os.path.abspath(path) for path in paths])
+        report.seconds = round(time.monotonic() - started, 3)
+        return report
+
+
+@contextmanager
+def _sqlite_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise CollectionError(f"The catalog of {name!r} cannot be read: {error}.", f"selfrag status -c {name}") from error

@@ -1,0 +1,26 @@
+"""Several collections as one retriever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from selfrag.index.collection import Collection
+from selfrag.index.retrieve import Hit, Question, collapse
+from selfrag.types import Passage
+
+
+class Joined:
+    """Asks every collection and merges by fused score; scores are of ranks, so they compare across embedders."""
+
+    def __init__(self, collections: Sequence[Collection]) -> None:
+        self._collections = tuple(collections)
+        self.name = ",".join(each.name for each in collections)
+
+    async def search(self, query: str, k: int) -> list[Passage]:
+        return [hit.passage for hit in await self.find(Question(query, k))]
+
+    async def find(self, question: Question) -> list[Hit]:
+        found = await asyncio.gather(*(each.find(question) for each in self._collections))
+        hits = sorted((hit for hits in found for hit in hits), key=lambda hit: (-hit.passage.score, hit.passage.chunk))
+        return collapse(hits, question.k)

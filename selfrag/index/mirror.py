@@ -1,0 +1,291 @@
+"""The vector store as a mirror of the catalog: what keeps the two equal, and notices when they are not.
+
+Chroma is asked only while it is known to equal the catalog: its state is ``clean``, nothing is pending, and its index files are
+those that its writer left (sizes and times, or else digests). In every other case (a writer at work, a writer that was killed, a
+damaged store, a read-only folder) the vectors in the catalog are searched one by one: slower, and exact. So a search never waits
+for a writer, and never depends on Chroma's files.
+
+A writer marks the mirror ``dirty``, durably, before it touches Chroma, and ``clean`` after it has closed it. It finds ``dirty``
+only after a kill; then the store is checked in a process of its own and, in doubt, made anew from the catalog.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfrag.errors import CollectionError
+from selfrag.index.catalog import Catalog
+from selfrag.index.locks import chroma_alone, chroma_still
+
+if TYPE_CHECKING:
+    from selfrag.index.vectors import ChromaVectors
+
+Found = list[list[tuple[str, float]]]
+Seal = dict[str, tuple[int, int, str]]
+"""Size, modification time (ns) and digest of each index file of a Chroma folder."""
+
+APPLY = 1000
+
+
+class State(TypedDict):
+    place: str
+    name: str
+    state: str
+    version: int
+    store: int
+    seal: Seal
+
+
+class Mirror:
+    """The vectors of one generation of a collection; ``url`` is a Chroma server's, None for the folder beside the catalog."""
+
+    def __init__(self, catalog: Catalog, url: str | None) -> None:
+        self.catalog = catalog
+        self.url = url
+        self.problem: str | None = None
+        self._vectors: ChromaVectors | None = None
+        self._version = -1
+        self._still = False
+
+    @property
+    def folder(self) -> Path:
+        """Chroma's folder. Every store that is made anew has a new one, so that nobody holds files open that are replaced."""
+        return self.catalog.path.parent / f"chroma-{self.state()['store']}"
+
+    # --- searching --------------------------------------------------------------------------------------------------------
+
+    def query(self, vectors: NDArray[np.float32], k: int) -> Found:
+        """For each row the ``k`` nearest chunks with their cosine similarity, best first."""
+        found = self._ask_chroma(vectors, k)
+        return exact(self.catalog, vectors, k) if found is None else found
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keeps writers from Chroma meanwhile; if one is at work already, Chroma is left alone and queries are exact."""
+        with chroma_still(self.catalog.path.parent) as self._still:
+            yield
+
+    def _ask_chroma(self, vectors: NDArray[np.float32], k: int) -> Found | None:
+        state = self.state()
+        if not self._still or state["state"] != "clean" or self.catalog.pending(1):
+            return None
+        from selfrag.index.vectors import VectorError
+
+        try:
+            return self._opened(state).query(vectors, k)
+        except VectorError as error:
+            self.problem = str(error)
+            return None
+
+    def _opened(self, state: State) -> ChromaVectors:
+        from selfrag.index.vectors import VectorError
+
+        if self._vectors is None or self._version != state["version"]:
+            self.close()
+            if damage := self.damage():
+                raise VectorError(damage)
+            vectors = self.open_vectors(state["name"], create=False)
+            if vectors.count() != (expected := self.catalog.counts().chunks):
+                raise VectorError(f"Chroma has {vectors.count()} vectors for {expected} chunks")
+            self._vectors, self._version = vectors, state["version"]
+        return self._vectors
+
+    def close(self) -> None:
+        vectors, self._vectors = self._vectors, None
+        if vectors is not None:
+            vectors.close()
+
+    # --- writing ----------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[Writer]:
+        """The mirror in the hands of the one writer. What is pending when it ends is written then."""
+        with ExitStack() as held:
+            writer = Writer(self, held)
+            yield writer
+            writer.apply()
+
+    def reset(self) -> None:
+        """Throws the vectors away; a writer makes them anew from the catalog."""
+        state, folder = self.state(), self.folder
+        self.close()
+        fresh = {"place": self.url or "", "state": "dirty", "store": state["store"] + 1, "seal": {}}
+        self.catalog.make_durable(mirror={**state, **fresh})
+        self.catalog.expect_all()
+        shutil.rmtree(folder, ignore_errors=True)
+        self.drop_on_server()
+
+    def drop_on_server(self) -> None:
+        """Deletes the vectors from the Chroma server, if they are on one. Raises CollectionError if it does not answer."""
+        if self.url is None:
+            return
+        from selfrag.index.vectors import VectorError
+
+        try:
+            vectors = self.open_vectors(self.state()["name"], create=True)
+            vectors.drop()
+            vectors.close()
+        except VectorError as error:
+            raise CollectionError(
+                f"The Chroma server {self.url} could not be asked: {error}.", "start it, or pass another --chroma"
+            ) from error
+
+    def needs_writing(self) -> bool:
+        """Whether the mirror is not, or may not be, equal to the catalog; cheap, it asks the file system alone."""
+        state = self.state()
+        return state["state"] != "clean" or state["place"] != (self.url or "") or bool(self.catalog.pending(1) or self.damage())
+
+    def check(self) -> list[str]:
+        """What is wrong with the mirror, every vector compared; in a process of its own, since damaged files may crash it."""
+        state = self.state()
+        if state["version"] == 0 and state["state"] == "clean":
+            return []  # nothing was ever written
+        if damage := self.damage(thorough=True):
+            return [damage]
+        command = [sys.executable, "-m", "selfrag.index.verify", str(self.catalog.path), self.url or ""]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout.splitlines()
+        return [f"Chroma cannot read its files (exit status {done.returncode}: {done.stderr.strip()[-200:]})"]
+
+    def state(self) -> State:
+        stored = cast("State | None", self.catalog.meta("mirror"))
+        return stored or State(
+            place=self.url or "", name=f"selfrag-{self.catalog.meta('id')}", state="clean", version=0, store=1, seal={}
+        )
+
+    def damage(self, thorough: bool = False) -> str | None:
+        """How the index files differ from those that the last writer left; None if they do not, or if there are none."""
+        state = self.state()
+        if state["place"] or state["version"] == 0 or state["state"] != "clean":
+            return None
+        return compare_seal(self.folder, state["seal"], thorough)
+
+    def open_vectors(self, name: str, create: bool) -> ChromaVectors:
+        from selfrag.index import vectors
+
+        if self.url is None:
+            return vectors.open_folder(self.folder, name, create)
+        return vectors.open_server(self.url, name, create)
+
+
+class Writer:
+    """Brings pending vectors to Chroma, which is opened with the first of them."""
+
+    def __init__(self, mirror: Mirror, held: ExitStack) -> None:
+        self._mirror = mirror
+        self._catalog = mirror.catalog
+        self._held = held
+        self._vectors: ChromaVectors | None = None
+
+    def apply(self, at_least: int = 1, rebuild: bool = False) -> None:
+        """Writes what is pending, if it is ``at_least`` so many; with ``rebuild`` everything, into a new store.
+
+        Raises CollectionError if Chroma fails; the catalog is whole, and what is pending stays so.
+        """
+        if (
+            not rebuild
+            and len(self._catalog.pending(at_least)) < at_least
+            and (self._vectors or not self._mirror.needs_writing())
+        ):
+            return
+        from selfrag.index.vectors import VectorError
+
+        try:
+            vectors = self._vectors or self._open(rebuild)
+            while keys := self._catalog.pending(APPLY):
+                self._write(vectors, keys)
+        except VectorError as error:
+            raise CollectionError(f"The vectors could not be written: {error}.", "selfrag repair") from error
+
+    def _write(self, vectors: ChromaVectors, keys: list[str]) -> None:
+        rows = list(self._catalog.vectors(keys))
+        if rows:
+            vectors.upsert([key for key, _ in rows], matrix([vector for _, vector in rows]))
+        if gone := sorted(set(keys) - {key for key, _ in rows}):
+            vectors.delete(gone)
+        self._catalog.confirm(keys)
+
+    def _open(self, rebuild: bool) -> ChromaVectors:
+        mirror = self._mirror
+        mirror.close()
+        self._held.enter_context(chroma_alone(mirror.catalog.path.parent))
+        state = mirror.state()
+        if rebuild or state["place"] != (mirror.url or "") or mirror.check():
+            mirror.reset()
+        self._catalog.make_durable(mirror={**mirror.state(), "state": "dirty"})
+        self._vectors = mirror.open_vectors(state["name"], create=True)
+        self._held.callback(self._close)
+        return self._vectors
+
+    def _close(self) -> None:
+        """Closes Chroma; the mirror is clean if nothing is pending."""
+        if self._vectors is None:
+            return
+        self._vectors.close()
+        if self._catalog.pending(1):
+            return
+        state = self._mirror.state()
+        seal = {} if self._mirror.url else make_seal(self._mirror.folder)
+        self._catalog.make_durable(mirror={**state, "state": "clean", "version": state["version"] + 1, "seal": seal})
+
+
+# --- exact search ------------------------------------------------------------------------------------------------------------
+
+
+def matrix(vectors: list[bytes]) -> NDArray[np.float32]:
+    """Stored vectors as rows, shape (len(vectors), dimension)."""
+    return np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1)
+
+
+def exact(catalog: Catalog, queries: NDArray[np.float32], k: int, keys: list[str] | None = None) -> Found:
+    """The ``k`` nearest of all chunks, or of ``keys``, by comparing every vector of the catalog."""
+    rows = list(catalog.vectors(keys))
+    if not rows:
+        return [[] for _ in queries]
+    similarities = queries @ matrix([vector for _, vector in rows]).T
+    best = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
+    return [[(rows[at][0], float(line[at])) for at in order] for line, order in zip(similarities, best, strict=True)]
+
+
+# --- seals ---------------------------------------------------------------------------------------------------------
+
+
+def make_seal(folder: Path) -> Seal:
+    """Taken over the index files that Chroma has completed. Below its sync threshold it has none: the vectors are in its SQLite
+    file, which checks itself, and which is touched whenever it is opened."""
+    complete = [path.parent for path in folder.glob("*/index_metadata.pickle")]
+    files = sorted(path for segment in complete for path in segment.iterdir() if path.is_file())
+    return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns, _digest(path)) for path in files}
+
+
+def compare_seal(folder: Path, seal: Mapping[str, tuple[int, int, str]], thorough: bool) -> str | None:
+    """The first difference, in words. Digests are taken where the time differs, or of every file if ``thorough``."""
+    if not (folder / "chroma.sqlite3").exists():
+        return "Chroma's store is missing"
+    for name, (size, mtime_ns, wanted) in seal.items():
+        path = folder / name
+        if not path.exists():
+            return f"a file of Chroma's index is missing: {name}"
+        stat = path.stat()
+        if stat.st_size != size or ((thorough or stat.st_mtime_ns != mtime_ns) and _digest(path) != wanted):
+            return f"a file of Chroma's index was changed: {name}"
+    return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        state = blake2b(digest_size=16)
+        while block := file.read(2**20):
+            state.update(block)
+    return state.hexdigest()

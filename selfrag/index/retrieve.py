@@ -1,0 +1,222 @@
+"""Questions to passages: dense and BM25 candidates, fused by rank, near-duplicates collapsed.
+
+Everything here runs in one thread at a time; `Collection.search` brings the questions that wait together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from pathspec import GitIgnoreSpec
+
+from selfrag.errors import UsageError
+from selfrag.index import matching
+from selfrag.index.catalog import Catalog
+from selfrag.index.embed import Embedder
+from selfrag.index.mirror import Mirror, exact
+from selfrag.types import Passage
+
+_QUERY_CHARACTERS = 8000
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """Reciprocal rank fusion (Cormack et al. 2009): a passage scores the sum of weight / (k + rank) over the sides that found it.
+
+    Each side gives ``depth`` candidates; ``head`` and ``body`` weigh the two columns of BM25. Ranks begin with 1.
+    """
+
+    dense: float = 1.0
+    bm25: float = 1.0
+    k: int = 60
+    depth: int = 100
+    head: float = 1.0
+    body: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which sources may answer: those that match a git-style pattern, and have every pair of ``where`` in their front matter."""
+
+    sources: tuple[str, ...] = ()
+    where: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, sources: Sequence[str], where: Sequence[str]) -> Filter:
+        """From ``key=value`` texts. Raises UsageError for one without ``=``."""
+        pairs = [
+            (key.strip(), value.strip()) for key, sign, value in (each.partition("=") for each in where) if sign and key.strip()
+        ]
+        if len(pairs) != len(where):
+            raise UsageError(f"--where expects key=value, not {', '.join(each for each in where if '=' not in each)!r}")
+        return cls(tuple(sources), tuple(pairs))
+
+    def takes(self, path: str, metadata: Mapping[str, Sequence[str]], spec: GitIgnoreSpec | None) -> bool:
+        if spec is not None and not spec.match_file(path.lstrip("/")):
+            return False
+        return all(any(value.casefold() == each.casefold() for each in metadata.get(key, ())) for key, value in self.where)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """``hypotheses`` are made-up passages whose vectors are averaged with the question's (HyDE, Gao et al. 2023)."""
+
+    text: str
+    k: int
+    filter: Filter = Filter()
+    hypotheses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage and how it was found: its rank on each side, from 1, None where it was not among the candidates.
+
+    ``duplicates`` are the keys of passages that say nearly the same and were left out.
+    """
+
+    passage: Passage
+    dense_rank: int | None
+    bm25_rank: int | None
+    duplicates: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Searcher:
+    catalog: Catalog
+    mirror: Mirror
+    embedder: Callable[[], Embedder]
+    fusion: Fusion = field(default_factory=Fusion)
+
+    def search(self, questions: Sequence[Question]) -> list[list[Hit]]:
+        """The best passages for each question, from one consistent state of the catalog."""
+        with self.mirror.reading(), self.catalog.transaction():
+            if not self.catalog.db.execute("SELECT 1 FROM chunks LIMIT 1").fetchone():
+                return [[] for _ in questions]
+            allowed = [self._allowed(question.filter) for question in questions]
+            dense = self._dense(questions, allowed)
+            return [self._one(*each) for each in zip(questions, dense, allowed, strict=True)]
+
+    def neighbours(self, key: str, before: int, after: int) -> list[Passage]:
+        """The chunk ``key`` between those that stand before and after it in its source."""
+        with self.catalog.transaction() as db:
+            rows = db.execute(
+                "SELECT other.key FROM chunks AS this JOIN chunks AS other ON other.source = this.source"
+                " AND other.ordinal BETWEEN this.ordinal - ? AND this.ordinal + ? WHERE this.key = ? ORDER BY other.ordinal",
+                (before, after, key),
+            ).fetchall()
+            found = passages(self.catalog, [row[0] for row in rows])
+            return [found[row[0]] for row in rows]
+
+    # --- the two sides ----------------------------------------------------------------------------------------------------
+
+    def _dense(self, questions: Sequence[Question], allowed: Sequence[frozenset[int] | None]) -> list[list[tuple[str, float]]]:
+        if self.fusion.dense == 0:
+            return [[] for _ in questions]
+        vectors = self._vectors(questions)
+        found: list[list[tuple[str, float]]] = [[] for _ in questions]
+        free = [at for at, sources in enumerate(allowed) if sources is None]
+        if free:
+            for at, hits in zip(free, self.mirror.query(vectors[free], self.fusion.depth), strict=True):
+                found[at] = hits
+        for at, sources in enumerate(allowed):
+            if sources is not None:
+                found[at] = exact(self.catalog, vectors[at : at + 1], self.fusion.depth, self._keys(sources))[0]
+        return found
+
+    def _vectors(self, questions: Sequence[Question]) -> NDArray[np.float32]:
+        embedder = self.embedder()
+        vectors = embedder.queries([question.text[:_QUERY_CHARACTERS] for question in questions])
+        for at, question in enumerate(questions):
+            if question.hypotheses:
+                mean = np.vstack([vectors[at : at + 1], embedder.documents(list(question.hypotheses))]).mean(axis=0)
+                vectors[at] = mean / max(float(np.linalg.norm(mean)), 1e-9)
+        return vectors
+
+    def _bm25(self, question: Question, allowed: frozenset[int] | None) -> list[tuple[str, float]]:
+        match = matching.query(question.text)
+        if match is None or self.fusion.bm25 == 0:
+            return []
+        only = "" if allowed is None else " AND chunks.source IN (SELECT value FROM json_each(:allowed))"
+        rows = self.catalog.db.execute(
+            "SELECT chunks.key, bm25(words, :head, :body) AS cost FROM words JOIN chunks ON chunks.id = words.rowid"
+            f" WHERE words MATCH :match{only} ORDER BY cost, chunks.key LIMIT :depth",
+            {
+                "match": match,
+                "head": self.fusion.head,
+                "body": self.fusion.body,
+                "depth": self.fusion.depth,
+                "allowed": json.dumps(sorted(allowed or ())),
+            },
+        )
+        return [(key, -cost) for key, cost in rows]
+
+    def _allowed(self, wanted: Filter) -> frozenset[int] | None:
+        if wanted == Filter():
+            return None
+        spec = GitIgnoreSpec.from_lines(wanted.sources) if wanted.sources else None
+        rows = self.catalog.db.execute("SELECT id, path, metadata FROM sources")
+        return frozenset(number for number, path, metadata in rows if wanted.takes(path, json.loads(metadata), spec))
+
+    def _keys(self, sources: frozenset[int]) -> list[str]:
+        query = "SELECT key FROM chunks WHERE source IN (SELECT value FROM json_each(?))"
+        return [row[0] for row in self.catalog.db.execute(query, (json.dumps(sorted(sources)),))]
+
+    # --- together ---------------------------------------------------------------------------------------------------------
+
+    def _one(self, question: Question, dense: list[tuple[str, float]], allowed: frozenset[int] | None) -> list[Hit]:
+        bm25 = self._bm25(question, allowed)
+        scores = fuse(self.fusion, [key for key, _ in dense], [key for key, _ in bm25])
+        order = sorted(scores, key=lambda key: (-scores[key], key))
+        found = passages(self.catalog, order[: 4 * question.k + 10])
+        cosine, points = dict(dense), dict(bm25)
+        ranks = {key: rank for rank, (key, _) in enumerate(dense, 1)}, {key: rank for rank, (key, _) in enumerate(bm25, 1)}
+        hits = [
+            Hit(
+                replace(found[key], score=scores[key], dense=cosine.get(key), bm25=points.get(key)),
+                ranks[0].get(key),
+                ranks[1].get(key),
+            )
+            for key in order
+            if key in found
+        ]
+        return collapse(hits, question.k)
+
+
+def fuse(fusion: Fusion, dense: Sequence[str], bm25: Sequence[str]) -> dict[str, float]:
+    """Score of every candidate by the rank it has on each side."""
+    scores: dict[str, float] = {}
+    for weight, ranked in ((fusion.dense, dense), (fusion.bm25, bm25)):
+        for rank, key in enumerate(ranked, 1):
+            scores[key] = scores.get(key, 0.0) + weight / (fusion.k + rank)
+    return scores
+
+
+def collapse(hits: Sequence[Hit], k: int) -> list[Hit]:
+    """The first ``k`` of ``hits`` that do not say nearly the same as a better one, which takes note of them."""
+    kept: list[Hit] = []
+    seen: list[frozenset[tuple[str, ...]]] = []
+    for hit in hits:
+        mine = matching.shingles(hit.passage.text)
+        twin = next((at for at, other in enumerate(seen) if matching.near_duplicates(mine, other)), None)
+        if twin is not None:
+            kept[twin] = replace(kept[twin], duplicates=(*kept[twin].duplicates, hit.passage.chunk))
+        elif len(kept) < k:
+            kept.append(hit)
+            seen.append(mine)
+        else:
+            break
+    return kept
+
+
+def passages(catalog: Catalog, keys: Sequence[str]) -> dict[str, Passage]:
+    """The chunks of these keys that are there, as passages without a score."""
+    rows = catalog.db.execute(
+        "SELECT key, text, first_line, last_line, page, path, title FROM chunks JOIN sources ON sources.id = chunks.source"
+        " WHERE key IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(keys)),),
+    )
+    return {row[0]: Passage(row[0], row[6], row[1], row[5], (row[2], row[3]), row[4]) for row in rows}

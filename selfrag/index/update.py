@@ -1,0 +1,189 @@
+"""What happens around a sync: the lock, the generation that is written to, its fingerprint, and the roots that are looked at."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from selfrag import ingest
+from selfrag.errors import CollectionError, InputError, Interrupted, UsageError
+from selfrag.index import store, sync
+from selfrag.index.catalog import Catalog, Source, differences
+from selfrag.index.embed import EMBEDDED
+from selfrag.index.locks import only_writer
+from selfrag.index.mirror import Mirror, Writer
+from selfrag.index.scan import Scan, scan
+
+if TYPE_CHECKING:
+    from selfrag.index.collection import Collection
+
+CONTEXTS = ("headings", "none", "llm")
+Roots = dict[str, dict[str, list[str]]]
+_SPARE = 20_000
+"""Embeddings that no chunk uses any more and that are kept, in case that their text comes back."""
+
+
+class Update:
+    """One run of `Collection.sync`."""
+
+    def __init__(
+        self,
+        collection: Collection,
+        options: sync.Options,
+        observer: sync.Observer,
+        stop: threading.Event,
+        report: sync.SyncReport,
+    ) -> None:
+        if options.context not in (None, *CONTEXTS):
+            raise UsageError(f"There is no context {options.context!r}.", f"--context {'|'.join(CONTEXTS)}")
+        self.collection = collection
+        self.options = options
+        self.observer = observer
+        self.stop = stop
+        self.report = report
+
+    def run(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            if not os.path.lexists(path):
+                raise InputError(f"No such file or folder: {path}", f"if it is gone for good: selfrag rm {path}")
+        if self.options.dry_run:
+            self._plan(paths)
+            return
+        if not paths and store.current(self.collection.folder) is None:
+            raise self.collection.missing()
+        with only_writer(store.make(self.collection.folder), self.collection.name), closing(self._catalog()) as catalog:
+            self._remember(catalog, paths)
+            self._sync(catalog, paths)
+            catalog.drop_unused(_SPARE)
+            if catalog.path.parent != store.current(self.collection.folder):
+                store.serve(self.collection.folder, catalog.path.parent)
+            self.report.chunks = catalog.counts().chunks
+
+    def _plan(self, paths: Sequence[str]) -> None:
+        generation = store.current(self.collection.folder)
+        if generation is None:
+            looked = scan({path: _patterns(self.options, {}) for path in paths})
+            sync.plan(looked, {}, {}, self.report)
+            self.report.skipped += [sync.Skipped(*each) for each in sorted(looked.skipped.items())]
+            return
+        with closing(Catalog.open(store.catalog_in(generation))) as catalog:
+            roots = catalog.roots()
+            roots.update({path: _patterns(self.options, roots.get(path, {})) for path in paths})
+            looked, lost, known = self._look(catalog, roots, paths)
+            sync.plan(looked, lost, known, self.report)
+            self.report.chunks = catalog.counts().chunks
+
+    # --- the generation ---------------------------------------------------------------------------------------------------
+
+    def _catalog(self) -> Catalog:
+        folder = self.collection.folder
+        served = store.current(folder)
+        if served is None:
+            catalog = store.new_generation(folder, self._made_with(None))
+            catalog.set_meta(chroma=self.collection.chroma_url or "")
+            store.serve(folder, catalog.path.parent)
+            return catalog
+        catalog = Catalog.open(store.catalog_in(served), writable=True)
+        if self.options.rebuild:
+            with closing(catalog):
+                return self._rebuilt(catalog)
+        self._check(catalog)
+        return catalog
+
+    def _made_with(self, before: Mapping[str, object] | None) -> dict[str, object]:
+        """What the chunks and their vectors depend on, as far as it is known without opening the embedder."""
+        old = before or {}
+        return {
+            "embedder": self.options.embedder or old.get("embedder") or EMBEDDED,
+            "context": self.options.context or old.get("context") or CONTEXTS[0],
+            **ingest.FINGERPRINT,
+        }
+
+    def _check(self, catalog: Catalog) -> None:
+        before = catalog.table("made_with")
+        wanted = self._made_with(before)
+        if before != wanted:
+            raise CollectionError(
+                f"The collection {self.collection.name!r} was made otherwise ({differences(before, wanted)}).",
+                self.collection.fix("index --rebuild"),
+            )
+
+    def _rebuilt(self, old: Catalog) -> Catalog:
+        """A new generation beside ``old``, with its roots, and with its vectors where the embedder is the same."""
+        made_with = self._made_with(old.table("made_with"))
+        embedder = self.collection.embedder(str(made_with["embedder"]))
+        catalog = store.new_generation(self.collection.folder, made_with)
+        for path, options in old.roots().items():
+            catalog.put_root(path, options)
+        catalog.set_meta(chroma=self.collection.url(old) or "", vectors=dict(embedder.fingerprint))
+        same = old.table("vectors") == dict(embedder.fingerprint)
+        catalog.copy_from(old, embeddings=same)
+        return catalog
+
+    # --- the files --------------------------------------------------------------------------------------------------------
+
+    def _remember(self, catalog: Catalog, paths: Sequence[str]) -> None:
+        roots = catalog.roots()
+        for path in paths:
+            catalog.put_root(path, _patterns(self.options, roots.get(path, {})))
+
+    def _look(self, catalog: Catalog, roots: Roots, paths: Sequence[str]) -> tuple[Scan, dict[str, Source], dict[str, Source]]:
+        """What lies under ``paths``, or all roots; of the files known before, those that are no more; and all known ones."""
+        asked = list(roots) if self.options.rebuild or not paths else list(paths)
+        looked_at = {root: roots[root] for root in roots if any(_below(root, path) for path in asked)}
+        absent = [root for root in looked_at if not os.path.lexists(root)]
+        found = scan({root: options for root, options in looked_at.items() if root not in absent})
+        kept = [*found.closed, *(root for root in absent if root in asked)]
+        self.report.skipped += [
+            sync.Skipped(root, "it is not there; what was known of it is kept") for root in absent if root in asked
+        ]
+        self.report.skipped += [sync.Skipped(*each) for each in sorted(found.skipped.items())]
+        known = catalog.sources()
+        lost = {
+            path: source
+            for path, source in known.items()
+            if path not in found.files
+            and any(_below(path, root) for root in asked)
+            and not any(_below(path, each) for each in kept)
+        }
+        return found, lost, known
+
+    def _sync(self, catalog: Catalog, paths: Sequence[str]) -> None:
+        found, lost, known = self._look(catalog, catalog.roots(), paths)
+        context = str(catalog.table("made_with")["context"])
+        if context == "llm" and self.options.situate is None:
+            raise UsageError("The context 'llm' needs an instruct model.", self.collection.fix("index --context llm --model M"))
+        with self._writing(catalog) as writer:
+            job = sync.Job(
+                catalog,
+                writer,
+                lambda: self.collection.checked_embedder(catalog),
+                self.report,
+                headings=context != "none",
+                situate=self.options.situate if context == "llm" else None,
+                observer=self.observer,
+                stop=self.stop,
+            )
+            try:
+                sync.run(job, found, lost, known)
+            except Interrupted:
+                writer.apply()
+                raise
+
+    @contextmanager
+    def _writing(self, catalog: Catalog) -> Iterator[Writer]:
+        with Mirror(catalog, self.collection.url(catalog)).writing() as writer:
+            yield writer
+
+
+def _patterns(options: sync.Options, before: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    include = before.get("include", ()) if options.include is None else options.include
+    exclude = before.get("exclude", ()) if options.exclude is None else options.exclude
+    return {"include": list(include), "exclude": list(exclude)}
+
+
+def _below(path: str, root: str) -> bool:
+    return path == root or path.startswith(os.path.join(root, ""))

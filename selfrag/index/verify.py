@@ -1,0 +1,62 @@
+"""Compares every vector in Chroma with the catalog: ``python -m selfrag.index.verify CATALOG [URL]`` prints what is wrong.
+
+A program of its own, because damaged index files can crash Chroma's native code, and with it the process that reads them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from selfrag.index.catalog import Catalog
+from selfrag.index.mirror import Mirror, matrix
+
+_BATCH = 1000
+_SAMPLE = 100
+
+
+def compare(mirror: Mirror) -> list[str]:
+    """What differs, apart from pending chunks; empty if nothing does."""
+    from selfrag.index.vectors import VectorError
+
+    pending = set(mirror.catalog.pending())
+    rows = [(key, vector) for key, vector in mirror.catalog.vectors() if key not in pending]
+    try:
+        vectors = mirror.open_vectors(mirror.state()["name"], create=False)
+        there = vectors.ids() - pending
+        found = _differences({key for key, _ in rows}, there)
+        wrong = unfindable = 0
+        for at in range(0, len(rows), _BATCH):
+            some = rows[at : at + _BATCH]
+            stored = vectors.get([key for key, _ in some])
+            wrong += sum(key in stored and not np.allclose(stored[key], matrix([blob])[0], atol=1e-5) for key, blob in some)
+            sample = some[:: max(1, len(some) // max(1, _SAMPLE * len(some) // len(rows)))]
+            nearest = vectors.query(matrix([vector for _, vector in sample]), 1) if there else []
+            unfindable += sum(not hit or hit[0][1] < 0.999 for hit in nearest)
+    except VectorError as error:
+        return [f"Chroma cannot be read: {error}"]
+    found += [f"{wrong} vectors in Chroma differ from the catalog"] if wrong else []
+    found += [f"{unfindable} of about {_SAMPLE} vectors are not found by searching for them"] if unfindable else []
+    return found
+
+
+def _differences(wanted: set[str], there: set[str]) -> list[str]:
+    found = []
+    if lost := len(wanted - there):
+        found.append(f"{lost} of {len(wanted)} vectors are missing in Chroma")
+    if orphans := len(there - wanted):
+        found.append(f"{orphans} vectors in Chroma belong to no chunk")
+    return found
+
+
+def main() -> None:
+    path, url = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
+    catalog = Catalog.open(Path(path))
+    for problem in compare(Mirror(catalog, url or None)):
+        print(problem)
+
+
+if __name__ == "__main__":
+    main()
