@@ -16,7 +16,7 @@ from selfrag.index.store import names
 
 if TYPE_CHECKING:
     from selfrag.index.collection import Collection
-    from selfrag.types import Retriever
+    from selfrag.index.joined import Joined
 
 __all__ = ["names", "open_collection", "open_retriever"]
 
@@ -34,7 +34,7 @@ def open_collection(home: Path, name: str = "default", *, chroma_url: str | None
     return collection
 
 
-def open_retriever(home: Path, collections: Sequence[str], *, chroma_url: str | None = None) -> Retriever:
+def open_retriever(home: Path, collections: Sequence[str], *, chroma_url: str | None = None) -> Collection | Joined:
     """One collection, or several searched together. Raises CollectionError for one that is not there."""
     opened = [open_collection(home, name, chroma_url=chroma_url) for name in dict.fromkeys(collections)]
     if len(opened) == 1:

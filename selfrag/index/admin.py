@@ -75,6 +75,37 @@ def status(collection: Collection, thorough: bool = True) -> CollectionStatus:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A line about a collection; ``problem`` if its catalog cannot be read."""
+
+    collection: str
+    sources: int
+    chunks: int
+    bytes: int
+    embedder: str
+    problem: str | None = None
+
+
+def overview(home: Path) -> list[Overview]:
+    """Every collection in ``home``, without a check of its vectors."""
+    return [_line(Collection(home, name)) for name in store.names(home)]
+
+
+def _line(collection: Collection) -> Overview:
+    generation = store.current(collection.folder)
+    if generation is None:
+        raise collection.missing()
+    try:
+        with closing(Catalog.open(store.catalog_in(generation))) as catalog:
+            counts, made_with = catalog.counts(), catalog.table("made_with")
+        return Overview(
+            collection.name, counts.sources, counts.chunks, store.size(collection.folder), str(made_with.get("embedder", ""))
+        )
+    except CollectionError as error:
+        return Overview(collection.name, 0, 0, store.size(collection.folder), "", error.message)
+
+
 def repair(collection: Collection) -> int:
     """Makes the vectors anew from the catalog, without embedding anything; returns how many.
 

@@ -78,7 +78,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A chunk as it is stored. ``head`` and ``body`` are what full text matches, ``embedding`` is the hash of what is embedded."""
+    """A chunk as it is stored. ``head`` and ``body`` are what BM25 matches, ``embedding`` is the hash of what is embedded."""
 
     key: str
     text: str

@@ -97,12 +97,16 @@ class Collection:
             return self._current().neighbours(chunk, before, after)
 
     @property
-    def warning(self) -> str | None:
+    def warnings(self) -> tuple[str, ...]:
         """Why the last search did without Chroma, if Chroma is damaged or gone; its results were exact all the same."""
         if self._searcher is None or self._searcher.mirror.problem is None:
-            return None
+            return ()
         problem = self._searcher.mirror.problem
-        return f"the vectors of {self.name!r} were searched without Chroma: {problem}; `{self.fix('repair')}` mends it"
+        return (f"the vectors of {self.name!r} were searched without Chroma: {problem}; `{self.fix('repair')}` mends it",)
+
+    def is_new(self) -> bool:
+        """Whether nothing of this name is there yet."""
+        return store.current(self.folder) is None
 
     def close(self) -> None:
         with self._work:

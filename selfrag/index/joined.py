@@ -24,3 +24,11 @@ class Joined:
         found = await asyncio.gather(*(each.find(question) for each in self._collections))
         hits = sorted((hit for hits in found for hit in hits), key=lambda hit: (-hit.passage.score, hit.passage.chunk))
         return collapse(hits, question.k)
+
+    def neighbours(self, chunk: str, before: int = 1, after: int = 1) -> list[Passage]:
+        found = (each.neighbours(chunk, before, after) for each in self._collections)
+        return next(filter(None, found), [])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(warning for each in self._collections for warning in each.warnings)

@@ -1,0 +1,207 @@
+"""Looking after collections: `status`, `collections`, `rm`, `repair`, `export`, `import`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selfrag.cli import terminal
+from selfrag.cli.options import CollectionName, Json, Quiet
+from selfrag.errors import FAILED, UsageError
+
+if TYPE_CHECKING:
+    from selfrag.index.admin import CollectionStatus
+    from selfrag.index.collection import Collection
+
+_LISTED = 10
+
+
+def register(app: typer.Typer) -> None:
+    for command in (status, collections, rm, repair, export):
+        app.command()(command)
+    app.command("import")(import_)
+
+
+def _open(name: str | None, create: bool = False) -> Collection:
+    from selfrag import settings as settings_module
+    from selfrag.index import open_collection
+
+    settings = settings_module.load(collection=name)
+    return open_collection(settings.paths.data, settings.collection, chroma_url=settings.chroma, create=create)
+
+
+def status(collection: CollectionName = None, json: Json = False) -> None:
+    """Show what a collection holds, and whether its parts agree.
+
+    Every vector in Chroma is compared with the catalog. The exit status is 1 if something is wrong.
+
+    \b
+    Examples:
+      selfrag status
+      selfrag status -c work --json | jq .problems
+    """
+    from selfrag.index import admin
+
+    found = admin.status(_open(collection))
+    if json:
+        terminal.print_json(asdict(found))
+    else:
+        _show_status(found)
+    if found.consistent is False:
+        raise typer.Exit(FAILED)
+
+
+def _show_status(found: CollectionStatus) -> None:
+    sizes = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in found.bytes.items())
+    print(f"{found.collection}: {found.sources:,} sources, {found.chunks:,} chunks, {found.vectors:,} vectors ({sizes})")
+    for root in found.roots:
+        print(f"  folder      {root}")
+    print(f"  fingerprint {', '.join(f'{key} {value}' for key, value in found.fingerprint.items() if value not in ('', None))}")
+    if found.chroma:
+        print(f"  chroma      {found.chroma}")
+    for path, reason in found.skipped[:_LISTED]:
+        print(f"  skipped     {path}: {reason}")
+    if len(found.skipped) > _LISTED:
+        print(f"  skipped     … and {len(found.skipped) - _LISTED} more (--json lists all)")
+    if found.consistent is None:
+        print(f"  process {found.writer or 'unknown'} is writing to it; ask again when it has ended")
+    elif found.consistent:
+        print("  consistent  catalog, full-text table and vectors agree")
+    for problem in found.problems:
+        print(f"  problem     {problem}")
+    if found.problems:
+        terminal.say(f"  → selfrag repair -c {found.collection}")
+
+
+def collections(json: Json = False) -> None:
+    """List the collections.
+
+    \b
+    Examples:
+      selfrag collections
+      selfrag collections --json | jq -r '.collections[].collection'
+    """
+    from selfrag import settings as settings_module
+    from selfrag.index import admin
+
+    found = admin.overview(settings_module.load().paths.data)
+    if json:
+        terminal.print_json({"collections": [asdict(each) for each in found]})
+        return
+    for each in found:
+        trouble = f"  {each.problem}" if each.problem else ""
+        print(
+            f"{each.collection:<20} {each.sources:>8,} sources {each.chunks:>10,} chunks {each.bytes / 2**20:>9.1f} MiB{trouble}"
+        )
+    if not found:
+        terminal.say("there are no collections yet; `selfrag index PATH` makes one")
+
+
+def rm(
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="[PATH...]", help="Sources, or folders; none: all of it.")] = None,
+    collection: CollectionName = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a whole collection is removed.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Remove sources, or a whole collection. The files themselves are not touched.
+
+    A source below a folder that is still indexed comes back with the next `selfrag index`; `.selfragignore` keeps it out.
+
+    \b
+    Examples:
+      selfrag rm ~/Documents/papers/old.pdf
+      selfrag rm -c work --yes
+    """
+    from selfrag.index import admin
+
+    opened = _open(collection)
+    if not paths:
+        _confirm(opened.name, yes)
+        admin.delete(opened)
+        gone, told = [], f"removed the collection {opened.name}"
+    else:
+        gone = admin.remove(opened, paths)
+        told = f"removed {len(gone)} sources from {opened.name}"
+    if json:
+        terminal.print_json({"collection": opened.name, "deleted": not paths, "removed": gone})
+    elif not quiet:
+        print(told)
+
+
+def _confirm(name: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"This removes the whole collection {name!r}.", f"selfrag rm -c {name} --yes")
+    typer.confirm(f"Remove the whole collection {name!r}?", abort=True, err=True)
+
+
+def repair(collection: CollectionName = None, json: Json = False, quiet: Quiet = False) -> None:
+    """Rebuild the vectors of a collection from its catalog. Nothing is embedded again.
+
+    \b
+    Examples:
+      selfrag repair
+      selfrag repair -c work
+    """
+    from selfrag.index import admin
+
+    opened, started = _open(collection), time.monotonic()
+    with terminal.waiting("writing vectors", quiet or json):
+        count = admin.repair(opened)
+    seconds = round(time.monotonic() - started, 3)
+    if json:
+        terminal.print_json({"collection": opened.name, "vectors": count, "seconds": seconds})
+    elif not quiet:
+        print(f"{opened.name}: {count:,} vectors rebuilt in {seconds:.1f} s")
+
+
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")],
+    collection: CollectionName = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a collection, its texts and vectors, to one file.
+
+    \b
+    Examples:
+      selfrag export papers.selfrag -c papers
+    """
+    from selfrag.index import admin
+
+    opened = _open(collection)
+    size = admin.export(opened, file)
+    if json:
+        terminal.print_json({"collection": opened.name, "file": str(file), "bytes": size})
+    elif not quiet:
+        print(f"{opened.name}: {size / 2**20:.1f} MiB written to {file}")
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `selfrag export` wrote.")],
+    collection: CollectionName = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read a collection from a file that `selfrag export` wrote. Nothing is embedded again.
+
+    \b
+    Examples:
+      selfrag import papers.selfrag -c papers
+    """
+    from selfrag.index import admin
+
+    opened = _open(collection, create=True)
+    with terminal.waiting("reading", quiet or json):
+        count = admin.import_file(opened, file)
+    if json:
+        terminal.print_json({"collection": opened.name, "chunks": count})
+    elif not quiet:
+        print(f"{opened.name}: {count:,} chunks")

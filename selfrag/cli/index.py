@@ -1,0 +1,194 @@
+"""`selfrag index`: bring a collection up to date with files and folders, once or for as long as they change."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from selfrag.cli import terminal
+from selfrag.cli.options import CollectionName, Json, Quiet
+from selfrag.errors import UsageError
+
+if TYPE_CHECKING:
+    from selfrag.index.collection import Collection
+    from selfrag.index.sync import Observer, Options, Progress, SyncReport
+
+_LISTED = 20
+
+ChromaUrl = Annotated[str | None, typer.Option("--chroma", metavar="URL", help="Chroma server for the vectors.  [embedded]")]
+
+
+class Context(StrEnum):
+    """What is embedded and matched along with a chunk."""
+
+    headings = "headings"
+    none = "none"
+    llm = "llm"
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(index)
+
+
+def index(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH...", help="Files and folders; none: all that it has.")
+    ] = None,
+    collection: CollectionName = None,
+    include: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Only such files; git-style, may be repeated.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="No such files; git-style, may be repeated.")] = None,
+    context: Annotated[
+        Context | None,
+        typer.Option(help="What is embedded with a chunk: its headings, nothing, or lines a model writes.  [headings]"),
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", metavar="M", help="Instruct model for --context llm.")] = None,
+    embedder: Annotated[
+        str | None, typer.Option(metavar="E", help="Embedder: a name, a folder, or URL#MODEL.  [all-MiniLM-L6-v2]")
+    ] = None,
+    chroma: ChromaUrl = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make it anew, served when complete; new settings need it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done, and do nothing.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on, and follow every change, until Ctrl-C.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Bring a collection up to date with files and folders.
+
+    Only what is new or has changed is read; moved and copied text is not embedded again. `.gitignore` and `.selfragignore` are
+    respected, hidden files are left out, links are not followed. Files that cannot be read are listed with the reason. The
+    folders and their patterns are remembered.
+
+    \b
+    Examples:
+      selfrag index ~/Documents/papers
+      selfrag index notes report.pdf -c work --exclude 'drafts/'
+      selfrag index --dry-run ~/Documents/papers
+      selfrag index ~/notes --watch
+      selfrag index --rebuild --embedder BAAI/bge-small-en-v1.5
+    """
+    from selfrag import settings as settings_module
+    from selfrag.index import open_collection
+    from selfrag.index.sync import Options
+
+    settings = settings_module.load(collection=collection, chroma=chroma, embedder=embedder, model=model)
+    opened = open_collection(settings.paths.data, settings.collection, chroma_url=settings.chroma, create=True)
+    options = Options(
+        embedder=settings.embedder if embedder or opened.is_new() else None,
+        context=context.value if context else None,
+        include=None if include is None else tuple(include),
+        exclude=None if exclude is None else tuple(exclude),
+        rebuild=rebuild,
+        dry_run=dry_run,
+    )
+    if watch and (dry_run or rebuild):
+        raise UsageError("--watch goes with neither --dry-run nor --rebuild", "selfrag index PATH --watch")
+    with _stopping() as stop, _progress(quiet or json) as observer:
+        report = opened.sync(paths or (), options, observer, stop)
+    _print(report, dry_run, json, watch)
+    if watch:
+        _watch(opened, options, quiet, json)
+
+
+# --- what is printed ------------------------------------------------------------------------------------------------------------
+
+
+def report_json(report: SyncReport) -> dict[str, Any]:
+    """The document that `index --json` prints."""
+    document = asdict(report)
+    plan = document.pop("plan")
+    document.pop("embedded")
+    return {**document, "plan": [{"action": action, "path": path} for action, path in plan]} if plan else document
+
+
+def _print(report: SyncReport, dry_run: bool, json: bool, line: bool = False) -> None:
+    if json and line:
+        print(jsonlib.dumps(report_json(report), ensure_ascii=False), flush=True)
+    elif json:
+        terminal.print_json(report_json(report))
+    else:
+        for action, path in report.plan:
+            print(f"{action:>8}  {path}")
+        print(f"{'would be: ' if dry_run else ''}{summary(report)}", flush=True)
+        for skipped in report.skipped[:_LISTED]:
+            print(f" skipped  {skipped.path}: {skipped.reason}")
+        if len(report.skipped) > _LISTED:
+            print(f" skipped  … and {len(report.skipped) - _LISTED} more (--json lists all)")
+
+
+def summary(report: SyncReport) -> str:
+    """One line about a run."""
+    counts = [(name, getattr(report, name)) for name in ("new", "updated", "moved", "removed", "unchanged")]
+    told = ", ".join(f"{count:,} {name}" for name, count in [*counts, ("skipped", len(report.skipped))] if count)
+    return f"{report.collection}: {told or 'no files found'}; {report.chunks:,} chunks; {report.seconds:.1f} s"
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Observer]:
+    """A bar with a total and the time left, on stderr, if that is a terminal."""
+    if quiet or terminal.is_plain(sys.stderr):
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("files · {task.fields[embedded]} texts ·"),
+        TimeElapsedColumn(),
+        TextColumn("· left"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=terminal.err(), transient=True) as bar:
+        task = bar.add_task("looking", total=None, embedded=0)
+
+        def show(step: Progress) -> None:
+            bar.update(task, description=step.stage, completed=step.files, total=step.total, embedded=f"{step.embedded:,}")
+
+        yield show
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """Set by the first Ctrl-C (or SIGTERM): the work ends after the files in hand. The second one ends it at once."""
+    stop = threading.Event()
+
+    def handle(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        os.write(2, b"\nstopping after the files in hand; Ctrl-C again stops now\n")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- watching -------------------------------------------------------------------------------------------------------------------
+
+
+def _watch(collection: Collection, options: Options, quiet: bool, json: bool) -> None:
+    """Follows changes until Ctrl-C; a burst of them is one run."""
+    from selfrag.index.watch import watch
+
+    terminal.say("watching; Ctrl-C ends it", quiet)
+    with _stopping() as stop:
+        tell: Callable[[SyncReport], None] = lambda report: _print(report, False, json, line=True)  # noqa: E731
+        watch(collection, options, stop, tell, lambda error: terminal.complain(error))

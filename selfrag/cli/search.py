@@ -1,0 +1,115 @@
+"""`selfrag search`: passages for a query, without a model that answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from selfrag.cli import terminal
+from selfrag.cli.options import CollectionNames, Json, Quiet
+from selfrag.errors import UsageError
+
+if TYPE_CHECKING:
+    from selfrag.index.retrieve import Hit
+    from selfrag.types import Passage
+
+_SHOWN = 400
+
+Sources = Annotated[
+    list[str] | None, typer.Option("--source", metavar="GLOB", help="Only such sources; git-style, may be repeated.")
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="KEY=VALUE", help="Only sources whose front matter says so; may be repeated."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(search)
+
+
+def search(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="Words or a question.")],
+    collection: CollectionNames = None,
+    k: Annotated[int | None, typer.Option("-k", "--k", metavar="N", min=1, help="Passages at most.  [5]")] = None,
+    source: Sources = None,
+    where: Where = None,
+    neighbours: Annotated[int, typer.Option(metavar="N", min=0, help="Show N chunks before and after each passage, too.")] = 0,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the ranks on the dense and on the BM25 side.")] = False,
+    chroma: Annotated[str | None, typer.Option("--chroma", metavar="URL", help="Chroma server.  [the collection's]")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find passages, without a model.
+
+    Dense and BM25 search are fused by rank; passages that say nearly the same are shown once.
+
+    \b
+    Examples:
+      selfrag search "notice period"
+      selfrag search "인공지능" -k 10 --explain
+      selfrag search "who pays" -c contracts -c letters --source '2024/*.pdf' --json
+      selfrag search "photosynthesis" --where topic=biology --neighbours 1
+    """
+    import asyncio
+
+    from selfrag import settings as settings_module
+    from selfrag.index import open_retriever
+    from selfrag.index.retrieve import Filter, Question
+
+    if not query.strip():
+        raise UsageError("the query is empty", 'selfrag search "notice period"')
+    settings = settings_module.load(k=k, chroma=chroma)
+    wanted = Filter.of(source or (), where or ())
+    retriever = open_retriever(settings.paths.data, collection or [settings.collection], chroma_url=settings.chroma)
+    hits = asyncio.run(retriever.find(Question(query, settings.k, wanted)))
+    for warning in retriever.warnings:
+        terminal.say(f"warning: {warning}", quiet)
+    around = {hit.passage.chunk: retriever.neighbours(hit.passage.chunk, neighbours, neighbours) for hit in hits if neighbours}
+    if json:
+        terminal.print_json({"query": query, "passages": [hit_json(hit, explain, around.get(hit.passage.chunk)) for hit in hits]})
+        return
+    if not hits:
+        terminal.say("nothing found", quiet)
+    for number, hit in enumerate(hits, 1):
+        _show(number, hit, explain, around.get(hit.passage.chunk))
+
+
+def hit_json(hit: Hit, explain: bool, around: list[Passage] | None) -> dict[str, Any]:
+    """A passage as `search --json` prints it."""
+    names = ("title", "source", "lines", "page", "chunk", "text", "score", "dense", "bm25")
+    passage = asdict(hit.passage)
+    document = {name: passage[name] for name in names}
+    if explain:
+        document |= {"dense_rank": hit.dense_rank, "bm25_rank": hit.bm25_rank, "duplicates": list(hit.duplicates)}
+    if around is not None:
+        document["neighbours"] = [{name: asdict(each)[name] for name in ("chunk", "lines", "page", "text")} for each in around]
+    return document
+
+
+def place(passage: Passage) -> str:
+    """Where a passage stands, as an editor takes it: path:line, or path p.N."""
+    if passage.page is not None:
+        return f"{passage.source} p.{passage.page}"
+    return passage.source if passage.lines is None else f"{passage.source}:{passage.lines[0]}"
+
+
+def _show(number: int, hit: Hit, explain: bool, around: list[Passage] | None) -> None:
+    out = terminal.out()
+    passage = hit.passage
+    out.print(f"{number}. {passage.title}", style="bold", end="  ")
+    out.print(place(passage), style="dim", soft_wrap=True)
+    if explain:
+        sides = [_side("dense", passage.dense, hit.dense_rank), _side("bm25", passage.bm25, hit.bm25_rank)]
+        twins = f"  +{len(hit.duplicates)} nearly the same" if hit.duplicates else ""
+        out.print(f"   score {passage.score:.4f}  {'  '.join(sides)}{twins}", style="cyan")
+    for each in around or [passage]:
+        text = " ".join(each.text.split())
+        out.print(f"   {text if around or len(text) <= _SHOWN else text[:_SHOWN] + ' …'}", soft_wrap=True)
+    out.print()
+
+
+def _side(name: str, value: float | None, rank: int | None) -> str:
+    return f"{name} –" if value is None else f"{name} {value:.3f} (rank {rank})"
