@@ -20,7 +20,6 @@ from selfrag.reflection import REFLECTION_TOKENS
 from selfrag.types import Control, Generated, Message, Part, Prompt, ReflectionKind, Request, Text, Token
 
 _REPLACEMENT = "\ufffd"  # what a decoder writes for bytes that are not a whole character
-_CONTEXT = 8  # ids before the first generated one that its text may depend on
 
 
 class Vocabulary:
@@ -36,7 +35,7 @@ class Vocabulary:
     def __init__(self, tokenizer: Any, ends: Iterable[int] = (), reflection: ReflectionKind = "tokens") -> None:
         self._chat = tokenizer
         self._full: Tokenizer = tokenizer.backend_tokenizer
-        self._plain = _without_added_tokens(self._full)
+        self._plain, self._moved = _without_added_tokens(self._full)
         self._prefix = _leading_special(tokenizer)
         self._special = {i for i, added in self._full.get_added_tokens_decoder().items() if added.special}
         self.control = _control_ids(self._full) if reflection == "tokens" else {}
@@ -70,7 +69,7 @@ class Vocabulary:
 
     def text_ids(self, text: str) -> list[int]:
         """The ids of plain text, no special one among them whatever it says."""
-        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        ids = self._plain_ids(text)
         return ids if self._empty.isdisjoint(ids) else self._broken_up(text)
 
     def watched(self, request: Request) -> dict[str, int]:
@@ -86,6 +85,9 @@ class Vocabulary:
         if request.max_tokens < 1:
             raise UsageError(f"max_tokens is {request.max_tokens}, but a completion has at least 1 token")
         return frozenset(self._control_id(name) for name in request.stop)
+
+    def _plain_ids(self, text: str) -> list[int]:
+        return [self._moved.get(i, i) for i in self._plain.encode(text, add_special_tokens=False).ids]
 
     def _part_ids(self, part: Part) -> list[int]:
         match part:
@@ -120,7 +122,7 @@ class Vocabulary:
         """For models whose plain vocabulary spells a special token: each such spelling is encoded in two pieces."""
         spellings = [self._full.id_to_token(i) or "" for i in self._empty]
         pieces = _split_after_first(text, spellings)
-        ids = [i for piece in pieces for i in self._plain.encode(piece, add_special_tokens=False).ids]
+        ids = [i for piece in pieces for i in self._plain_ids(piece)]
         if not self._empty.isdisjoint(ids):
             bad = next(i for i in ids if i in self._empty)
             raise EngineError(f"the tokenizer turns plain text into the special token {self._full.id_to_token(bad)!r}")
@@ -193,21 +195,24 @@ class Reader:
 
 
 def _text_tail(vocabulary: Vocabulary, prompt_ids: Sequence[int]) -> list[int]:
-    """The last few ids of a prompt as far back as they are text."""
-    tail: list[int] = []
-    for token_id in reversed(prompt_ids[-_CONTEXT:]):
-        if not vocabulary.is_text(token_id):
-            break
-        tail.insert(0, token_id)
-    return tail
+    """The end of a prompt as far back as it is text, whole: decoders read a run of bytes wrongly from its middle."""
+    start = len(prompt_ids)
+    while start and vocabulary.is_text(prompt_ids[start - 1]):
+        start -= 1
+    return list(prompt_ids[start:])
 
 
-def _without_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
-    """A copy that knows its model's own pieces alone. Runs of white space stay: some models have them as added tokens."""
+def _without_added_tokens(tokenizer: Tokenizer) -> tuple[Tokenizer, dict[int, int]]:
+    """A copy that knows its model's own pieces alone, and the ids of the original where the copy has others.
+
+    Runs of white space stay: some models have them as added tokens, which are numbered anew when others are left out.
+    """
     settings = json.loads(tokenizer.to_str())
-    settings["added_tokens"] = [added for added in settings["added_tokens"] if not added["content"].strip()]
-    settings |= {"truncation": None, "padding": None, "post_processor": None}
-    return Tokenizer.from_str(json.dumps(settings))
+    kept = [added for added in settings["added_tokens"] if not added["content"].strip()]
+    settings |= {"added_tokens": kept, "truncation": None, "padding": None, "post_processor": None}
+    plain = Tokenizer.from_str(json.dumps(settings))
+    moved = {plain.token_to_id(added["content"]): int(added["id"]) for added in kept}
+    return plain, {i: original for i, original in moved.items() if i is not None}
 
 
 def _leading_special(tokenizer: Any) -> tuple[int, ...]:
