@@ -65,16 +65,16 @@ def number(critique: Json, distributions: Json, key: str) -> Text:
 
 
 def sentences(document: Json) -> Table:
-    """Each sentence with its citation and its critique."""
+    """Each sentence with its citation, and its critique before it."""
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("", overflow="fold")
     for name in GROUPS.values():
         table.add_column(name, header_style="dim", justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
     for segment in document["segments"]:
         text = Text(clean(segment["text"]))
         if segment["citation"] is not None:
             text.append(f" [{segment['citation']}]", style="cyan")
-        table.add_row(text, *(number(segment["critique"], segment["distributions"], key) for key in GROUPS))
+        table.add_row(*(number(segment["critique"], segment["distributions"], key) for key in GROUPS), text)
     return table
 
 
@@ -91,7 +91,8 @@ def _source_lines(citations: Sequence[Json], base: Path | None, texts: bool) -> 
             line.append(f"  {title}", style="dim")
         yield line
         if texts:
-            yield Padding(Text(clean(citation["text"])), (0, 0, 1, 4))
+            words = [line for line in map(clean, citation["text"].splitlines()) if line]
+            yield Padding(Text("\n".join(words)), (0, 0, 1, 4), expand=False)
 
 
 def decided(document: Json) -> str:
@@ -123,7 +124,8 @@ def footer(document: Json) -> Text:
 def why_abstained(document: Json, options: SearchOptions | None = None) -> str:
     """What was missing, in one sentence."""
     if not document["citations"]:
-        return "nothing was found that could answer it."
+        some = document["candidates"]["expanded"] + document["candidates"]["pruned"]
+        return "no answer was supported by what was found." if some else "nothing was found that could answer it."
     judged = [s["critique"] for s in document["segments"] if "ISREL" in s["distributions"]]
     if not judged:
         return "no answer could be written from the evidence."
@@ -146,7 +148,8 @@ def answer(document: Json, options: SearchOptions | None = None, base: Path | No
         parts += [sentences(document)]
         if document["citations"]:
             parts += ["", sources(document, base, texts=evidence)]
-    return Group(*parts, *([] if evidence and document["citations"] else [""]), footer(document))
+    spaced = document["citations"] and (evidence or document["status"] == "abstained")
+    return Group(*parts, *([] if spaced else [""]), footer(document))
 
 
 # --- a search ------------------------------------------------------------------------------------------------------------------

@@ -91,8 +91,8 @@ def test_sentences_carry_citation_and_critique() -> None:
     """Each sentence stands in a line with its number and its three critiques, a dash for one that it does not carry."""
     lines = text(render.sentences(document())).splitlines()
     assert lines[0].split() == ["ISREL", "ISSUP", "ISUSE"]
-    assert lines[1].split() == ["It", "was", "built", "in", "1889.", "[1]", "0.98", "0.93", "–"]
-    assert lines[2].split() == ["Paris", "is", "lovely.", "–", "–", "-0.50"]
+    assert lines[1].split() == ["0.98", "0.93", "–", "It", "was", "built", "in", "1889.", "[1]"]
+    assert lines[2].split() == ["–", "–", "-0.50", "Paris", "is", "lovely."]
 
 
 def test_narrow_terminals_fold_words_not_numbers() -> None:
@@ -130,7 +130,7 @@ def test_abstaining_says_why_and_shows_the_nearest() -> None:
     shown = text(render.answer(document(status="abstained", text=""), options))
     assert "No answer: the best answer is not relevant enough (ISREL 0.98, at least 0.99 is wanted)." in shown
     assert "The tower was built in 1889." in shown
-    nothing = text(render.answer(document(status="abstained", text="", segments=(), evidence=())))
+    nothing = text(render.answer(document(status="abstained", text="", segments=(), evidence=(), expanded=0, pruned=0)))
     assert "nothing was found" in nothing
 
 

@@ -123,10 +123,10 @@ def show_answer(answer: Answer, recorder: Recorder, show: Show, quiet: bool) -> 
     """Prints the answer for a person; its warnings go to stderr."""
     from selfrag import render, trace
 
-    console, base = terminal.out(), Path.cwd()
+    base = Path.cwd()
     document = trace.trace_json(answer, recorder.events)
     if show is Show.tree:
-        console.print(render.tree(document["answer"], document["events"], document["passages"], base), "")
-    console.print(render.answer(document["answer"], answer.options, base, evidence=show is not Show.answer))
+        terminal.show(render.tree(document["answer"], document["events"], document["passages"], base), "")
+    terminal.show(render.answer(document["answer"], answer.options, base, evidence=show is not Show.answer))
     for warning in answer.warnings:
         terminal.say(f"warning: {warning}", quiet)

@@ -59,7 +59,7 @@ def show(json: Json = False) -> None:
         origin = now.origins.get(name, "default")
         words = "(open)" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
         table.add_row(Text(name, "bold"), Text(words), Text(origin, "dim"), Text(meaning, "dim"))
-    terminal.out().print(table)
+    terminal.show(table)
 
 
 def path(json: Json = False) -> None:

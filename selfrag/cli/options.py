@@ -6,7 +6,7 @@ Every default is None: what is not given on the command line comes from the sett
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -127,7 +127,7 @@ async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = (), quiet: bo
 
     profile = profiles.load(settings.profile, settings.paths.profiles) if settings.profile else None
     with terminal.waiting("opening the collection and the model", quiet):
-        retriever = None if settings.mode == "never" else open_retriever(flags.collections(settings), settings)
+        retriever = None if settings.mode == "never" else open_documents(settings, flags.collections(settings))
         model = open_model(settings)
         reflector = open_reflector(settings, model, profile.temperatures if profile else model.temperatures)
         thresholds = {**model.thresholds, **(profile.thresholds if profile else {})}
@@ -137,11 +137,11 @@ async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = (), quiet: bo
         await reflector.engine.close()
 
 
-def open_retriever(names: tuple[str, ...], settings: Settings) -> Retriever:
-    """The collections to ask, as one. Raises CollectionError for one that is not there."""
+def open_documents(settings: Settings, names: Sequence[str]) -> Retriever:
+    """The collections that are asked, as one. Raises CollectionError for one that is not there."""
     from selfrag import index
 
-    return index.open_collection(settings.paths.data, names[0], chroma_url=settings.chroma)
+    return index.open_retriever(settings.paths.data, names, chroma_url=settings.chroma)
 
 
 def open_model(settings: Settings) -> ModelInfo:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from selfrag.errors import SelfragError
 
@@ -46,6 +46,17 @@ def out() -> Console:
 def err() -> Console:
     """Where progress, warnings and errors go."""
     return _console(sys.stderr)
+
+
+def show(*things: RenderableType) -> None:
+    """Prints results on stdout, each on its own lines; a program that reads them gets no padding."""
+    console = out()
+    if sys.stdout.isatty():
+        console.print(*things, sep="\n")
+        return
+    with console.capture() as captured:
+        console.print(*things, sep="\n")
+    print("\n".join(line.rstrip() for line in captured.get().split("\n")), end="")
 
 
 def print_json(document: Any) -> None:

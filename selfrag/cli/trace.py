@@ -49,10 +49,9 @@ def show(file: File, json: Json = False) -> None:
     if json:
         terminal.print_json(found.answer)
         return
-    console = terminal.out()
     passages = {chunk: trace.passage_json(passage) for chunk, passage in found.passages.items()}
-    console.print(render.tree(found.answer, found.events, passages, Path.cwd()), "")
-    console.print(render.answer(found.answer, found.options, Path.cwd()))
+    terminal.show(render.tree(found.answer, found.events, passages, Path.cwd()), "")
+    terminal.show(render.answer(found.answer, found.options, Path.cwd()))
 
 
 def verify(file: File, json: Json = False) -> None:
@@ -74,7 +73,7 @@ def verify(file: File, json: Json = False) -> None:
         styles = {"unchanged": "green", "moved": "yellow", "changed": "red", "missing": "red"}
         for check, citation in zip(checks, found.answer["citations"], strict=True):
             place = render.where(citation, Path.cwd())
-            terminal.out().print(Text.assemble(f"[{check.n}] ", (f"{check.state:<10}", styles[check.state]), place))
+            terminal.show(Text.assemble(f"[{check.n}] ", (f"{check.state:<10}", styles[check.state]), place))
     if any(check.state in ("changed", "missing") for check in checks):
         raise typer.Exit(FAILED)
 
@@ -131,6 +130,6 @@ def rescore(
     if json:
         terminal.print_json(document)
     else:
-        terminal.out().print(render.answer(document, found.options, Path.cwd()))
+        terminal.show(render.answer(document, found.options, Path.cwd()))
     if document["status"] == "abstained":
         raise typer.Exit(ABSTAINED)

@@ -1,0 +1,167 @@
+"""`selfrag doctor`: is everything there, and does it work? One line for each check, and the command that mends a failure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import typer
+
+from selfrag.cli import terminal
+from selfrag.cli.options import Json
+from selfrag.errors import FAILED, SelfragError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from selfrag.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """``mend`` is the command for what is not ``ok``, None where there is nothing to mend."""
+
+    name: str
+    ok: bool
+    detail: str
+    mend: str | None = None
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(doctor)
+
+
+def doctor(json: Json = False) -> None:
+    """Check the installation, the models and the collections.
+
+    Every check is one line; a failure names the command that mends it. The exit status is 1 if anything failed.
+
+    \b
+    Examples:
+      selfrag doctor
+      selfrag doctor --json | jq '.[] | select(.ok | not)'
+    """
+    checks = []
+    for check in run_checks():
+        checks.append(check)
+        if not json:
+            terminal.show(as_line(check))
+    if json:
+        terminal.print_json([asdict(check) for check in checks])
+    if not all(check.ok for check in checks):
+        raise typer.Exit(FAILED)
+
+
+def as_line(check: Check) -> Text:
+    from rich.text import Text
+
+    from selfrag.render import clean
+
+    mark = Text("✓ ", style="green") if check.ok else Text("✗ ", style="red")
+    line = Text.assemble(mark, (f"{check.name:<22}", "bold"), " ", clean(check.detail))
+    return line.append(f"  → {clean(check.mend)}", style="yellow") if check.mend else line
+
+
+def run_checks() -> Iterator[Check]:
+    """All checks in order; each happens as it is asked for."""
+    from selfrag import settings
+
+    yield from guarded("python", check_python)
+    yield from guarded("packages", check_packages)
+    try:
+        now = settings.load()
+    except SelfragError as error:
+        yield Check("settings", False, error.message, error.hint)
+        return
+    yield Check("settings", True, f"{len(now.origins)} set; collections in {now.paths.data}")
+    yield from guarded("model", lambda: check_model(now))
+    yield from guarded("embedder", lambda: check_embedder(now))
+    yield from guarded("collections", lambda: check_collections(now))
+    yield from guarded("gpu", check_gpu)
+
+
+def guarded(name: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    """The checks; where one cannot even be made, that is the failure. A doctor does not fall ill."""
+    try:
+        yield from checks()
+    except SelfragError as error:
+        yield Check(name, False, error.message, error.hint)
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
+        yield Check(name, False, f"{type(error).__name__}: {error}", "pip install --force-reinstall selfrag")
+
+
+def check_python() -> Iterator[Check]:
+    found = ".".join(map(str, sys.version_info[:3]))
+    yield Check(
+        "python", sys.version_info >= (3, 11), found, None if sys.version_info >= (3, 11) else "install Python 3.11 or later"
+    )
+
+
+def check_packages() -> Iterator[Check]:
+    """What selfrag depends on is there, in a version that it accepts."""
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    from packaging.requirements import Requirement
+
+    wanted = [Requirement(line) for line in requires("selfrag") or []]
+    for need in (need for need in wanted if need.marker is None or need.marker.evaluate({"extra": ""})):
+        try:
+            found = version(need.name)
+        except PackageNotFoundError:
+            yield Check(need.name, False, "not installed", f'pip install "{need}"')
+            continue
+        fits = need.specifier.contains(found, prereleases=True)
+        yield Check(
+            need.name,
+            fits,
+            found if fits else f"{found}, but {need.specifier} is needed",
+            None if fits else f'pip install "{need}"',
+        )
+
+
+def check_model(now: Settings) -> Iterator[Check]:
+    """The model that `ask` would use: its folder, and its files against the hashes that were recorded."""
+    from selfrag import models
+
+    info = models.resolve(now.model, now.paths.cache)
+    yield Check("model", True, f"{info.name} in {info.path}")
+
+
+def check_embedder(now: Settings) -> Iterator[Check]:
+    """The embedder of new collections makes a vector."""
+    from selfrag.index.embed import open_embedder
+
+    embedder = open_embedder(now.embedder)
+    shape = embedder.queries(["Does it work?"]).shape
+    yield Check("embedder", shape == (1, embedder.dimension), f"{embedder.name}, {embedder.dimension} dimensions")
+
+
+def check_collections(now: Settings) -> Iterator[Check]:
+    """Every collection's catalog and vectors agree."""
+    from selfrag import index
+
+    for name in index.names(now.paths.data):
+        yield from guarded(f"collection {name}", partial(check_collection, now, name))
+
+
+def check_collection(now: Settings, name: str) -> Iterator[Check]:
+    from selfrag import index
+    from selfrag.index import admin
+
+    found = admin.status(index.open_collection(now.paths.data, name, chroma_url=now.chroma))
+    detail = f"{found.sources} sources, {found.chunks} chunks" + "".join(f"; {problem}" for problem in found.problems)
+    if found.consistent is None:
+        detail += f"; process {found.writer} is writing to it"
+    sound = found.consistent is not False
+    yield Check(f"collection {name}", sound, detail, None if sound else f"selfrag repair -c {name}")
+
+
+def check_gpu() -> Iterator[Check]:
+    """Not a failure: without one the CPU does the work."""
+    import torch
+
+    found = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none; the CPU is used"
+    yield Check("gpu", True, found)
