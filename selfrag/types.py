@@ -236,8 +236,11 @@ class Reflector(Protocol):
     ``using`` is the same reflector on another engine (one that counts, say).
     """
 
-    kind: ReflectionKind
-    engine: Engine
+    @property
+    def kind(self) -> ReflectionKind: ...
+
+    @property
+    def engine(self) -> Engine: ...
 
     def using(self, engine: Engine) -> Reflector: ...
 
