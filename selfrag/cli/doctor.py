@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -123,11 +124,46 @@ def check_packages() -> Iterator[Check]:
 
 
 def check_model(now: Settings) -> Iterator[Check]:
-    """The model that `ask` would use: its folder, and its files against the hashes that were recorded."""
+    """The model that `ask` would use has been fetched, is what was published, and is complete."""
     from selfrag import models
 
-    info = models.resolve(now.model, now.paths.cache)
-    yield Check("model", True, f"{info.name} in {info.path}")
+    info = models.show(now.model, now.paths.cache)
+    if info.ready is None:
+        yield Check("model", True, f"{info.name}, from the hub; whether it was fetched shows when it is opened")
+        return
+    mend = None if info.ready else f"selfrag models pull {info.name}"
+    yield Check("model", info.ready, f"{info.name} in {info.path}" if info.ready else f"{info.name} has not been fetched", mend)
+    if info.ready:
+        yield from guarded("model weights", partial(check_weights, info.path))
+    yield from guarded("model base", partial(check_base, info.name, now))
+
+
+def check_weights(folder: str) -> Iterator[Check]:
+    """The checkpoint's files open and are whole: a cut-off file has fewer bytes than its header says."""
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="numpy") as tensors:
+                detail = f"{file.name}, {len(tensors.keys())} tensors, {file.stat().st_size / 2**20:.0f} MiB"
+            yield Check("model weights", True, detail)
+        except SafetensorError as error:
+            yield Check(
+                "model weights",
+                False,
+                f"{file} is damaged: {error}",
+                f"rm -r {folder} && selfrag models pull {Path(folder).name}",
+            )
+
+
+def check_base(name: str, now: Settings) -> Iterator[Check]:
+    """The file that a packaged model is built from has the hash that the registry names."""
+    from selfrag.models import build, registry
+
+    entry = registry.entries().get(name)
+    if entry and entry.base and build.has_base(entry.base, now.paths.cache):
+        build.check(build.base_file(entry.base, now.paths.cache), entry.base)
+        yield Check("model base", True, f"{entry.base.wheel}, sha256 {entry.base.sha256[:12]}…")
 
 
 def check_embedder(now: Settings) -> Iterator[Check]:

@@ -145,20 +145,31 @@ def open_documents(settings: Settings, names: Sequence[str]) -> Retriever:
 
 
 def open_model(settings: Settings) -> ModelInfo:
+    """What is known of the model. It must have been fetched, unless a server has it. Raises ModelError."""
     from selfrag import models
 
-    return models.resolve(settings.model, settings.paths.cache)
+    if not is_url(settings.engine):
+        return models.resolve(settings.model, settings.paths.cache)
+    known = {info.name: info for info in models.list_models(settings.paths.cache)}
+    return known.get(settings.model) or models.ModelInfo(settings.model, settings.model, "hub")
+
+
+def is_url(engine: str) -> bool:
+    return engine.startswith(("http://", "https://"))
 
 
 def open_reflector(settings: Settings, model: ModelInfo, temperatures: Mapping[str, float]) -> Reflector:
     """The model behind its engine, and the way that it reflects."""
     from selfrag.engines import open_engine
 
-    if settings.reflection == "prompted":
+    prompted = settings.reflection == "prompted"
+    served = model.name if is_url(settings.engine) else model.path
+    engine = open_engine(settings.engine, served, device=settings.device, reflection="prompted" if prompted else "tokens")
+    engine.model = model.name  # answers name the model as a person does, not by its folder in the cache
+    if prompted:
         from selfrag.reflectors.prompted import PromptedReflector
 
-        return PromptedReflector(open_engine(settings.engine, str(model.path), device=settings.device, reflection="prompted"))
+        return PromptedReflector(engine)
     from selfrag.reflectors.tokens import TokenReflector
 
-    engine = open_engine(settings.engine, str(model.path), device=settings.device)
     return TokenReflector(engine, temperatures=temperatures)
