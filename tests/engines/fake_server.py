@@ -123,11 +123,12 @@ class FakeServer:
         for number, piece in enumerate(pieces):
             if fault and number == fault.after:
                 return writer.transport.abort()
-            if writer.transport.is_closing():
-                self.broken_off += 1
-                return None
             writer.write(f"data: {json.dumps(piece)}\n\n".encode())
-            await writer.drain()
+            try:
+                await writer.drain()
+            except ConnectionError:  # the client has hung up
+                self.broken_off += 1
+                raise
             await asyncio.sleep(0.001)
         writer.write(b"data: [DONE]\n\n")
         await writer.drain()

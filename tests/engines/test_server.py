@@ -21,8 +21,8 @@ REQUEST = Request((Text("Tell me more:"),), 8, frozenset(ISUSE), ISREL)
 
 
 @pytest.fixture(scope="session")
-def vocabulary(tiny: Path) -> Vocabulary:
-    return Vocabulary.load(str(tiny))
+def vocabulary(checkpoint: Path) -> Vocabulary:
+    return Vocabulary.load(str(checkpoint))
 
 
 @pytest.fixture
@@ -44,17 +44,17 @@ def text(completion: Completion) -> str:
     return "".join(token.text for token in completion.tokens)
 
 
-def engine(urls: Sequence[str], tiny: Path, policy: Policy = HASTY) -> ServerEngine:
-    return ServerEngine(urls, str(tiny), served="tiny", policy=policy)
+def engine(urls: Sequence[str], checkpoint: Path, policy: Policy = HASTY) -> ServerEngine:
+    return ServerEngine(urls, str(checkpoint), served="tiny", policy=policy)
 
 
 # --- what is asked and believed ------------------------------------------------------------------------------------------------
 
 
-async def test_watched_tokens_are_exact_where_the_server_tells_them_by_name(tiny: Path, alphabet: FakeServer) -> None:
+async def test_watched_tokens_are_exact_where_the_server_tells_them_by_name(checkpoint: Path, alphabet: FakeServer) -> None:
     """A server that honours the ids gives every watched log-probability, and the completion says that it is exact."""
     async with serving(alphabet) as urls:
-        done = await engine(urls, tiny).complete(REQUEST)
+        done = await engine(urls, checkpoint).complete(REQUEST)
     assert text(done) == "abcdefgh"
     assert done.finish == "length"
     assert done.exact
@@ -62,11 +62,11 @@ async def test_watched_tokens_are_exact_where_the_server_tells_them_by_name(tiny
     assert all(token.watched.keys() == set(ISREL) for token in done.tokens)
 
 
-async def test_a_server_that_ignores_the_names_is_noticed(tiny: Path, alphabet: FakeServer, vocabulary: Vocabulary) -> None:
+async def test_a_server_that_ignores_the_names_is_noticed(checkpoint: Path, alphabet: FakeServer, vocabulary: Vocabulary) -> None:
     """Then the longest top-k list that it allows is asked for, what is not in it is missing, and nothing claims to be exact."""
     alphabet.honours, alphabet.max_logprobs, alphabet.top = False, 5, [vocabulary.control[RELEVANT]]
     async with serving(alphabet) as urls:
-        subject = engine(urls, tiny)
+        subject = engine(urls, checkpoint)
         done = await subject.complete(REQUEST)
     assert not done.exact
     assert not subject.exact
@@ -74,70 +74,70 @@ async def test_a_server_that_ignores_the_names_is_noticed(tiny: Path, alphabet: 
     assert alphabet.completions[0]["logprobs"] == 5
 
 
-async def test_each_server_is_asked_once_what_it_can_do(tiny: Path, alphabet: FakeServer) -> None:
+async def test_each_server_is_asked_once_what_it_can_do(checkpoint: Path, alphabet: FakeServer) -> None:
     """Many first requests at once share one probe."""
     async with serving(alphabet) as urls:
-        subject = engine(urls, tiny)
+        subject = engine(urls, checkpoint)
         await asyncio.gather(*(subject.complete(REQUEST) for _ in range(5)))
     assert alphabet.paths.count("/v1/models") == 1
     assert len(alphabet.requests) == 1 + 5
 
 
-async def test_a_server_without_token_ids_is_refused(tiny: Path, alphabet: FakeServer) -> None:
+async def test_a_server_without_token_ids_is_refused(checkpoint: Path, alphabet: FakeServer) -> None:
     """Text alone cannot tell a control token from words that read like one."""
     alphabet.ids = False
     async with serving(alphabet) as urls:
         with pytest.raises(EngineError, match="tells no token ids") as caught:
-            await engine(urls, tiny).complete(REQUEST)
+            await engine(urls, checkpoint).complete(REQUEST)
     assert "--reflection prompted" in str(caught.value.hint)
 
 
-async def test_another_model_is_refused(tiny: Path, alphabet: FakeServer) -> None:
+async def test_another_model_is_refused(checkpoint: Path, alphabet: FakeServer) -> None:
     """The server's model must be the one that was asked for; the error names both."""
     alphabet.model = "other/model"
     async with serving(alphabet) as urls:
         with pytest.raises(ModelError, match=r"serves other/model, not tiny"):
-            await engine(urls, tiny).complete(REQUEST)
+            await engine(urls, checkpoint).complete(REQUEST)
 
 
 @pytest.mark.parametrize("served", ["folder", "name"])
-async def test_a_model_is_known_by_its_folder_or_its_name(tiny: Path, alphabet: FakeServer, served: str) -> None:
+async def test_a_model_is_known_by_its_folder_or_its_name(checkpoint: Path, alphabet: FakeServer, served: str) -> None:
     """A folder may be served under its path or its last part."""
-    alphabet.model = str(tiny) if served == "folder" else tiny.name
+    alphabet.model = str(checkpoint) if served == "folder" else checkpoint.name
     async with serving(alphabet) as urls:
-        assert text(await ServerEngine(urls, str(tiny), policy=HASTY).complete(REQUEST)) == "abcdefgh"
+        assert text(await ServerEngine(urls, str(checkpoint), policy=HASTY).complete(REQUEST)) == "abcdefgh"
 
 
-async def test_a_stop_token_that_the_server_ignored_ends_the_completion(tiny: Path, vocabulary: Vocabulary) -> None:
+async def test_a_stop_token_that_the_server_ignored_ends_the_completion(checkpoint: Path, vocabulary: Vocabulary) -> None:
     """Stops are applied here as well, the stop token being the last."""
     utility = vocabulary.control["[Utility:5]"]
     heedless = FakeServer(lambda ids: utility)
     heedless._pieces = lambda body: FakeServer._pieces(heedless, body | {"stop_token_ids": []})  # type: ignore[method-assign]
     async with serving(heedless) as urls:
-        done = await engine(urls, tiny).complete(REQUEST)
+        done = await engine(urls, checkpoint).complete(REQUEST)
     assert [token.control for token in done.tokens] == ["[Utility:5]"]
     assert done.finish == "stop"
 
 
-async def test_a_prompt_longer_than_the_window_is_an_error(tiny: Path, alphabet: FakeServer) -> None:
+async def test_a_prompt_longer_than_the_window_is_an_error(checkpoint: Path, alphabet: FakeServer) -> None:
     """It names both numbers and is not sent."""
     async with serving(alphabet) as urls:
         with pytest.raises(EngineError, match=r"has \d+ tokens, but .* 512"):
-            await engine(urls, tiny).complete(Request((Text("word " * 600),), 8))
+            await engine(urls, checkpoint).complete(Request((Text("word " * 600),), 8))
     assert not alphabet.completions
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "http://", "nonsense"])
-def test_what_is_not_a_url_is_refused(tiny: Path, url: str) -> None:
+def test_what_is_not_a_url_is_refused(checkpoint: Path, url: str) -> None:
     """At once, with an example."""
     with pytest.raises(UsageError, match="not the URL of a server"):
-        engine([url], tiny)
+        engine([url], checkpoint)
 
 
 # --- streaming -----------------------------------------------------------------------------------------------------------------
 
 
-async def test_tokens_stream_only_when_somebody_listens(tiny: Path, alphabet: FakeServer) -> None:
+async def test_tokens_stream_only_when_somebody_listens(checkpoint: Path, alphabet: FakeServer) -> None:
     """A stream costs the server more, so it is not asked for in vain; both ways give the same tokens."""
     heard: list[Token] = []
 
@@ -146,18 +146,18 @@ async def test_tokens_stream_only_when_somebody_listens(tiny: Path, alphabet: Fa
         return True
 
     async with serving(alphabet) as urls:
-        subject = engine(urls, tiny)
+        subject = engine(urls, checkpoint)
         silent, loud = await subject.complete(REQUEST), await subject.complete(REQUEST, on_token)
     assert [body.get("stream", False) for body in alphabet.completions] == [False, True]
     assert silent == loud
     assert tuple(heard) == loud.tokens
 
 
-async def test_a_cancelled_request_is_taken_from_the_server(tiny: Path, alphabet: FakeServer) -> None:
+async def test_a_cancelled_request_is_taken_from_the_server(checkpoint: Path, alphabet: FakeServer) -> None:
     """The connection is closed at once, so that the server stops generating."""
     async with serving(alphabet) as urls:
         long = Request(REQUEST.prompt, 400)
-        done = await engine(urls, tiny).complete(long, lambda token: token.text != "c")
+        done = await engine(urls, checkpoint).complete(long, lambda token: token.text != "c")
         while not alphabet.broken_off:
             await asyncio.sleep(0.005)
     assert text(done) == "abc"
@@ -167,34 +167,34 @@ async def test_a_cancelled_request_is_taken_from_the_server(tiny: Path, alphabet
 # --- failures ------------------------------------------------------------------------------------------------------------------
 
 
-async def test_nobody_there_is_an_error_with_the_command_that_helps(tiny: Path, alphabet: FakeServer) -> None:
+async def test_nobody_there_is_an_error_with_the_command_that_helps(checkpoint: Path, alphabet: FakeServer) -> None:
     """A server that never answered is not waited for."""
     async with serving(alphabet) as urls:
         pass
     with pytest.raises(EngineError, match=f"no server answers at {urls[0]}") as caught:
-        await engine(urls, tiny).complete(REQUEST)
+        await engine(urls, checkpoint).complete(REQUEST)
     assert not isinstance(caught.value, EngineBusy)
     assert "selfrag serve" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("fault", [OVERLOADED, BROKEN, Fault(status=429, headers={"Retry-After": "0.01"}), DIES])
-async def test_a_passing_failure_is_tried_again(tiny: Path, alphabet: FakeServer, fault: Fault) -> None:
+async def test_a_passing_failure_is_tried_again(checkpoint: Path, alphabet: FakeServer, fault: Fault) -> None:
     """429, 5xx and a lost connection are no reason to give up."""
     alphabet.faults.extend([fault, fault])
     async with serving(alphabet) as urls:
-        assert text(await engine(urls, tiny).complete(REQUEST)) == "abcdefgh"
+        assert text(await engine(urls, checkpoint).complete(REQUEST)) == "abcdefgh"
     assert len(alphabet.completions) == 3
 
 
-async def test_a_server_that_stays_overloaded_is_busy(tiny: Path, alphabet: FakeServer) -> None:
+async def test_a_server_that_stays_overloaded_is_busy(checkpoint: Path, alphabet: FakeServer) -> None:
     """After its attempts the request fails in a way that callers may try again later."""
     alphabet.faults.extend([OVERLOADED] * 9)
     async with serving(alphabet) as urls:
         with pytest.raises(EngineBusy, match=r"answers 503: no luck \(3 attempts\)"):
-            await engine(urls, tiny).complete(REQUEST)
+            await engine(urls, checkpoint).complete(REQUEST)
 
 
-async def test_what_was_written_before_a_stream_broke_is_kept(tiny: Path, alphabet: FakeServer) -> None:
+async def test_what_was_written_before_a_stream_broke_is_kept(checkpoint: Path, alphabet: FakeServer) -> None:
     """The rest is asked for from there: no token is heard twice, none is lost, and the answer is the same."""
     heard: list[str] = []
 
@@ -204,18 +204,18 @@ async def test_what_was_written_before_a_stream_broke_is_kept(tiny: Path, alphab
 
     alphabet.faults.append(Fault(cut=True, after=3))
     async with serving(alphabet) as urls:
-        done = await engine(urls, tiny).complete(REQUEST, on_token)
+        done = await engine(urls, checkpoint).complete(REQUEST, on_token)
     assert text(done) == "".join(heard) == "abcdefgh"
     assert [body["max_tokens"] for body in alphabet.completions] == [8, 5]
     assert done.prompt_tokens == len(alphabet.completions[0]["prompt"])
 
 
-async def test_a_server_that_is_started_again_goes_on(tiny: Path, alphabet: FakeServer) -> None:
+async def test_a_server_that_is_started_again_goes_on(checkpoint: Path, alphabet: FakeServer) -> None:
     """Requests wait for a server that worked before; each is answered once."""
     patient = Policy(pause=0.01, longest=0.05, patience=20)
     alphabet.delay = 0.02
     async with serving(alphabet) as urls:
-        subject = engine(urls, tiny, patient)
+        subject = engine(urls, checkpoint, patient)
         await subject.complete(REQUEST)
         waiting = [asyncio.create_task(subject.complete(REQUEST)) for _ in range(20)]
         await asyncio.sleep(0.01)
@@ -225,28 +225,28 @@ async def test_a_server_that_is_started_again_goes_on(tiny: Path, alphabet: Fake
         assert [text(done) for done in await asyncio.gather(*waiting)] == ["abcdefgh"] * 20
 
 
-async def test_patience_with_a_lost_server_ends(tiny: Path, alphabet: FakeServer) -> None:
+async def test_patience_with_a_lost_server_ends(checkpoint: Path, alphabet: FakeServer) -> None:
     """A server that does not return makes the request fail as busy, and says so."""
     async with serving(alphabet) as urls:
-        subject = engine(urls, tiny)
+        subject = engine(urls, checkpoint)
         await subject.complete(REQUEST)
     with pytest.raises(EngineBusy, match="no server answers"):
         await subject.complete(REQUEST)
 
 
 @pytest.mark.parametrize("body", [b"<html>hello</html>", b"[1, 2]", b"", b'{"choices": [{"logprobs": {"tokens": [7]}}]}'])
-async def test_nonsense_is_an_error(tiny: Path, alphabet: FakeServer, body: bytes) -> None:
+async def test_nonsense_is_an_error(checkpoint: Path, alphabet: FakeServer, body: bytes) -> None:
     """Whatever speaks HTTP and not the protocol is named, not believed."""
     alphabet.faults.append(Fault(status=200, body=body))
     async with serving(alphabet) as urls:
         with pytest.raises(EngineError, match=r"OpenAI protocol|not vLLM's"):
-            await engine(urls, tiny).complete(REQUEST)
+            await engine(urls, checkpoint).complete(REQUEST)
 
 
-async def test_a_slow_server_is_given_up(tiny: Path, alphabet: FakeServer) -> None:
+async def test_a_slow_server_is_given_up(checkpoint: Path, alphabet: FakeServer) -> None:
     """A server that keeps silent for longer than the time-out counts as gone."""
     async with serving(alphabet) as urls:
-        subject = engine(urls, tiny, Policy(pause=0.001, longest=0.01, patience=0.05, read=0.1))
+        subject = engine(urls, checkpoint, Policy(pause=0.001, longest=0.01, patience=0.05, read=0.1))
         await subject.complete(REQUEST)
         alphabet.delay = 5
         with pytest.raises(EngineBusy, match="does not answer in time"):
@@ -254,16 +254,16 @@ async def test_a_slow_server_is_given_up(tiny: Path, alphabet: FakeServer) -> No
 
 
 async def test_the_api_key_is_sent_and_never_shown(
-    tiny: Path, alphabet: FakeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    checkpoint: Path, alphabet: FakeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It comes from the environment alone; an error that quotes it does not."""
     alphabet.key = "right-key"
     monkeypatch.setenv("OPENAI_API_KEY", "right-key")
     async with serving(alphabet) as urls:
-        assert text(await engine(urls, tiny).complete(REQUEST)) == "abcdefgh"
+        assert text(await engine(urls, checkpoint).complete(REQUEST)) == "abcdefgh"
         monkeypatch.setenv("SELFRAG_API_KEY", "wrong-key")
         with pytest.raises(EngineError, match="refuses the API key") as caught:
-            await engine(urls, tiny).complete(REQUEST)
+            await engine(urls, checkpoint).complete(REQUEST)
     assert "wrong-key" not in f"{caught.value!r}{caught.value.hint}{caplog.text}"
     assert "SELFRAG_API_KEY" in str(caught.value.hint)
 
@@ -271,21 +271,21 @@ async def test_the_api_key_is_sent_and_never_shown(
 # --- several servers -----------------------------------------------------------------------------------------------------------
 
 
-async def test_servers_share_the_load(tiny: Path, vocabulary: Vocabulary) -> None:
+async def test_servers_share_the_load(checkpoint: Path, vocabulary: Vocabulary) -> None:
     """Each request goes to the server with the least in flight."""
     first, second = FakeServer(letters(vocabulary), delay=0.02), FakeServer(letters(vocabulary), delay=0.02)
     async with serving(first, second) as urls:
-        subject = engine(urls, tiny)
+        subject = engine(urls, checkpoint)
         await asyncio.gather(*(subject.complete(REQUEST) for _ in range(20)))
     assert len(first.completions) == len(second.completions) == 10
 
 
-async def test_the_others_take_over_from_one_that_is_down(tiny: Path, vocabulary: Vocabulary) -> None:
+async def test_the_others_take_over_from_one_that_is_down(checkpoint: Path, vocabulary: Vocabulary) -> None:
     """It is left alone for a while, tried again later, and used again when it is back."""
     first, second = FakeServer(letters(vocabulary)), FakeServer(letters(vocabulary))
     async with serving(first, second) as urls:
         await first.stop()
-        subject = engine(urls, tiny)
+        subject = engine(urls, checkpoint)
         done = await asyncio.gather(*(subject.complete(REQUEST) for _ in range(10)))
         assert {text(each) for each in done} == {"abcdefgh"}
         assert len(second.completions) == 10
@@ -294,11 +294,11 @@ async def test_the_others_take_over_from_one_that_is_down(tiny: Path, vocabulary
             await asyncio.gather(*(subject.complete(REQUEST) for _ in range(4)))
 
 
-async def test_requests_in_flight_are_bounded(tiny: Path, alphabet: FakeServer) -> None:
+async def test_requests_in_flight_are_bounded(checkpoint: Path, alphabet: FakeServer) -> None:
     """However many callers there are."""
     alphabet.delay = 0.005
     async with serving(alphabet) as urls:
-        subject = engine(urls, tiny, Policy(in_flight=4))
+        subject = engine(urls, checkpoint, Policy(in_flight=4))
         await asyncio.gather(*(subject.complete(REQUEST) for _ in range(40)))
     assert alphabet.most_at_once <= 4
 
@@ -312,7 +312,7 @@ def position(token: str, **tops: float) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_any_chat_server_can_be_asked_with_messages(tiny: Path, alphabet: FakeServer, stream: bool) -> None:
+async def test_any_chat_server_can_be_asked_with_messages(checkpoint: Path, alphabet: FakeServer, stream: bool) -> None:
     """For prompted reflection: no tokenizer is needed, and the choices are found among the likeliest tokens by their text."""
     alphabet.chat = [position("Yes", Yes=-0.1, No=-2.5), position(" indeed", Yes=-9.0)]
     async with serving(alphabet) as urls:
@@ -327,7 +327,7 @@ async def test_any_chat_server_can_be_asked_with_messages(tiny: Path, alphabet: 
     assert alphabet.completions[0]["messages"][1] == {"role": "user", "content": "Is it?"}
 
 
-async def test_a_chat_server_without_log_probabilities_is_refused(tiny: Path, alphabet: FakeServer) -> None:
+async def test_a_chat_server_without_log_probabilities_is_refused(checkpoint: Path, alphabet: FakeServer) -> None:
     """Nothing could be judged, and no number is invented."""
     alphabet.faults.append(Fault(status=200, body=b'{"choices": [{"message": {"content": "Yes"}, "finish_reason": "stop"}]}'))
     async with serving(alphabet) as urls:
@@ -336,7 +336,7 @@ async def test_a_chat_server_without_log_probabilities_is_refused(tiny: Path, al
             await subject.complete(Request((Message("user", "Is it?"),), 4, choices=("Yes",)))
 
 
-async def test_control_tokens_cannot_go_into_messages(tiny: Path, alphabet: FakeServer) -> None:
+async def test_control_tokens_cannot_go_into_messages(checkpoint: Path, alphabet: FakeServer) -> None:
     """They would arrive as words."""
     async with serving(alphabet) as urls:
         subject = ServerEngine(urls, "tiny", reflection="prompted", policy=HASTY)

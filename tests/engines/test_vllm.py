@@ -1,0 +1,155 @@
+"""The real vLLM, in process and over HTTP, held to the contract of all engines. Run by `make test-vllm`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from selfrag.engines.server import ServerEngine
+from selfrag.errors import ModelError, UsageError
+from selfrag.reflection import JUDGEMENTS
+from selfrag.types import Request, Text
+from tests.engines.contract import LONG, PROMPT, ModelContract
+
+pytestmark = pytest.mark.vllm
+pytest.importorskip("vllm", reason="vLLM is not installed: make test-vllm")
+
+START_SECONDS = 240
+
+
+class TestVllm(ModelContract):
+    @pytest_asyncio.fixture(scope="class", loop_scope="class")
+    @classmethod
+    async def engine(cls, checkpoint: Path) -> AsyncIterator[object]:
+        from selfrag.engines.vllm import VllmEngine
+
+        engine = VllmEngine(str(checkpoint))
+        yield engine
+        await engine.close()
+
+    async def test_a_passage_is_read_once(self, engine) -> None:
+        """Going on from a prompt that was read before computes its last block again and nothing else."""
+        prompt = (Text("The quick brown fox jumps over the lazy dog. " * 8),)
+        first = await engine.complete(Request(prompt, 1))
+        again = await engine.complete(Request((*prompt, Text(" And so on.")), 1))
+        assert again.cached_tokens > first.prompt_tokens - 2 * 32
+
+    async def test_a_cancelled_request_leaves_the_batch(self, engine) -> None:
+        """A request that nobody waits for any more is taken out of vLLM."""
+        task = asyncio.create_task(engine.complete(Request((Text("word " * 20),), 400)))
+        while not engine._llm.get_num_unfinished_requests():
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while engine._llm.get_num_unfinished_requests():
+            await asyncio.sleep(0.01)
+
+
+class TestVllmServer(ModelContract):
+    @pytest_asyncio.fixture(scope="class", loop_scope="class")
+    @classmethod
+    async def engine(cls, checkpoint: Path) -> AsyncIterator[ServerEngine]:
+        with served(checkpoint) as url:
+            engine = ServerEngine([url], str(checkpoint))
+            yield engine
+            await engine.close()
+
+    async def test_it_is_found_to_be_exact(self, engine: ServerEngine) -> None:
+        """vLLM honours the ids over HTTP, and is seen to."""
+        done = await engine.complete(Request(PROMPT, LONG, watch=JUDGEMENTS))
+        assert done.exact
+        assert engine.exact
+
+
+async def test_the_process_of_the_model_ends_with_close(checkpoint: Path) -> None:
+    """No child is left behind, running or as a zombie."""
+    from selfrag.engines.vllm import VllmEngine
+
+    before = children()
+    engine = VllmEngine(str(checkpoint))
+    assert (await engine.complete(Request(PROMPT, 2))).tokens
+    assert children() > before
+    await engine.close()
+    deadline = time.monotonic() + 20
+    while children() > before and time.monotonic() < deadline:
+        await asyncio.sleep(0.2)
+    assert children() <= before
+
+
+def test_a_model_that_vllm_cannot_load_is_an_error_with_its_cause(checkpoint: Path, tmp_path: Path, capfd) -> None:
+    """The reason is vLLM's own, found in the output of its process, which does not reach the terminal."""
+    from selfrag.engines.vllm import VllmEngine
+
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in checkpoint.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    (broken / "model.safetensors").write_bytes(b"not a tensor file")
+    with pytest.raises(ModelError, match="vLLM cannot load") as caught:
+        VllmEngine(str(broken))
+    assert "Engine core" not in caught.value.message
+    assert capfd.readouterr().out == ""
+
+
+def test_int8_is_not_a_dtype_of_vllm(checkpoint: Path) -> None:
+    """It is the transformers engine's."""
+    from selfrag.engines.vllm import VllmEngine
+
+    with pytest.raises(UsageError, match="int8"):
+        VllmEngine(str(checkpoint), dtype="int8")
+
+
+def children() -> set[int]:
+    """The processes below this one, but for Python's own helper that is started once and stays."""
+    found = subprocess.run(["ps", "-e", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in found.splitlines()]
+    parents = {int(pid): int(parent) for pid, parent, *_ in rows}
+    helpers = {int(pid) for pid, _, *args in rows if args and ("resource_tracker" in args[0] or args[0].startswith("ps "))}
+
+    def below(pid: int) -> bool:
+        while pid in parents and pid != os.getpid():
+            pid = parents[pid]
+        return pid == os.getpid()
+
+    return {pid for pid in parents if pid != os.getpid() and pid not in helpers and below(pid)}
+
+
+@contextmanager
+def served(checkpoint: Path) -> Iterator[str]:
+    """`selfrag serve` as a process of its own, until it says that it is healthy; interrupted at the end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "selfrag", "serve", str(checkpoint), "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not _healthy(url):
+            assert process.poll() is None, "the server ended before it was healthy"
+            assert time.monotonic() < deadline, "the server did not become healthy in time"
+            time.sleep(0.5)
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) in (0, 130)
+
+
+def _healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=2).status_code == 200
+    except httpx.TransportError:
+        return False
