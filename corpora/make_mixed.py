@@ -2,7 +2,8 @@
 
     python corpora/make_mixed.py wikipedia_vital_10k.jsonl.gz
 
-The argument is a file of summaries, one JSON object with title and text a line. The other files of the folder are written by hand.
+The argument is a file of summaries, one JSON object with title and text a line. The rest of the
+folder is written by hand.
 """
 
 from __future__ import annotations

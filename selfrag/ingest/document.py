@@ -54,8 +54,9 @@ class Document:
     metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def lines(self, start: int, end: int) -> tuple[int, int]:
-        """First and last line of the source file that ``text[start:end]`` comes from, inclusive."""
-        return self._line(start), self._line(max(start, end - 1))
+        """First and last line of the source file, or of its page, that ``text[start:end]`` comes from, inclusive."""
+        before = self._line(self.pages[bisect_right(self.pages, start) - 1]) - 1 if self.pages else 0
+        return self._line(start) - before, self._line(max(start, end - 1)) - before
 
     def page(self, offset: int) -> int | None:
         return bisect_right(self.pages, offset) or None

@@ -28,7 +28,7 @@ def read_docx(path: PurePath, data: bytes, limits: Limits) -> Document:
     _check(data)
     try:
         source = docx.Document(io.BytesIO(data))
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, SyntaxError, zipfile.BadZipFile) as error:  # lxml's errors of syntax are SyntaxErrors
         raise InputError(f"damaged, or not a Word document: {str(error)[:200]}") from None
     lines: list[str] = []
     headings: list[Heading] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import PurePath
 
 import pypdfium2
@@ -14,6 +15,7 @@ from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
 from selfrag.ingest.document import Document, Limits
 
+_ENDS = (".", "!", "?", ":", ";", "。", "！", "？")
 _NO_TEXT = "no text in it; if it is scanned, run it through text recognition (OCR) first"
 
 
@@ -68,11 +70,23 @@ def _bounded(pages: Iterable[str], limits: Limits) -> list[str]:
     texts: list[str] = []
     total = 0
     for page in pages:
-        texts.append(readable(page).strip() + "\n\n")
+        texts.append(_flowing(readable(page).strip()) + "\n\n")
         total += len(texts[-1])
         if total > limits.characters:
             raise InputError(f"too much text: more than {limits.characters:,} characters")
     return texts
+
+
+def _flowing(page: str) -> str:
+    """Joins lines that were broken for width: those about as long as the longest, or followed by a small letter, that end no
+    sentence. A splitter would otherwise take the breaks for boundaries."""
+    lines = [line.strip() for line in page.split("\n")]
+    wide = 0.7 * max(map(len, lines))
+    pieces = lines[:1]
+    for line, following in pairwise(lines):
+        broken = line and following and not line.endswith(_ENDS) and (len(line) >= wide or following[0].islower())
+        pieces += (" " if broken else "\n", following)
+    return "".join(pieces)
 
 
 def _offsets(texts: list[str]) -> Iterator[int]:
