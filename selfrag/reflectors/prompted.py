@@ -1,0 +1,171 @@
+"""Reflection by asking: any instruct model, its critiques read off the probabilities of the answers that it may choose from.
+
+Each critique is a question of its own (prompts/critic), answered by one position: "Yes" against "No", a letter, a digit. The
+numbers mean what those of reflection tokens mean, estimated by a model that was not trained for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from selfrag import reflection, templates
+from selfrag.reflection import ISREL, ISSUP, ISUSE, NO_RETRIEVAL, REFLECTION_TOKENS, RETRIEVAL, LogProbs
+from selfrag.types import (
+    Alive,
+    Critique,
+    Decision,
+    Engine,
+    Message,
+    Opening,
+    Passage,
+    Prompt,
+    ReflectionKind,
+    Request,
+    Segment,
+    Token,
+)
+
+NEEDED = {"No": NO_RETRIEVAL, "Yes": RETRIEVAL}
+RELEVANCE = dict(zip(("No", "Yes"), ISREL, strict=True))
+SUPPORT = dict(zip(("A", "B", "C"), ISSUP, strict=True))
+USE = dict(zip(("1", "2", "3", "4", "5"), ISUSE, strict=True))
+
+_ABBREVIATIONS = "".join(rf"(?<!\b{word})" for word in (r"\w", "Mr", "Mrs", "Ms", "Dr", "St", "No", "vs", "Prof"))
+_SENTENCE_END = re.compile(rf"(?:{_ABBREVIATIONS}\.|[!?。！？])[\"'”’)\]]*$")
+_SCAFFOLD = re.compile(
+    "|".join(
+        [
+            *map(re.escape, REFLECTION_TOKENS),
+            r"<\|[^|<>]*\|>|</?s>",
+            r"^\s*#+ *(?:Instruction|Input|Response):?",
+            r"^\s*(?:Answer|Assistant|Response|Statement):",
+        ]
+    ),
+    re.MULTILINE | re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class PromptedReflector:
+    """Asks ``engine``'s model, which needs a chat template, for every critique; ``max_tokens`` limits a segment, a sentence."""
+
+    engine: Engine
+    max_tokens: int = 100
+    kind: ReflectionKind = "prompted"
+
+    def using(self, engine: Engine) -> PromptedReflector:
+        return replace(self, engine=engine)
+
+    async def decide(self, instruction: str, path: Sequence[Segment], threshold: float) -> Decision:
+        """Whether a passage would help; where it would not, the present one goes on."""
+        told = await self._judged("retrieve", NEEDED, question=instruction, written=_written(path) or "(nothing yet)")
+        decision = reflection.decide(told, threshold, has_evidence=False)
+        goes_on = decision.action == "none" and bool(path) and path[-1].passage is not None
+        return replace(decision, action="continue") if goes_on else decision
+
+    async def open(
+        self,
+        instruction: str,
+        path: Sequence[Segment],  # noqa: ARG002 -- a passage is judged against the question alone
+        passage: Passage | None,
+        carry: bool,
+    ) -> Opening:
+        if passage is None or carry:
+            return Opening(passage, Critique(), carry)
+        told = await self._judged("isrel", RELEVANCE, question=instruction, **_shown(passage))
+        if not reflection.reports(told, ISREL):
+            return Opening(passage, Critique(), carry)
+        judged = {"ISREL": reflection.distribution(told, ISREL)}
+        return Opening(passage, Critique(reflection.isrel(told), distributions=judged), carry)
+
+    async def extend(self, instruction: str, path: Sequence[Segment], opening: Opening, alive: Alive) -> Segment | None:
+        """Writes a sentence, then has it judged: its support by the passage, and at the answer's end its use."""
+        if not alive(opening.critique, 1.0, ""):
+            return None
+        sentence = Sentence(opening.critique, alive, self.max_tokens)
+        before = self._to_write(instruction, path, opening.passage)
+        completion = await self.engine.complete(Request(before, self.max_tokens), sentence.add)
+        if sentence.given_up:
+            return None
+        finished = completion.finish == "end"
+        critique = await self._critique(instruction, path, opening, sentence, finished)
+        return Segment(sentence.text, opening.passage, critique, opening.carry, tuple(sentence.tokens), finished)
+
+    def _to_write(self, instruction: str, path: Sequence[Segment], passage: Passage | None) -> Prompt:
+        """The question and the passage, and what is written already as the beginning of the model's answer."""
+        name, values = ("critic/write", _shown(passage)) if passage else ("critic/write_alone", {})
+        asked = Message("user", _filled(name, question=instruction, **values))
+        return (asked, Message("assistant", _written(path))) if path else (asked,)
+
+    async def _critique(
+        self, instruction: str, path: Sequence[Segment], opening: Opening, sentence: Sentence, finished: bool
+    ) -> Critique:
+        critique = replace(opening.critique, sequence=sentence.sequence_term)
+        if opening.passage is not None and sentence.text and reflection.verdict(critique, "ISREL") != ISREL[0]:
+            told = await self._judged("issup", SUPPORT, question=instruction, sentence=sentence.text, **_shown(opening.passage))
+            if reflection.reports(told, ISSUP):
+                critique = _with(critique, "ISSUP", reflection.distribution(told, ISSUP), issup=reflection.issup(told))
+        if finished:
+            told = await self._judged("isuse", USE, question=instruction, answer=f"{_written(path)} {sentence.text}".strip())
+            if reflection.reports(told, ISUSE):
+                critique = _with(critique, "ISUSE", reflection.distribution(told, ISUSE), isuse=reflection.isuse(told))
+        return critique
+
+    async def _judged(self, name: str, answers: Mapping[str, str], /, **values: str) -> LogProbs:
+        """The log-probabilities of ``answers`` at the first position of the model's reply, by their reflection tokens."""
+        prompt = (Message("user", _filled(f"critic/{name}", **values)),)
+        done = await self.engine.complete(Request(prompt, 1, choices=tuple(answers)))
+        told = done.tokens[0].watched if done.tokens else {}
+        return {token: told[answer] for answer, token in answers.items() if answer in told}
+
+
+class Sentence:
+    """A sentence while it is written. It is over when white space follows its final mark; that token is not part of it."""
+
+    def __init__(self, critique: Critique, alive: Alive, limit: int) -> None:
+        self.tokens: list[Token] = []
+        self.given_up = False
+        self._critique, self._alive, self._limit = critique, alive, limit
+        self._logprob = 0.0
+        self._raw = ""
+
+    def add(self, token: Token) -> bool:
+        if token.text[:1].isspace() and _SENTENCE_END.search(self._raw):
+            return False
+        self.tokens.append(token)
+        self._raw += token.text
+        self._logprob += token.logprob
+        bound = reflection.sequence_bound(self._logprob, self._limit)
+        self.given_up = not self._alive(self._critique, bound, token.text)
+        return not self.given_up
+
+    @property
+    def text(self) -> str:
+        return cleaned(self._raw)
+
+    @property
+    def sequence_term(self) -> float:
+        return reflection.sequence_term(self._logprob, len(self.tokens))
+
+
+def cleaned(text: str) -> str:
+    """``text`` without what looks like scaffolding: reflection tokens, chat markers, headings of the prompt."""
+    return " ".join(_SCAFFOLD.sub(" ", text).split())
+
+
+def _with(critique: Critique, group: str, distribution: Mapping[str, float], **score: float) -> Critique:
+    return replace(critique, distributions={**critique.distributions, group: distribution}, **score)
+
+
+def _shown(passage: Passage) -> dict[str, str]:
+    return {"title": passage.title, "passage": passage.text}
+
+
+def _written(path: Sequence[Segment]) -> str:
+    return " ".join(segment.text for segment in path if segment.text)
+
+
+def _filled(name: str, **values: str) -> str:
+    return templates.load(name).render(**values).strip()
