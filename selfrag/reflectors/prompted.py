@@ -103,7 +103,7 @@ class PromptedReflector:
         self, instruction: str, path: Sequence[Segment], opening: Opening, sentence: Sentence, finished: bool
     ) -> Critique:
         critique = replace(opening.critique, sequence=sentence.sequence_term)
-        if opening.passage is not None and sentence.text and reflection.verdict(critique, "ISREL") != ISREL[0]:
+        if opening.passage is not None and sentence.text:
             told = await self._judged("issup", SUPPORT, question=instruction, sentence=sentence.text, **_shown(opening.passage))
             if reflection.reports(told, ISSUP):
                 critique = _with(critique, "ISSUP", reflection.distribution(told, ISSUP), issup=reflection.issup(told))
