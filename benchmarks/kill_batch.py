@@ -109,7 +109,7 @@ def kill_test(folder: Path, count: int, kills: int, seed: int) -> None:
     )
     print(f"rows that were there when it was killed: {sorted(found)}")
     out, found = folder / "often.jsonl", []
-    while len(found) < kills and killed(source, out, delay, draw.uniform(0.2, 0.2 + length / 6)):
+    while len(found) < kills and killed(source, out, delay, draw.uniform(0.2, 0.2 + length / 12)):
         found.append(out.read_bytes().count(b"\n") if out.exists() else 0)
     subprocess.run(command(source, out, delay), check=True, stdout=subprocess.DEVNULL)
     if rows_of(out) != expected:

@@ -40,10 +40,12 @@ class JsonLines:
             for number, raw in enumerate(stream, 1):
                 try:
                     row = json.loads(raw)
-                    yield {name: row[name] for name in ("id", "hash", "status")}, raw if raw.endswith(b"\n") else raw + b"\n"
+                    _ = row["id"], row["hash"], row["status"]
                 except (ValueError, KeyError, TypeError):
                     if stream.read(1):
                         raise foreign(path, number) from None
+                    return
+                yield row, raw if raw.endswith(b"\n") else raw + b"\n"
 
 
 COLUMNS = (

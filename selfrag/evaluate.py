@@ -1,0 +1,157 @@
+"""The report of a run: every figure with its interval, calibration, and risk against coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selfrag import curves, figures, intervals, metrics
+from selfrag.curves import Bin
+from selfrag.errors import InputError
+from selfrag.figures import FIGURES
+from selfrag.formats import JsonLines
+from selfrag.intervals import Floats, Interval
+from selfrag.metrics import Gold
+from selfrag.outcome import Outcome, outcome
+from selfrag.rows import Row
+
+Json = dict[str, Any]
+SIGNALS: Mapping[str, Callable[[Outcome], float]] = {
+    "confidence": lambda o: o.confidence,
+    "ISREL": lambda o: o.isrel or 0.0,
+    "ISSUP": lambda o: o.issup or 0.0,
+    "ISUSE": lambda o: o.isuse,
+    "sequence": lambda o: o.sequence,
+}
+"""What may tell right answers from wrong ones. ``confidence`` is ISREL × ISSUP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One figure of the table. ``unit`` is "" for shares, "ms" or "tokens"."""
+
+    name: str
+    label: str
+    interval: Interval
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """``curve`` holds (coverage, risk), most confident first; ``run`` names the model, the engine and the collection."""
+
+    questions: int
+    answered: int
+    abstained: int
+    failed: int
+    lines: tuple[Line, ...]
+    reliability: tuple[Bin, ...]
+    curve: tuple[tuple[float, float], ...]
+    run: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Interval:
+        return next(line.interval for line in self.lines if line.name == name)
+
+
+def evaluate(outcomes: Sequence[Outcome], run: Mapping[str, Any] | None = None) -> Report:
+    """The report of all ``outcomes``; questions that failed are counted and left out of every figure."""
+    done = [o for o in outcomes if o.status != "error"]
+    judged = [o for o in done if o.answered and o.gold.answerable is not None]
+    correct = np.array([o.accuracy for o in judged], dtype=np.float64)
+    confidence = np.array([o.confidence for o in judged], dtype=np.float64)
+    coverage, risk = curves.risk_coverage(confidence, correct)
+    return Report(
+        questions=len(outcomes),
+        answered=sum(o.answered for o in done),
+        abstained=sum(o.status == "abstained" for o in done),
+        failed=len(outcomes) - len(done),
+        lines=(*shares(done), *trust(judged, correct, confidence), *costs(done)),
+        reliability=tuple(curves.reliability(confidence, correct)) if judged else (),
+        curve=tuple(zip(coverage.tolist(), risk.tolist(), strict=True)),
+        run=dict(run or {}),
+    )
+
+
+def shares(done: Sequence[Outcome]) -> Iterator[Line]:
+    for figure, interval in zip(FIGURES, intervals.ratios(*figures.columns(done)), strict=True):
+        yield Line(figure.name, figure.label, noted(interval, figure.empty))
+
+
+def trust(judged: Sequence[Outcome], correct: Floats, confidence: Floats) -> Iterator[Line]:
+    """Whether confidence can be trusted, over the answered questions of which it is known what is right."""
+    nothing, one_kind = "nothing was answered that can be judged", "all answers are right, or all are wrong"
+    yield Line("ece", "calibration error (ECE)", noted(intervals.statistic(curves.ece, confidence, correct), nothing))
+    yield Line("aurc", "area under risk–coverage", noted(intervals.statistic(curves.aurc, confidence, correct), nothing))
+    for name, signal in SIGNALS.items():
+        values = np.array([signal(o) for o in judged], dtype=np.float64)
+        label = f"AUROC of {name} for right answers"
+        yield Line(f"auroc_{name.lower()}", label, noted(intervals.statistic(curves.auroc, values, correct), one_kind))
+
+
+def costs(done: Sequence[Outcome]) -> Iterator[Line]:
+    columns = (("latency", "ms", [o.milliseconds for o in done]), ("generated", "tokens", [float(o.tokens) for o in done]))
+    for name, unit, values in columns:
+        for percent in (50, 90, 99):
+            found = intervals.statistic(_percentile(percent), np.array(values, dtype=np.float64))
+            yield Line(f"{name}_p{percent}", f"{name} p{percent}", noted(found, "no questions"), unit)
+
+
+def _percentile(percent: int) -> Callable[[Floats], float]:
+    return lambda values: float(np.percentile(values, percent))
+
+
+def noted(interval: Interval, note: str) -> Interval:
+    """An interval without a value says why."""
+    return replace(interval, note=note) if interval.value is None else interval
+
+
+def report_json(report: Report) -> Json:
+    found = {name: value for name, value in asdict(report).items() if name != "lines"}
+    figures = {line.name: {**asdict(line.interval), "unit": line.unit} for line in report.lines}
+    return {"schema": "selfrag.report/1", **found, "curve": thin(report.curve), "figures": figures}
+
+
+def thin(curve: Sequence[tuple[float, float]], points: int = 200) -> list[tuple[float, float]]:
+    """At most about ``points`` of the curve, the last one among them."""
+    step = max(1, len(curve) // points)
+    return [*curve[::step], *curve[-1:]] if step > 1 else list(curve)
+
+
+# --- reading runs --------------------------------------------------------------------------------------------------------------
+
+
+def read_run(path: Path) -> list[Json]:
+    """The rows of a JSON Lines file that `selfrag batch` wrote; a torn last line is left out. InputError if it is another."""
+    try:
+        return [row for row, _ in JsonLines().read(path)]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", "name a file that `selfrag batch -o` wrote") from error
+
+
+def is_run(path: Path) -> bool:
+    """Whether the file is the output of a batch rather than a file of questions."""
+    with path.open("rb") as stream:
+        first = stream.readline(1 << 20)
+    return b'"selfrag.answer/1"' in first[:200]
+
+
+def outcomes_of(rows: Iterable[Json], gold: Mapping[str, Gold] | None = None) -> list[Outcome]:
+    """``gold`` by id takes the place of what the rows' own columns say; rows that it does not know are left out."""
+    if gold is None:
+        return [outcome(row) for row in rows]
+    return [outcome(row, gold[str(row["id"])]) for row in rows if str(row["id"]) in gold]
+
+
+def gold_by_id(rows: Iterable[Row]) -> dict[str, Gold]:
+    return {row.key: metrics.gold_of(row.extra) for row in rows if not row.problem}
+
+
+def run_of(rows: Sequence[Json]) -> Json:
+    """Which model, engine and collection answered, as the first row that was not an error says."""
+    first = next((row for row in rows if row["status"] != "error"), None)
+    names = ("model", "engine", "collection", "reflection", "exact")
+    return {name: first[name] for name in names} if first else {}

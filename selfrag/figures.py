@@ -1,0 +1,168 @@
+"""Every figure of a report that is a ratio of sums over questions, each with what to say when nothing counts for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from selfrag import metrics
+from selfrag.intervals import Floats
+from selfrag.outcome import Outcome
+
+Parts = tuple[float, float]
+"""What one question adds to the top and to the bottom of a ratio. A mean has 1 at the bottom where the question counts."""
+Measure = Callable[[Outcome], Parts]
+Value = Callable[[Outcome], float]
+Where = Callable[[Outcome], bool]
+NOTHING: Parts = (0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A ratio over questions: its name in JSON, its label in the table, and the note for an empty denominator.
+
+    ``binary`` figures are 0 or 1 for each question, so that McNemar's test applies.
+    """
+
+    name: str
+    label: str
+    parts: Measure
+    empty: str
+    binary: bool = False
+
+
+def mean_of(value: Value, where: Where) -> Measure:
+    return lambda o: (float(value(o)), 1.0) if where(o) else NOTHING
+
+
+def share_of(top: Value, bottom: Value, where: Where) -> Measure:
+    return lambda o: (float(top(o)), float(bottom(o))) if where(o) else NOTHING
+
+
+# --- which questions count -----------------------------------------------------------------------------------------------------
+
+
+def everything(_: Outcome) -> bool:
+    return True
+
+
+def answered(o: Outcome) -> bool:
+    return o.answered
+
+
+def abstained(o: Outcome) -> bool:
+    return o.status == "abstained"
+
+
+def scored(o: Outcome) -> bool:
+    return o.scored
+
+
+def known(o: Outcome) -> bool:
+    return o.gold.answerable is not None
+
+
+def impossible(o: Outcome) -> bool:
+    return o.gold.answerable is False
+
+
+def ranked(o: Outcome) -> bool:
+    return o.retrieved and o.hits is not None and o.scored
+
+
+def placed(o: Outcome) -> bool:
+    return o.answered and o.scored and o.cited_gold is not None
+
+
+# --- what they add -------------------------------------------------------------------------------------------------------------
+
+
+def against(metric: Callable[[str, Sequence[str]], float]) -> Measure:
+    return mean_of(lambda o: metric(o.answer, o.gold.answers), scored)
+
+
+def overall(metric: Callable[[str, Sequence[str]], float]) -> Measure:
+    """SQuAD 2.0's scores: an unanswerable question is right when it is not answered."""
+    return mean_of(lambda o: float(abstained(o)) if impossible(o) else metric(o.answer, o.gold.answers), known)
+
+
+def found_at(k: int) -> Measure:
+    return mean_of(lambda o: metrics.recall_at(o.hits or (), k), ranked)
+
+
+def f1_of_abstention(o: Outcome) -> Parts:
+    """2·TP and 2·TP + FP + FN, where abstaining from an unanswerable question is a true positive."""
+    hit = abstained(o) and impossible(o)
+    return (2.0 * hit, float(abstained(o)) + float(impossible(o))) if known(o) else NOTHING
+
+
+NO_GOLD, NO_IMPOSSIBLE = "no question with a known answer", "no unanswerable questions"
+NO_RANKS, NO_ANSWER = "no retrieval with a known gold passage", "nothing was answered"
+NO_CITATION, NO_PLACE = "no cited segment", "no citation with a known gold passage"
+
+FIGURES = (
+    Figure("accuracy", "accuracy (gold answer within)", mean_of(lambda o: o.accuracy, scored), NO_GOLD, True),
+    Figure("em", "exact match", against(metrics.exact_match), NO_GOLD, True),
+    Figure("f1", "token F1", against(metrics.token_f1), NO_GOLD),
+    Figure("contains", "contains-match (Self-RAG)", against(metrics.contains), NO_GOLD, True),
+    Figure(
+        "str_em",
+        "STR-EM (points made)",
+        mean_of(lambda o: metrics.string_em(o.answer, o.gold.groups), lambda o: bool(o.gold.groups)),
+        "no question with several points",
+    ),
+    Figure("em_overall", "EM, abstentions counted", overall(metrics.exact_match), NO_GOLD, True),
+    Figure("f1_overall", "F1, abstentions counted", overall(metrics.token_f1), NO_GOLD),
+    Figure("answer_rate", "answer rate", mean_of(answered, everything), "no questions", True),
+    Figure(
+        "accuracy_answered",
+        "accuracy of what it answered",
+        mean_of(lambda o: o.accuracy, lambda o: answered(o) and known(o)),
+        NO_ANSWER,
+    ),
+    Figure(
+        "abstention_precision",
+        "abstention precision",
+        mean_of(impossible, lambda o: abstained(o) and known(o)),
+        "it never abstained",
+    ),
+    Figure("abstention_recall", "abstention recall", mean_of(abstained, impossible), NO_IMPOSSIBLE),
+    Figure("abstention_f1", "abstention F1", f1_of_abstention, NO_IMPOSSIBLE),
+    Figure("retrieval_rate", "retrieval frequency", mean_of(lambda o: o.retrieved, everything), "no questions", True),
+    *(Figure(f"recall@{k}", f"retrieval recall@{k}", found_at(k), NO_RANKS, True) for k in (1, 3, 5)),
+    Figure("mrr", "retrieval MRR", mean_of(lambda o: metrics.reciprocal_rank(o.hits or ()), ranked), NO_RANKS),
+    Figure(
+        "citation_recall",
+        "segments cited and supported*",
+        share_of(lambda o: o.supported, lambda o: o.segments, answered),
+        NO_ANSWER,
+    ),
+    Figure(
+        "citation_precision", "citations that support*", share_of(lambda o: o.supported, lambda o: o.cited, answered), NO_CITATION
+    ),
+    Figure(
+        "citation_recall_gold",
+        "answers citing a gold passage",
+        mean_of(lambda o: any(o.cited_gold or ()), placed),
+        NO_PLACE,
+        True,
+    ),
+    Figure(
+        "citation_precision_gold",
+        "citations of a gold passage",
+        share_of(lambda o: sum(o.cited_gold or ()), lambda o: len(o.cited_gold or ()), placed),
+        NO_PLACE,
+    ),
+    Figure(
+        "pruned", "candidates pruned", share_of(lambda o: o.pruned, lambda o: o.pruned + o.expanded, everything), "no candidates"
+    ),
+)
+"""* by the model's own critique."""
+
+
+def columns(outcomes: Sequence[Outcome], figures: Sequence[Figure] = FIGURES) -> tuple[Floats, Floats]:
+    """Tops and bottoms of shape (questions, figures)."""
+    parts = np.array([[f.parts(o) for f in figures] for o in outcomes], dtype=np.float64).reshape(len(outcomes), len(figures), 2)
+    return parts[:, :, 0], parts[:, :, 1]

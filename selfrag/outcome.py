@@ -1,0 +1,120 @@
+"""What came of one question: a batch row read back, beside what is known to be right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from selfrag import metrics
+from selfrag.errors import InputError
+from selfrag.formats import RESERVED
+from selfrag.metrics import Gold
+
+Json = Mapping[str, Any]
+SUPPORTED = 0.5
+"""ISSUP from which a segment counts as supported by its own critique."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One question of a run. ``hits`` says of each retrieved passage whether it holds the answer, None if that is not known;
+    ``cited_gold`` the same of each citation. ``isrel`` and ``issup`` are means over the segments written from passages."""
+
+    id: str
+    question: str
+    status: str
+    answer: str
+    gold: Gold
+    retrieved: bool
+    p_retrieve: float | None
+    hits: tuple[bool, ...] | None
+    cited_gold: tuple[bool, ...] | None
+    segments: int
+    cited: int
+    supported: int
+    isrel: float | None
+    issup: float | None
+    isuse: float
+    sequence: float
+    milliseconds: float
+    tokens: int
+    expanded: int
+    pruned: int
+
+    @property
+    def answered(self) -> bool:
+        return self.status == "answered"
+
+    @property
+    def scored(self) -> bool:
+        """Whether there is a right answer to compare with; an abstention counts as a wrong one."""
+        return self.gold.answerable is True
+
+    @property
+    def accuracy(self) -> float:
+        """1 for a right answer; of an unanswerable question no answer is right."""
+        return metrics.accuracy(self.answer, self.gold.answers) if self.answered and self.scored else 0.0
+
+    @property
+    def confidence(self) -> float:
+        """What the program would abstain on: ISREL times ISSUP, the sequence term for an answer without evidence."""
+        return self.sequence if self.isrel is None or self.issup is None else self.isrel * self.issup
+
+
+def columns_of(row: Json) -> dict[str, Any]:
+    """The input's columns of an output row, under their own names."""
+    return {name.removeprefix("input_"): value for name, value in row.items() if name not in RESERVED}
+
+
+def outcome(row: Json, gold: Gold | None = None) -> Outcome:
+    """What an output row says; ``gold`` defaults to what its kept columns say. InputError if it is no such row."""
+    gold = gold or metrics.gold_of(columns_of(row))
+    try:
+        return _outcome(row, gold)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"the row {row.get('id')!r} is not in the schema selfrag.answer/1: {error!r}") from error
+
+
+def _outcome(row: Json, gold: Gold) -> Outcome:
+    segments, cited = row["segments"], [s for s in row["segments"] if s["citation"] is not None]
+    by_number = {citation["n"]: citation for citation in row["citations"]}
+    judged = [s["critique"] for s in segments if "ISREL" in s["distributions"]]
+    everything = [s["critique"] for s in segments]
+    return Outcome(
+        id=str(row["id"]),
+        question=row["question"],
+        status=row["status"],
+        answer=row["answer"],
+        gold=gold,
+        retrieved=bool(row["retrieval"]["decision"]),
+        p_retrieve=row["retrieval"]["probability"],
+        hits=_hits(row.get("passages") or [], gold),
+        cited_gold=_all_known(metrics.is_gold(by_number[s["citation"]], gold) for s in cited if s["citation"] in by_number),
+        segments=len(segments),
+        cited=len(cited),
+        supported=sum(s["critique"]["issup"] >= SUPPORTED for s in cited),
+        isrel=_mean(judged, "isrel") if judged else None,
+        issup=_mean(judged, "issup") if judged else None,
+        isuse=_mean(everything, "isuse"),
+        sequence=_mean(everything, "sequence"),
+        milliseconds=row["timing_ms"]["total"],
+        tokens=row["usage"]["completion_tokens"],
+        expanded=row["candidates"]["expanded"],
+        pruned=row["candidates"]["pruned"],
+    )
+
+
+def _hits(passages: Sequence[Json], gold: Gold) -> tuple[bool, ...] | None:
+    """By gold source where that is known, otherwise by whether a gold answer stands in the text."""
+    known = _all_known(metrics.is_gold(passage, gold) for passage in passages)
+    return known if known is not None else _all_known(metrics.has_answer(passage, gold.answers) for passage in passages)
+
+
+def _all_known(found: Iterable[bool | None]) -> tuple[bool, ...] | None:
+    listed = tuple(found)
+    return None if None in listed else tuple(bool(item) for item in listed)
+
+
+def _mean(critiques: Sequence[Json], name: str) -> float:
+    return sum(c[name] for c in critiques) / len(critiques) if critiques else 0.0

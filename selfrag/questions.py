@@ -1,0 +1,67 @@
+"""The questions that a run is about: a file in any known format, or standard input, whole or a part of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from selfrag.errors import UsageError
+from selfrag.rows import Row, sample, survey, unique
+from selfrag.tasks import NAMES, detect, read_task
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """The questions of a run. ``rows`` reads them anew at each call (standard input: once); ``total`` is None if unknown,
+    ``fingerprint`` the digest of the file."""
+
+    name: str
+    task: str
+    rows: Callable[[], Iterator[Row]]
+    total: int | None
+    fingerprint: str | None
+
+
+def open_questions(
+    source: str, task: str | None = None, limit: int | None = None, count: int | None = None, seed: int = 0
+) -> Questions:
+    """The rows of ``source`` ("-" is standard input): the first ``limit``, or a sample of ``count`` drawn by ``seed``.
+
+    InputError if it cannot be read, UsageError for an unknown task or a sample of standard input.
+    """
+    if task is not None and task not in NAMES:
+        raise UsageError(f"there is no task {task!r}", f"the tasks are {', '.join(NAMES)}")
+    if source == "-":
+        if count is not None:
+            raise UsageError("standard input cannot be sampled, since its length is not known", "write it to a file first")
+        return Questions("standard input", task or "jsonl", lambda: islice(_stdin(task or "jsonl"), limit), limit, None)
+    path = Path(source)
+    found = survey(path)
+    with path.open("rb") as stream:
+        kind = task or detect(path.name, stream.read(1 << 16))
+
+    def everything() -> Iterator[Row]:
+        with path.open("rb") as stream:
+            yield from unique(read_task(stream, path.name, kind))
+
+    total = _length(path, kind, found.lines, everything)
+    if count is not None:
+        return Questions(source, kind, lambda: sample(everything(), total, count, seed), min(count, total), found.sha256)
+    shown = total if limit is None else min(limit, total)
+    return Questions(source, kind, lambda: islice(everything(), limit), shown, found.sha256)
+
+
+def _stdin(task: str) -> Iterator[Row]:
+    # A reader of its own: the interpreter cannot close one that another thread waits in.
+    with open(sys.stdin.fileno(), "rb", closefd=False) as stream:
+        yield from unique(read_task(stream, "standard input", task))
+
+
+def _length(path: Path, task: str, lines: int, everything: Callable[[], Iterator[Row]]) -> int:
+    """Exact where it is cheap; lines of text otherwise, which blank lines and quoted line breaks make a little too many."""
+    if task in ("squad", "asqa", "csv") or path.suffix.lower() in (".csv", ".tsv", ".json"):
+        return sum(1 for _ in everything())
+    return lines
