@@ -145,13 +145,15 @@ def open_documents(settings: Settings, names: Sequence[str]) -> Retriever:
 
 
 def open_model(settings: Settings) -> ModelInfo:
-    """What is known of the model. It must have been fetched, unless a server has it. Raises ModelError."""
+    """What is known of the model. It must have been fetched, if only for its tokenizer, unless a server is asked in words.
+
+    Raises ModelError.
+    """
     from selfrag import models
 
-    if not is_url(settings.engine):
-        return models.resolve(settings.model, settings.paths.cache)
-    known = {info.name: info for info in models.list_models(settings.paths.cache)}
-    return known.get(settings.model) or models.ModelInfo(settings.model, settings.model, "hub")
+    if is_url(settings.engine) and settings.reflection == "prompted":
+        return models.ModelInfo(settings.model, settings.model, "hub")
+    return models.resolve(settings.model, settings.paths.cache)
 
 
 def is_url(engine: str) -> bool:
@@ -163,8 +165,7 @@ def open_reflector(settings: Settings, model: ModelInfo, temperatures: Mapping[s
     from selfrag.engines import open_engine
 
     prompted = settings.reflection == "prompted"
-    served = model.name if is_url(settings.engine) else model.path
-    engine = open_engine(settings.engine, served, device=settings.device, reflection="prompted" if prompted else "tokens")
+    engine = open_engine(settings.engine, model.path, device=settings.device, reflection="prompted" if prompted else "tokens")
     engine.model = model.name  # answers name the model as a person does, not by its folder in the cache
     if prompted:
         from selfrag.reflectors.prompted import PromptedReflector

@@ -51,7 +51,7 @@ class ServerEngine:
         self.exact = True
         self._pool = Pool(urls, policy or Policy())
         self._vocabulary = Vocabulary.load(model, reflection) if reflection == "tokens" else None
-        self._served = served
+        self._served, self._names = served, (model, PurePath(model).name)
         self._abilities: dict[Server, Ability] = {}
 
     async def complete(self, request: Request, on_token: OnToken | None = None) -> Completion:
@@ -162,7 +162,7 @@ class ServerEngine:
             cards = (await self._pool.fetch(server, "/models")).get("data") or []
         except Refused:  # a server may lack the list
             return self._served or self.model, None
-        wanted = {self._served} if self._served else {self.model, PurePath(self.model).name}
+        wanted = {self._served} if self._served else {self.model, *self._names}
         for card in cards:
             if wanted & {card.get("id"), card.get("root")}:
                 return str(card["id"]), card.get("max_model_len")
