@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
@@ -12,6 +14,8 @@ from selfrag.errors import InputError
 from selfrag.ingest import isolated, records, text
 from selfrag.ingest.decode import looks_like_text
 from selfrag.ingest.document import Document, Limits
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 Reader = Callable[[PurePath, bytes, Limits], Document]
 
@@ -76,12 +80,30 @@ def parse(path: PurePath, data: bytes, limits: Limits = Limits()) -> Document:  
     """The document in ``data``, by the reader for the name ``path``; the file itself is not touched. Raises InputError."""
     if not data.strip():
         raise InputError("empty")
-    document = READERS.get(path.suffix.lower(), text.read_text)(path, data, limits)
+    document = _storable(READERS.get(path.suffix.lower(), text.read_text)(path, data, limits))
     if len(document.text) > limits.characters:
         raise InputError(f"too much text: {len(document.text):,} characters, the limit is {limits.characters:,}")
     if not document.text[document.body :].strip():
         raise InputError("no text in it")
     return document
+
+
+def _storable(document: Document) -> Document:
+    """Characters that no database and no terminal takes become U+FFFD, one for one, so that offsets stay."""
+    strings = [document.text, document.title, *(each.title for each in document.headings), *sum(document.metadata.values(), ())]
+    if not any(_UNSTORABLE.search(each) for each in (*strings, *document.metadata)):
+        return document
+    return replace(
+        document,
+        text=_mended(document.text),
+        title=_mended(document.title),
+        headings=tuple(replace(each, title=_mended(each.title)) for each in document.headings),
+        metadata={_mended(key): tuple(map(_mended, values)) for key, values in document.metadata.items()},
+    )
+
+
+def _mended(text: str) -> str:
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def _opened(path: Path) -> BinaryIO:

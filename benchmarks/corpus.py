@@ -1,0 +1,94 @@
+"""Collections and questions that benchmarks share: documents as (title, text), questions with the indices of their documents."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """``gold[i]`` are the indices of the documents that hold the answer to ``questions[i]``."""
+
+    name: str
+    titles: tuple[str, ...]
+    texts: tuple[str, ...]
+    questions: tuple[str, ...]
+    gold: tuple[frozenset[int], ...]
+
+    def write(self, folder: Path) -> list[str]:
+        """Writes each document as a Markdown file; returns the files' names by index."""
+        names = [f"{_slug(title)}-{index}.md" for index, title in enumerate(self.titles)]
+        for name, title, text in zip(names, self.titles, self.texts, strict=True):
+            (folder / name).write_text(f"# {title}\n\n{text}\n", encoding="utf-8")
+        return names
+
+
+def wikipedia(data: Path) -> Corpus:
+    """Natural Questions over 10,033 Wikipedia summaries. A document counts as gold if an accepted answer occurs in it."""
+    rows = list(_rows(data / "corpora" / "wikipedia_vital_10k.jsonl.gz"))
+    questions = list(_rows(data / "dev" / "nq_wikipedia_vital.jsonl.gz"))
+    index = {row["title"]: number for number, row in enumerate(rows)}
+    return Corpus(
+        "Natural Questions over Wikipedia summaries",
+        tuple(row["title"] for row in rows),
+        tuple(row["text"] for row in rows),
+        tuple(row["question"] for row in questions),
+        tuple(frozenset(index[title] for title in row["gold_titles"]) for row in questions),
+    )
+
+
+def squad(data: Path) -> Corpus:
+    """Answerable questions of SQuAD 2.0's development part over all its paragraphs, those of the training part included."""
+    development = list(_rows(data / "dev" / "squad2_halfdev.jsonl.gz"))
+    rows = [*development, *_rows(data / "train" / "squad2_halfdev.jsonl.gz")]
+    titles = {row["context"]: row["title"] for row in rows}
+    index = {context: number for number, context in enumerate(titles)}
+    asked = [row for row in development if not row["unanswerable"]]
+    return Corpus(
+        "SQuAD 2.0 paragraphs",
+        tuple(title.replace("_", " ") for title in titles.values()),
+        tuple(titles),
+        tuple(row["question"] for row in asked),
+        tuple(frozenset([index[row["context"]]]) for row in asked),
+    )
+
+
+def first_ranks(ranked: list[list[int]], gold: tuple[frozenset[int], ...]) -> NDArray[np.float64]:
+    """For each question the rank of its first gold document, from 1; infinite if it is not among ``ranked``."""
+    firsts = (
+        next((rank for rank, at in enumerate(row, 1) if at in wanted), np.inf) for row, wanted in zip(ranked, gold, strict=True)
+    )
+    return np.fromiter(firsts, dtype=np.float64)
+
+
+def measures(ranks: NDArray[np.float64]) -> dict[str, float]:
+    """Share of questions with a gold document among the first 1, 5, 10 (recall, in percent), and the mean reciprocal rank."""
+    recalls = {f"recall@{k}": float((ranks <= k).mean() * 100) for k in (1, 5, 10)}
+    return {**recalls, "mrr": float((1 / ranks).mean() * 100)}
+
+
+def intervals(ranks: NDArray[np.float64], resamples: int = 2000, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """95 % percentile bootstrap intervals of ``measures`` over the questions."""
+    rng = np.random.default_rng(seed)
+    drawn = [measures(rng.choice(ranks, len(ranks))) for _ in range(resamples)]
+    return {name: tuple(np.percentile([each[name] for each in drawn], (2.5, 97.5))) for name in drawn[0]}
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def _slug(title: str) -> str:
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:80]
