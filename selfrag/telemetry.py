@@ -14,6 +14,7 @@ _QUIET = {
     "HF_HUB_OFFLINE": "1",
     "OTEL_SDK_DISABLED": "true",
     "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",  # bars of libraries; ours are drawn by rich
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "VLLM_DO_NOT_TRACK": "1",
@@ -32,4 +33,5 @@ def silence_libraries(environ: MutableMapping[str, str] = os.environ) -> None:
 
 def allow_downloads(environ: MutableMapping[str, str] = os.environ) -> None:
     """Lets the model hub be reached, for commands that say that they fetch something. Call it before libraries are imported."""
-    environ["HF_HUB_OFFLINE"] = "0"
+    environ["HF_HUB_OFFLINE"] = environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "0"
+    environ.pop("TQDM_DISABLE", None)

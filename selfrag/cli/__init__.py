@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from io import TextIOWrapper
 from typing import Annotated, Any, NamedTuple
 
@@ -133,6 +134,8 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Runs one command and returns its exit status; whatever goes wrong is told on stderr in words."""
     arguments, debug = _take_global(arguments)
+    if not debug:
+        warnings.simplefilter("ignore")  # what libraries have to say to their programmers
     try:
         return _invoke(arguments)
     except KeyboardInterrupt:

@@ -95,7 +95,7 @@ def index(
     )
     if watch and (dry_run or rebuild):
         raise UsageError("--watch goes with neither --dry-run nor --rebuild", "selfrag index PATH --watch")
-    with _stopping() as stop, _progress(quiet or json) as observer:
+    with _stopping() as stop, progress(quiet or json) as observer:
         report = opened.sync(paths or (), options, observer, stop)
     _print(report, dry_run, json, watch)
     if watch:
@@ -136,7 +136,7 @@ def summary(report: SyncReport) -> str:
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Observer]:
+def progress(quiet: bool) -> Iterator[Observer]:
     """A bar with a total and the time left, on stderr, if that is a terminal."""
     if quiet or terminal.is_plain(sys.stderr):
         yield lambda _: None

@@ -1,0 +1,105 @@
+"""`selfrag demo`: the whole path on real parts, from a folder of documents to a cited and critiqued answer."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selfrag.cli import terminal
+from selfrag.cli.options import AgentFlags, Quiet, open_agent
+from selfrag.errors import InputError
+
+if TYPE_CHECKING:
+    from selfrag.settings import Settings
+    from selfrag.trace import Recorder
+    from selfrag.types import Answer
+
+COLLECTION = "demo"
+QUESTION = "In which year was the first FIFA World Cup held?"
+SECOND = "What is the capital and largest city of Nepal?"
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(demo)
+
+
+def demo(
+    question: Annotated[str, typer.Argument(help="What to ask the example documents.")] = QUESTION,
+    quiet: Quiet = False,
+) -> None:
+    """Index the example documents, ask them a question, show the answer.
+
+    Fetches the embedded model if it is not there yet, brings the collection `demo` up to date with 411 Wikipedia summaries, and
+    asks twice: once with everything still to be loaded, once with it in memory. Delete it with `selfrag rm -c demo --all`.
+
+    \b
+    Examples:
+      selfrag demo
+      selfrag demo "Which phylum do earthworms belong to?"
+    """
+    import asyncio
+
+    from selfrag import settings
+
+    now = settings.load()
+    fetch_model(now, quiet)
+    index_examples(now, quiet)
+    asyncio.run(ask_twice(question, quiet))
+
+
+def documents() -> Path:
+    """The example documents: those of the source tree, or those that were installed with the package."""
+    package = Path(__file__).parents[1]
+    for folder in (package.parent / "corpora" / "wikipedia", package / "_corpora" / "wikipedia"):
+        if folder.is_dir():
+            return folder
+    raise InputError(f"the example documents are not in {package}", "pip install --force-reinstall selfrag")
+
+
+def fetch_model(now: Settings, quiet: bool) -> None:
+    from selfrag import models
+    from selfrag.settings import DEFAULT_MODEL
+
+    terminal.say(f"1. the model {DEFAULT_MODEL}", quiet)
+    models.pull(DEFAULT_MODEL, now.paths.cache, lambda line: terminal.say(f"   {line}", quiet))
+
+
+def index_examples(now: Settings, quiet: bool) -> None:
+    from selfrag import index
+    from selfrag.cli.index import progress
+
+    folder = documents()
+    terminal.say(f"2. the documents in {folder}", quiet)
+    collection = index.open_collection(now.paths.data, COLLECTION, create=True)
+    with progress(quiet) as observer:
+        report = collection.sync([folder], observer=observer)
+    changed = report.new + report.updated + report.moved + report.removed
+    terminal.say(f"   {changed} changed, {report.unchanged} unchanged, {report.chunks} chunks, {report.seconds:.1f} s", quiet)
+    collection.close()
+
+
+async def ask_twice(question: str, quiet: bool) -> None:
+    """Prints both answers; the first time counts the loading of libraries and model, the second only the search."""
+    from selfrag.cli.ask import ask_agent
+    from selfrag.settings import DEFAULT_MODEL
+
+    started = time.perf_counter()
+    terminal.say("3. a question, with everything still to be loaded", quiet)
+    async with open_agent(AgentFlags(collection=[COLLECTION], model=DEFAULT_MODEL), quiet=quiet) as agent:
+        show(question, *await ask_agent(agent, question, quiet), time.perf_counter() - started)
+        started = time.perf_counter()
+        terminal.say("4. another one, with everything in memory", quiet)
+        show(SECOND, *await ask_agent(agent, SECOND, quiet), time.perf_counter() - started)
+
+
+def show(question: str, answer: Answer, recorder: Recorder, seconds: float) -> None:
+    from rich.text import Text
+
+    from selfrag.cli.ask import Show, show_answer
+
+    terminal.show("", Text(question, style="bold"))
+    show_answer(answer, recorder, Show.evidence, quiet=False)
+    terminal.show(Text(f"{seconds:.1f} s in all", style="dim"), "")
