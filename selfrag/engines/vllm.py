@@ -29,12 +29,10 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from selfrag.engines.collector import Collector
-from selfrag.engines.startup import diverted_output, root_cause
+from selfrag.engines.startup import cpu_environment, diverted_output, root_cause
 from selfrag.engines.vocabulary import Vocabulary
 from selfrag.errors import EngineError, ModelError, UsageError
 from selfrag.types import Completion, OnToken, ReflectionKind, Request
-
-_GIB = 1 << 30
 
 
 class VllmEngine:
@@ -111,17 +109,10 @@ def engine_settings(dtype: str | None) -> dict[str, Any]:
     }
     if torch.cuda.is_available():
         return common | {"dtype": dtype or "bfloat16"}
-    _bind_all_cores()
+    for name, value in cpu_environment().items():
+        os.environ.setdefault(name, value)
     # A block is the unit of prefix reuse; 32 is the smallest that the CPU kernels take (their default is 128).
-    memory = int(os.environ.get("VLLM_CPU_KVCACHE_SPACE") or 2) * _GIB
-    return common | {"dtype": dtype or "float32", "enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": memory}
-
-
-def _bind_all_cores() -> None:
-    """vLLM's own choice keeps one core for its scheduler, which halves the speed of a machine with two."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if 0 < len(cores) <= 4:
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, cores)))
+    return common | {"dtype": dtype or "float32", "enforce_eager": True, "block_size": 32}
 
 
 def _start(model: str, settings: Mapping[str, Any]) -> AsyncLLM:

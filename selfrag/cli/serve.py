@@ -1,0 +1,122 @@
+"""`selfrag serve`: vLLM's server with the flags that a reflection model needs."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+import tempfile
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from selfrag.cli import terminal
+from selfrag.errors import INTERRUPTED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from selfrag.engines.launch import Serving
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(serve)
+
+
+def serve(
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Registry name, Hugging Face name or folder.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8000,
+    tensor_parallel: Annotated[int, typer.Option(min=1, metavar="N", help="GPUs that share each layer.")] = 1,
+    pipeline_parallel: Annotated[int, typer.Option(min=1, metavar="N", help="Groups of layers on GPUs of their own.")] = 1,
+    data_parallel: Annotated[int, typer.Option(min=1, metavar="N", help="Copies of the model.")] = 1,
+    max_model_len: Annotated[
+        int | None, typer.Option(min=1, metavar="TOKENS", help="Context window.  [default: the model's]")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="vLLM dtype.  [default: float32 without CUDA, else the model's]")] = None,
+    vllm: Annotated[
+        list[str] | None, typer.Option(metavar="FLAG", help="A further flag of `vllm serve`; may be repeated.")
+    ] = None,
+    print_command: Annotated[bool, typer.Option("--print-command", help="Show the command and do not run it.")] = False,
+) -> None:
+    """Serve a reflection model with vLLM, for `--engine URL`.
+
+    Says when the server is ready, and runs until it is interrupted. With SELFRAG_API_KEY in the environment the server asks
+    for that key. --debug shows the server's own log.
+
+    \b
+    Examples:
+      selfrag serve
+      selfrag serve selfrag/selfrag_llama2_7b --tensor-parallel 2 --vllm=--gpu-memory-utilization=0.8
+      selfrag serve --print-command
+      selfrag ask "Who founded the institute?" --engine http://127.0.0.1:8000
+    """
+    from selfrag import models, settings
+    from selfrag.engines.launch import Serving
+
+    now = settings.load(model=model)
+    found = models.resolve(now.model, now.paths.cache)
+    names = tuple(dict.fromkeys((found.name, found.path)))
+    sizes = (tensor_parallel, pipeline_parallel, data_parallel)
+    serving = Serving(found.path, names, host, port, *sizes, max_model_len, dtype, tuple(vllm or ()))
+    if print_command:
+        from selfrag.engines import launch
+
+        terminal.out().print(shlex.join(launch.command(serving, cpu=not _has_cuda())))
+        return
+    run(serving, log_to_stderr="--debug" in sys.argv)
+
+
+def run(serving: Serving, log_to_stderr: bool) -> None:
+    """Starts the server and keeps it until this process is interrupted or told to end."""
+    from selfrag.engines import launch
+
+    cpu = not _has_cuda()
+    program = launch.installed_program()
+    launch.check_port(serving)
+    words = launch.command(serving, cpu=cpu, program=program)
+    with _log(log_to_stderr) as log, _ended_by_signals():
+        process = launch.ServerProcess(words, launch.environment(cpu=cpu), log)
+        try:
+            terminal.say(f"starting vLLM with {serving.names[0]}; a minute or so")
+            with terminal.waiting(f"loading {serving.names[0]}", quiet=log_to_stderr):
+                process.wait_until_healthy(serving.url)
+            print(f"--engine {serving.url}", flush=True)
+            terminal.say("ready; Ctrl-C ends it")
+            process.wait()
+        except KeyboardInterrupt:
+            terminal.say("ending the server")
+            raise typer.Exit(INTERRUPTED) from None
+        finally:
+            process.stop()
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@contextmanager
+def _log(to_stderr: bool) -> Iterator[IO[str]]:
+    if to_stderr:
+        yield sys.stderr
+        return
+    with tempfile.TemporaryFile("w+", errors="replace") as file:
+        yield file
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM ends the work as Ctrl-C does. SIGINT too, even where a shell started this process in the background."""
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    kept = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
