@@ -147,9 +147,8 @@ class Mirror:
 
     def check(self) -> list[str]:
         """What is wrong with the mirror, every vector compared; in a process of its own, since damaged files may crash it."""
-        state = self.state()
-        if state["version"] == 0 and state["state"] == "clean":
-            return []  # nothing was ever written
+        if self.never_written():
+            return []
         if damage := self.damage(thorough=True):
             return [damage]
         command = [sys.executable, "-m", "selfrag.index.verify", str(self.catalog.path), self.url or ""]
@@ -157,6 +156,10 @@ class Mirror:
         if done.returncode == 0:
             return done.stdout.splitlines()
         return [f"Chroma cannot read its files (exit status {done.returncode}: {done.stderr.strip()[-200:]})"]
+
+    def never_written(self) -> bool:
+        state = self.state()
+        return state["version"] == 0 and state["state"] == "clean"
 
     def state(self) -> State:
         stored = cast("State | None", self.catalog.meta("mirror"))

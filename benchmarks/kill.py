@@ -1,0 +1,343 @@
+"""Kills index runs with SIGKILL at every kind of boundary and at random instants, and compares what is left with a clean build.
+
+    python benchmarks/kill.py [--kills 300] [--seed 1] [--out benchmarks/results/kill.md]
+
+Each round changes a folder (edits, moves, copies, deletions, new files), starts one of `index`, `rm`, `repair`, `index --rebuild`
+in a process of its own, and kills it: half of the time at the n-th boundary, n uniform over all of the run (before a statement of
+a transaction, its COMMIT and what follows it, before and after each call into Chroma, at each rename and removal of a file), half
+of the time at a random instant. A third of the rounds kill the run that comes after, too. Then three things are looked at:
+
+  reader    a search in the state that the kill left behind gives an answer, from passages that are in the catalog
+  catalog   after the next undisturbed run every source, chunk, full-text entry and vector equals those of a clean build
+  vectors   Chroma holds exactly the chunks, each with its vector, and nothing is pending
+
+Processes are forked from one that has imported everything and opened nothing, and the check of Chroma after a kill runs in the
+forked process rather than in one of its own, so that a round takes a second. Embeddings are hashed word counts: what is tested is
+the program around them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import chromadb  # noqa: F401 - imported once, before the forks
+import numpy  # noqa: F401
+
+from selfrag.index import admin, catalog, open_collection, store, vectors, verify
+from selfrag.index.catalog import Catalog
+from selfrag.index.mirror import Mirror
+from selfrag.index.sync import Options
+from selfrag.telemetry import silence_libraries
+
+WORDS = "river stone harbour engine letter garden copper signal winter market bridge violin orbit lemon castle thread".split()
+NAME = "kill"
+
+
+# --- boundaries --------------------------------------------------------------------------------------------------------------
+
+
+class Boundaries:
+    """Counts the places where a kill could matter, and kills this process at the one that is wanted."""
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted = wanted
+        self.passed = 0
+
+    def reach(self) -> None:
+        self.passed += 1
+        if self.passed == self.wanted:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def install(self) -> None:
+        connect = catalog._connect
+
+        def traced(uri: str, write: bool):  # type: ignore[no-untyped-def]
+            connection = connect(uri, write)
+            connection.set_trace_callback(self._statement)
+            return connection
+
+        catalog._connect = traced
+        for name in ("upsert", "delete", "close"):
+            setattr(vectors.ChromaVectors, name, self._around(getattr(vectors.ChromaVectors, name)))
+        events = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
+        sys.addaudithook(lambda event, _: self.reach() if event in events else None)
+
+    def _statement(self, text: str) -> None:
+        if not text.startswith(("SELECT", "PRAGMA")):
+            self.reach()
+
+    def _around(self, method: Callable[..., object]) -> Callable[..., object]:
+        def counted(*arguments: object) -> object:
+            self.reach()
+            result = method(*arguments)
+            self.reach()
+            return result
+
+        return counted
+
+
+def check_here(mirror: Mirror) -> list[str]:
+    """`Mirror.check` without a process of its own."""
+    damage = None if mirror.never_written() else mirror.damage(thorough=True)
+    return [damage] if damage else [] if mirror.never_written() else verify.compare(mirror)
+
+
+# --- processes ---------------------------------------------------------------------------------------------------------------
+
+
+def forked(work: Callable[[], int], kill_after: float | None = None) -> int:
+    """Exit status of ``work`` in a child process; negative if it was killed."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(work())
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(99)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        try:
+            os.kill(child, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+class Bench:
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.docs = folder / "docs"
+        self.home = folder / "home"
+        self.clean = folder / "clean"
+        self.random = random.Random(seed)
+        self.serial = 0
+        self.docs.mkdir()
+        for _ in range(30):
+            self.write(self.docs / f"{self.number()}.md")
+
+    def number(self) -> int:
+        self.serial += 1
+        return self.serial
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
+        paragraphs = [" ".join(self.random.choices(WORDS, k=70)) for _ in range(self.random.randint(1, 6))]
+        path.write_text(f"# {self.random.choice(WORDS)} {self.number()}\n\n" + "\n\n".join(paragraphs) + "\n", encoding="utf-8")
+
+    def change(self) -> None:
+        """A handful of edits, new files, moves, copies and deletions."""
+        for _ in range(self.random.randint(1, 8)):
+            files = sorted(self.docs.rglob("*.md"))
+            path = self.random.choice(files)
+            action = self.random.choice(("edit", "new", "new", "move", "copy", "delete"))
+            other = self.docs / self.random.choice(("", "a", "b")) / f"{self.number()}.md"
+            other.parent.mkdir(exist_ok=True)
+            if action == "edit":
+                self.write(path)
+            elif action == "new":
+                self.write(other)
+            elif action == "move":
+                path.rename(other)
+            elif action == "copy":
+                shutil.copy(path, other)
+            elif len(files) > 10:
+                path.unlink()
+
+    def collection(self, home: Path | None = None):  # type: ignore[no-untyped-def]
+        return open_collection(home or self.home, NAME, create=True)
+
+    def operation(self, name: str) -> Callable[[], int]:
+        victim = self.random.choice(sorted(self.docs.rglob("*.md")))
+
+        def work() -> int:
+            opened = self.collection()
+            if name == "repair":
+                admin.repair(opened)
+            elif name == "rm":
+                known = Catalog.open(store.catalog_in(store.current(opened.folder))).sources()  # type: ignore[arg-type]
+                admin.remove(opened, [victim if str(victim) in known else next(iter(known))])
+            else:
+                opened.sync([self.docs], Options(embedder="hashing", rebuild=name == "rebuild"))
+            return 0
+
+        return work
+
+    def disturbed(self, work: Callable[[], int], boundary: int | None, seconds: float | None) -> int:
+        def watched() -> int:
+            if boundary is not None:
+                Boundaries(boundary).install()
+            return work()
+
+        return forked(watched, seconds)
+
+    def boundaries(self, name: str) -> tuple[int, float]:
+        """How many boundaries a run of this operation passes on a copy of the present state, and the seconds that it takes."""
+        copy = Path(tempfile.mkdtemp(dir=self.home.parent)) / "home"
+        if self.home.exists():
+            shutil.copytree(self.home, copy)
+        kept, self.home = self.home, copy
+        count = copy.parent / "count"
+        work = self.operation(name)
+
+        def counted() -> int:
+            places = Boundaries(-1)
+            places.install()
+            status = work()
+            count.write_text(str(places.passed))
+            return status
+
+        started = time.monotonic()
+        status = forked(counted)
+        took = time.monotonic() - started
+        self.home = kept
+        passed = int(count.read_text()) if status == 0 else 0
+        shutil.rmtree(copy.parent)
+        if status != 0:
+            raise SystemExit(f"{name} fails without a kill (exit status {status})")
+        return passed, took
+
+    # --- what is compared -----------------------------------------------------------------------------------------------
+
+    def reader_works(self) -> bool:
+        def work() -> int:
+            opened = self.collection()
+            if opened.is_new():
+                return 0
+            found = asyncio.run(opened.search("copper bridge", 5))
+            with closing(Catalog.open(store.catalog_in(store.current(opened.folder)))) as held:  # type: ignore[arg-type]
+                known = {row[0] for row in held.db.execute("SELECT key FROM chunks")}
+            return 0 if {passage.chunk for passage in found} <= known and (found or not known) else 1
+
+        return forked(work) == 0
+
+    def recovered(self) -> dict[str, int]:
+        """Differences from a clean build after an undisturbed run; all zero if there are none."""
+        if (status := forked(self.operation("index"))) != 0:
+            return {f"recovery failed ({status})": 1}
+        shutil.rmtree(self.clean, ignore_errors=True)
+        opened = self.collection(self.clean)
+        forked(lambda: 0 if opened.sync([self.docs], Options(embedder="hashing")) else 1)
+        ours, clean = contents(self.home), contents(self.clean)
+        differences = {
+            "lost": len(clean["chunks"] - ours["chunks"]),
+            "orphaned": len(ours["chunks"] - clean["chunks"]),
+            "sources": len(ours["sources"] ^ clean["sources"]),
+            "full text": len(ours["words"] ^ clean["words"]),
+            "embeddings": len(clean["embeddings"] - ours["embeddings"]),
+            "doubled": ours["doubled"],
+        }
+        differences["vectors"] = forked(self._vectors_differ)
+        return {name: count for name, count in differences.items() if count}
+
+    def _vectors_differ(self) -> int:
+        found = admin.status(self.collection())
+        if not found.consistent:
+            print("status:", found.problems, file=sys.stderr)
+        return 0 if found.consistent and found.pending == 0 else 1
+
+
+def contents(home: Path) -> dict[str, object]:
+    generation = store.current(home / "collections" / NAME)
+    assert generation is not None
+    with closing(Catalog.open(store.catalog_in(generation))) as held:
+        chunks = held.db.execute(
+            "SELECT key, path, ordinal, text, headings, start, stop, first_line, last_line, embedding"
+            " FROM chunks JOIN sources ON sources.id = chunks.source"
+        ).fetchall()
+        words = held.db.execute("SELECT key, head, body FROM words LEFT JOIN chunks ON chunks.id = words.rowid").fetchall()
+        return {
+            "chunks": set(chunks),
+            "doubled": len(chunks) - len({row[0] for row in chunks}) + len(words) - len(set(words)),
+            "words": set(words),
+            "sources": set(held.db.execute("SELECT path, hash, status, reason, reader, title FROM sources")),
+            "embeddings": set(
+                held.db.execute("SELECT hash, vector FROM embeddings WHERE hash IN (SELECT embedding FROM chunks)")
+            ),
+        }
+
+
+# --- the run -----------------------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--kills", type=int, default=300)
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--out", type=Path)
+    given = options.parse_args()
+    silence_libraries()
+    Mirror.check = check_here  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as folder:
+        lines = run(Bench(Path(folder), given.seed), given.kills, given.seed)
+    print("\n".join(lines))
+    if given.out:
+        given.out.write_text("\n".join(["# Kills survived", "", *lines, ""]), encoding="utf-8")
+    sys.exit(1 if any("FAILED" in line for line in lines) else 0)
+
+
+def run(bench: Bench, kills: int, seed: int) -> list[str]:
+    made: Counter[tuple[str, str]] = Counter()
+    survived: Counter[tuple[str, str]] = Counter()
+    failures: list[str] = []
+    passed, points, started = 0, set(), time.monotonic()
+    lengths: dict[str, tuple[int, float]] = {}
+    while sum(made.values()) < kills:
+        name = bench.random.choice(("index", "index", "index", "rm", "repair", "rebuild"))
+        if not bench.home.exists():
+            name = "index"
+        bench.change()
+        if name not in lengths or passed % 25 == 0:
+            lengths[name] = bench.boundaries(name)
+        total, took = lengths[name]
+        wheres = []
+        for _ in range(2 if bench.random.random() < 0.33 else 1):
+            boundary = bench.random.randint(1, total) if bench.random.random() < 0.5 else None
+            seconds = None if boundary is not None else bench.random.uniform(0, took)
+            status = bench.disturbed(bench.operation(name), boundary, seconds)
+            if status == -signal.SIGKILL:
+                wheres.append((name, "boundary" if boundary is not None else "instant"))
+                points.add((name, boundary))
+            name = "index"
+        if not wheres:
+            continue
+        passed += 1
+        reader = bench.reader_works()
+        differences = bench.recovered()
+        for where in wheres:
+            made[where] += 1
+            survived[where] += reader and not differences
+        if differences or not reader:
+            failures.append(f"FAILED round {passed} {wheres}: reader {reader}, {differences}")
+            print(failures[-1], file=sys.stderr, flush=True)
+        if passed % 20 == 0:
+            print(f"{sum(made.values())} kills, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    rows = [f"| {name} | {kind} | {made[name, kind]} | {survived[name, kind]} |" for name, kind in sorted(made)]
+    return [
+        f"`python benchmarks/kill.py --kills {kills} --seed {seed}`: {sum(survived.values())} of {sum(made.values())} kills survived"
+        f" in {passed} rounds ({len({p for p in points if p[1] is not None})} different boundaries, {time.monotonic() - started:.0f} s).",
+        "",
+        "| operation | killed at | kills | survived |",
+        "|---|---|---:|---:|",
+        *rows,
+        "",
+        "Survived: a search right after the kill worked, and after one undisturbed run sources, chunks, full text, embeddings and"
+        " Chroma were equal to those of a clean build.",
+        *failures,
+    ]
+
+
+if __name__ == "__main__":
+    main()
