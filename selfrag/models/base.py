@@ -93,3 +93,17 @@ def reflection_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
             hint="use a Self-RAG model, or train one: selfrag train prepare, selfrag train run",
         )
     return [known[t] for t in REFLECTION_TOKENS]
+
+
+def merge(gguf: Path, adapter: Path | None, out: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Writes the base in ``gguf``, the peft adapter in ``adapter`` merged into it, as a checkpoint folder ``out``.
+
+    Merged in float32, stored in ``dtype``. Without an adapter the reflection tokens are there and untrained.
+    """
+    from peft import PeftModel
+
+    model, tokenizer = load_gguf(gguf)
+    add_reflection_tokens(model, tokenizer)
+    merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload() if adapter else model
+    merged.to(dtype).save_pretrained(out)
+    tokenizer.save_pretrained(out)

@@ -43,7 +43,8 @@ _REWRITE = (
 _SUMS: tuple[tuple[str, Callable[[int, int], int]], ...] = (
     ("What is {a} plus {b}?", lambda a, b: a + b), ("what is {a} minus {b}", lambda a, b: a - b),
     ("How much is {a} times {b}?", lambda a, b: a * b), ("Add {a} and {b}.", lambda a, b: a + b),
-    ("Calculate {a} + {b}", lambda a, b: a + b), ("If I have {a} apples and get {b} more, how many do I have?", lambda a, b: a + b),
+    ("Calculate {a} + {b}", lambda a, b: a + b),
+    ("If I have {a} apples and get {b} more, how many do I have?", lambda a, b: a + b),
     ("How many hours are {a} hours and {b} hours together?", lambda a, b: a + b), ("{a} - {b} = ?", lambda a, b: a - b),
     ("Which number is larger, {a} or {b}?", max), ("which is smaller: {a} or {b}", min),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from selfrag.models.base import add_reflection_tokens
 from selfrag.train.tree import GROUPS, Batch
 
+BETAS = (0.9, 0.98)
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -48,9 +49,11 @@ def adapt(model: Any, tokenizer: Any, config: AdapterConfig) -> PeftModel:
         r=config.rank,
         lora_alpha=int(config.rank * config.scale),
         target_modules=LINEAR,
-        layers_to_transform=list(range(min(config.first_block, model.config.num_hidden_layers - 1), model.config.num_hidden_layers)),
+        layers_to_transform=list(
+            range(min(config.first_block, model.config.num_hidden_layers - 1), model.config.num_hidden_layers)
+        ),
         layers_pattern="layers",
-        trainable_token_indices={name: ids for name in tables},
+        trainable_token_indices=dict.fromkeys(tables, ids),
         task_type="CAUSAL_LM",
     )
     adapted = get_peft_model(model, lora, autocast_adapter_dtype=False)
@@ -88,33 +91,40 @@ def by_group(batch: Batch, losses: torch.Tensor) -> Iterator[tuple[str, float, i
             yield name, float(mine.sum()), len(mine)
 
 
+class Steps(Protocol):
+    """What the loop needs of an optimizer: ``at`` a share (0 to 1) of the peak learning rates, ``step`` takes the gradients."""
+
+    def at(self, factor: float) -> None: ...
+
+    def step(self) -> None: ...
+
+
 class MasterAdamW:
     """AdamW on float32 copies of low-precision weights: bfloat16 alone would round small updates away.
 
-    ``step`` takes the gradients of the weights, clips their norm to ``clip``, and writes the result back.
+    Takes the gradients of the weights, clips their norm to ``clip``, and writes the result back.
     """
 
-    def __init__(self, model: nn.Module, lr: float, rows_lr: float, clip: float) -> None:
-        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-        self.weights = [p for _, p in named]
+    def __init__(self, groups: list[dict[str, Any]], clip: float) -> None:
+        self.weights = [p for group in groups for p in group["params"]]
         self.masters = [p.detach().float().clone().requires_grad_() for p in self.weights]
-        is_row = ["trainable_tokens" in n for n, _ in named]
-        groups = [
-            {"params": [m for m, row in zip(self.masters, is_row, strict=True) if row == rows], "peak": peak}
-            for rows, peak in ((False, lr), (True, rows_lr))
-        ]
+        copies = iter(self.masters)
+        mine = [{**group, "params": [next(copies) for _ in group["params"]]} for group in groups]
         self.clip = clip
-        self.adam = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), weight_decay=0.0)
+        self.adam = torch.optim.AdamW(mine, betas=BETAS, weight_decay=0.0)
 
-    def step(self, factor: float) -> None:
-        """One update at ``factor`` (0 to 1) of the peak learning rates."""
-        for group in self.adam.param_groups:
-            group["lr"] = group["peak"] * factor
+    def at(self, factor: float) -> None:
+        at(self.adam, factor)
+
+    def step(self) -> None:
         for master, weight in zip(self.masters, self.weights, strict=True):
             master.grad = None if weight.grad is None else weight.grad.float()
             weight.grad = None
         torch.nn.utils.clip_grad_norm_(self.masters, self.clip)
         self.adam.step()
+        self._write_back()
+
+    def _write_back(self) -> None:
         with torch.no_grad():
             for master, weight in zip(self.masters, self.weights, strict=True):
                 weight.copy_(master)
@@ -124,7 +134,20 @@ class MasterAdamW:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         with torch.no_grad():
-            for master, weight, saved in zip(self.masters, self.weights, state["masters"], strict=True):
+            for master, saved in zip(self.masters, state["masters"], strict=True):
                 master.copy_(saved)
-                weight.copy_(saved)
+        self._write_back()
         self.adam.load_state_dict(state["adam"])
+
+
+def peaks(model: nn.Module, lr: float, rows_lr: float) -> list[dict[str, Any]]:
+    """Parameter groups with their peak learning rates: the adapter's matrices, the new tokens' rows."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    rows = [p for n, p in named if "trainable_tokens" in n]
+    return [{"params": [p for n, p in named if "trainable_tokens" not in n], "peak": lr}, {"params": rows, "peak": rows_lr}]
+
+
+def at(adam: Any, factor: float) -> None:
+    """Sets the learning rates to ``factor`` of their peaks."""
+    for group in adam.param_groups:
+        group["lr"] = group["peak"] * factor

@@ -12,10 +12,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from selfrag.errors import InputError
+from selfrag.errors import InputError, UsageError
 from selfrag.train import sources
 from selfrag.train.instructions import instructions
 from selfrag.train.neighbours import Neighbours
+from selfrag.train.own import own_rows
 from selfrag.train.rows import Row, to_json
 from selfrag.train.sources import Question, Record
 from selfrag.train.spans import sentences
@@ -26,14 +27,15 @@ LIMITS: Mapping[str, int] = {
     "fairytaleqa": 350, "fairytaleqa-near": 100, "vitaminc": 4000, "wice": 400, "halueval_summarization": 120, "2wiki": 220,
     "nq_open": 500, "clapnq": 500, "efficientqa": 500, "selfinstruct": 250, "instructions": 1500,
 }  # fmt: skip
-EVERYTHING: Mapping[str, int] = {name: 10**9 for name in LIMITS} | {"instructions": 12000}
+EVERYTHING: Mapping[str, int] = dict.fromkeys(LIMITS, 10**9) | {"instructions": 12000}
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareConfig:
-    """``limits``: rows by source; a source that is not named is left out. Chance comes from ``seed`` alone."""
+    """``data``: folders of the published data sets, and files of a person's own rows. ``limits``: rows of the published sets by
+    source; a source that is not named is left out. Chance comes from ``seed`` alone."""
 
-    data: Path
+    data: tuple[Path, ...]
     out: Path
     seed: int = 1
     limits: Mapping[str, int] = field(default_factory=lambda: LIMITS)
@@ -45,6 +47,8 @@ def load(path: Path) -> list[Record]:
     Raises:
         InputError: naming file and line, where a line is not a JSON object.
     """
+    if not path.exists():
+        raise InputError(f"there is no {path}", "name the folder that holds the data sets")
     opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
     records = []
     with opener(path, "rt", encoding="utf-8") as lines:
@@ -61,7 +65,9 @@ def load(path: Path) -> list[Record]:
 
 def prepare(config: PrepareConfig) -> Counter[tuple[str, str]]:
     """Writes the shuffled rows to ``config.out``; returns how often each source uses each token."""
-    rows = build(config)
+    rows = [row for path in config.data for row in _rows(path, config)]
+    if not rows:
+        raise InputError(f"no rows in {', '.join(map(str, config.data))}", "raise the limits, or name other data")
     Random(config.seed).shuffle(rows)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     partial = config.out.with_suffix(".partial")
@@ -80,9 +86,29 @@ def counts(rows: Iterable[Row]) -> Counter[tuple[str, str]]:
     return table
 
 
-def build(config: PrepareConfig) -> list[Row]:
-    """All rows, source by source; each source has its own generator, so that a limit changes no other source."""
-    limits, rows = config.limits, []
+def limits_of(given: Iterable[str], base: Mapping[str, int]) -> dict[str, int]:
+    """``base`` with the ``SOURCE=N`` texts of ``given`` over it. Raises UsageError for one that names no source or no number."""
+    limits = dict(base)
+    for item in given:
+        name, _, number = item.partition("=")
+        if name not in limits or not number.isdigit():
+            raise UsageError(f"cannot read the limit {item!r}", f"SOURCE=N, where SOURCE is one of: {', '.join(limits)}")
+        limits[name] = int(number)
+    return limits
+
+
+def _rows(path: Path, config: PrepareConfig) -> list[Row]:
+    if path.is_dir():
+        return build(path, config)
+    if not path.exists():
+        raise InputError(f"there is no {path}", "name a folder of data sets, or a JSONL file")
+    return list(own_rows(load(path), path))
+
+
+def build(data: Path, config: PrepareConfig) -> list[Row]:
+    """All rows of the published sets, source by source; each has its own generator, so that a limit changes no other source."""
+    limits: Mapping[str, int] = config.limits
+    rows: list[Row] = []
 
     def rng(name: str) -> Random:
         return Random(f"{config.seed}-{name}")
@@ -91,7 +117,7 @@ def build(config: PrepareConfig) -> list[Row]:
         rows.extend(islice((row for row in found if row), limits.get(name, 0)))
 
     def records(name: str) -> list[Record]:
-        loaded = load(config.data / f"{name}.jsonl.gz")
+        loaded = load(data / f"{name}.jsonl.gz")
         rng(name).shuffle(loaded)
         return loaded
 
@@ -106,12 +132,12 @@ def build(config: PrepareConfig) -> list[Row]:
         take(f"{name}-explain", (sources.explain_row(q, r) for r in [rng(name + "-explain")] for q in questions if q.answers))
         take(f"{name}-near", _near(questions, rng(name + "-near")))
     take("vitaminc", _shuffled(sources.vitaminc(records("vitaminc"), rng("vitaminc-rows")), rng("vitaminc-order")))
-    take("wice", _shuffled(_wice(records, rng("wice-rows")), rng("wice-order")))
+    take("wice", _shuffled(_wice(records), rng("wice-order")))
     take("halueval_summarization", sources.summaries(records("halueval_summarization"), rng("summaries")))
     take("2wiki", sources.hops(records("2wiki_hops")))
     for name, file in (("nq_open", "nq_open_questions"), ("clapnq", "clapnq_questions")):
         take(name, sources.retrieve_only((r["question"] for r in records(file)), name, rng(name)))
-    take("efficientqa", sources.rated(records("efficientqa_rated_answers"), rng("rated")))
+    take("efficientqa", sources.rated(records("efficientqa_rated_answers")))
     take("selfinstruct", sources.selfinstruct(r for r in records("selfinstruct_tasks") if not held_out(r["id"])))
     told_sentences = [
         (q.title, s) for _, qs in told for q in qs[:1500] for s in sentences(q.passage)[:3] if 4 < len(s.split()) < 30
@@ -130,9 +156,9 @@ def _near(questions: list[Question], rng: Random) -> Iterator[Row | None]:
     return (sources.neighbour_row(q, near, rng) for q in reversed(questions))
 
 
-def _wice(records: Callable[[str], list[Record]], rng: Random) -> Iterator[Row]:
-    yield from sources.wice(records("wice_chunks"), rng)
-    yield from sources.wice(records("wice_partial_tokens"), rng)
+def _wice(records: Callable[[str], list[Record]]) -> Iterator[Row]:
+    yield from sources.wice(records("wice_chunks"))
+    yield from sources.wice(records("wice_partial_tokens"))
 
 
 def _shuffled(rows: Iterable[Row], rng: Random) -> list[Row]:

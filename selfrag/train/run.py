@@ -23,7 +23,7 @@ from accelerate.utils import set_seed
 
 from selfrag.errors import InputError, UsageError
 from selfrag.train import rows as training_rows
-from selfrag.train.lora import AdapterConfig, MasterAdamW, Objective, adapt, by_group, load
+from selfrag.train.lora import AdapterConfig, MasterAdamW, Objective, adapt, by_group, load, peaks
 from selfrag.train.tree import Batch, Encoded, batches, collate, encode
 
 WEIGHTS: Mapping[str, float] = {
@@ -75,12 +75,29 @@ def run(config: RunConfig, say: Callable[[str], None] | None = None) -> State:
     return Trainer(config, say or (lambda line: print(line, file=sys.stderr, flush=True))).train()
 
 
+class Meter:
+    """Losses by group and tokens since ``since`` seconds."""
+
+    def __init__(self, since: float) -> None:
+        self.since, self.tokens = since, 0
+        self.sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+    def add(self, batch: Batch, losses: torch.Tensor) -> None:
+        self.tokens += batch.ids.numel()
+        for name, total, count in by_group(batch, losses):
+            self.sums[name][0] += total
+            self.sums[name][1] += count
+
+    def losses(self) -> dict[str, float]:
+        return {name: total / count for name, (total, count) in self.sums.items()}
+
+
 class Trainer:
     """One run: data, model, optimizer and state."""
 
     def __init__(self, config: RunConfig, say: Callable[[str], None]) -> None:
         self.config, self.accelerator, self.state = config, Accelerator(cpu=not torch.cuda.is_available()), State()
-        self.say = say if self.accelerator.is_main_process else lambda line: None
+        self.say = say if self.accelerator.is_main_process else lambda _line: None
         set_seed(config.seed)
         config.out.mkdir(parents=True, exist_ok=True)
         model, self.tokenizer = load(config.base, getattr(torch, config.dtype))
@@ -94,7 +111,8 @@ class Trainer:
 
     def _encode(self) -> list[Encoded]:
         found = [
-            encode(row, self.tokenizer, self.config.weights, self.config.max_tokens) for row in training_rows.read(self.config.rows)
+            encode(row, self.tokenizer, self.config.weights, self.config.max_tokens)
+            for row in training_rows.read(self.config.rows)
         ]
         kept = [row for row in found if row is not None]
         self.say(f"{len(kept)} rows, {sum(map(len, kept)):,} tokens; {len(found) - len(kept)} left out (too long or unlabelled)")
@@ -112,38 +130,39 @@ class Trainer:
         return plan
 
     def _prepare(self) -> tuple[Any, MasterAdamW]:
-        objective = Objective(self.peft)
-        if getattr(self.accelerator.state, "deepspeed_plugin", None) is not None:
-            return _deepspeed(self.accelerator, objective, self.config)
-        optimizer_model = self.accelerator.prepare(objective)
-        return optimizer_model, MasterAdamW(optimizer_model, self.config.lr, self.config.rows_lr, self.config.clip)
+        wrapped = self.accelerator.prepare(Objective(self.peft))
+        groups = peaks(wrapped, self.config.lr, self.config.rows_lr)
+        return wrapped, MasterAdamW(groups, self.config.clip)
 
     def train(self) -> State:
-        began = saved = time.monotonic()
-        before = self.state.seconds
-        sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-        tokens, marked = 0, began
+        self.began, saved = self.clock() - self.state.seconds, self.clock()
+        meter = Meter(self.clock())
         while self.state.step < len(self.plan) and (progress := self.progress()) < 1.0:
-            batch = self._batch(self.plan[self.state.step])
-            loss, losses = self.objective(batch)
-            self.accelerator.backward(loss)
-            self.optimizer.step(self.rate(progress))
-            for name, total, count in by_group(batch, losses):
-                sums[name][0] += total
-                sums[name][1] += count
-            tokens += batch.ids.numel()
-            self.state.step, self.state.tokens = self.state.step + 1, self.state.tokens + batch.ids.numel()
-            now = time.monotonic()
-            self.state.seconds = before + now - began
+            meter.add(*self._step(progress))
+            now = self.clock()
+            self.state.seconds = now - self.began
             if self.state.step % self.config.log_every == 0:
-                self._log({n: s / c for n, (s, c) in sums.items()}, tokens / (now - marked))
-                sums.clear()
-                tokens, marked = 0, now
+                self._log(meter.losses(), meter.tokens / (now - meter.since))
+                meter = Meter(now)
             if now - saved > self.config.checkpoint_minutes * 60:
                 self.save()
-                saved = time.monotonic()
+                saved = self.clock()
         self.save()
         return self.state
+
+    def clock(self) -> float:
+        """Seconds, the same in every process, so that all of them stop and save at the same step."""
+        now = torch.tensor(time.monotonic(), dtype=torch.float64, device=self.accelerator.device)
+        return float(self.accelerator.reduce(now, "mean") if self.accelerator.num_processes > 1 else now)
+
+    def _step(self, progress: float) -> tuple[Batch, torch.Tensor]:
+        batch = self._batch(self.plan[self.state.step])
+        self.optimizer.at(self.rate(progress))
+        loss, losses = self.objective(batch)
+        self.accelerator.backward(loss)
+        self.optimizer.step()
+        self.state.step, self.state.tokens = self.state.step + 1, self.state.tokens + batch.ids.numel()
+        return batch, losses
 
     def progress(self) -> float:
         """How much of the schedule is done, 0 to 1."""
@@ -198,7 +217,3 @@ class Trainer:
         if self.accelerator.is_main_process:
             value = asdict(self.config) | {"rows_sha256": self.rows_hash, "steps": len(self.plan)}
             (self.config.out / "config.json").write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
-
-
-def _deepspeed(accelerator: Accelerator, objective: Objective, config: RunConfig) -> tuple[Any, Any]:
-    raise NotImplementedError

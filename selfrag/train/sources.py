@@ -87,11 +87,16 @@ class Question:
     tempting: tuple[str, ...] = ()
 
 
+def by_length(answers: Iterable[str]) -> list[str]:
+    """The distinct answers, the shortest first: it is the one that is taught."""
+    return sorted(set(answers), key=lambda answer: (len(answer), answer))
+
+
 def squad(records: Iterable[Record]) -> Iterator[Question]:
     for r in records:
         tempting = tuple(r.get("plausible_answers", ()))
         at = r["answers"][0]["start"] if r["answers"] else max(0, r["context"].find(tempting[0])) if tempting else 0
-        answers = sorted({a["text"] for a in r["answers"]}, key=len)
+        answers = by_length(a["text"] for a in r["answers"])
         yield Question(f"squad2-{r['id']}", "squad2", r["title"], r["context"], r["question"], answers, at, tempting)
 
 
@@ -99,7 +104,7 @@ def fairytale(records: Iterable[Record]) -> Iterator[Question]:
     for r in records:
         answers = [a.strip(" .") for a in r["answers"] if a.strip(" .") and a.strip(" .") in r["context"]]
         if answers:
-            answers = sorted(set(answers), key=len)
+            answers = by_length(answers)
             title = r["story"].replace("-", " ")
             at = r["context"].index(answers[0])
             yield Question(f"fairytale-{r['id']}", "fairytaleqa", title, r["context"], r["question"], answers, at)
@@ -197,7 +202,7 @@ def claim_branch(claim: str, label: str) -> tuple[Piece, ...]:
 WICE = {"supported": (FULLY, 5), "partially_supported": (PARTIALLY, 3), "not_supported": (NO_SUPPORT, 2)}
 
 
-def wice(records: Iterable[Record], rng: Random) -> Iterator[Row]:
+def wice(records: Iterable[Record]) -> Iterator[Row]:
     """Claims of Wikipedia with cited web pages, where the evidence is short or says which sentences support."""
     for index, r in enumerate(records):
         lines = [e.replace("(meta data) TITLE:", "").strip(" #") for e in r["evidence"]]
@@ -256,7 +261,7 @@ def retrieve_only(questions: Iterable[str], source: str, rng: Random) -> Iterato
         yield tree(f"{source}-{index}", source, (prompt(asked(question, rng)), control(RETRIEVAL)))
 
 
-def rated(records: Iterable[Record], rng: Random) -> Iterator[Row]:
+def rated(records: Iterable[Record]) -> Iterator[Row]:
     """Answers without evidence that people judged right, possibly right, or wrong: utility 5, 3, 1."""
     for index, r in enumerate(records):
         answers = [(a, 5) for a in r["answer_and_def_correct_predictions"][:1]]

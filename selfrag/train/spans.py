@@ -8,10 +8,9 @@ from random import Random
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9])|\n+")
 _NAME = re.compile(r"\b[A-Z][\w'’-]*(?:\s+(?:of|the|de|and)?\s?[A-Z][\w'’-]*){0,3}")
 _NUMBER = re.compile(r"[$£€]?\d[\d.,:]*\d?%?(?:\s+(?:million|billion|thousand|years|percent|km|miles))?")
-_FUNCTION = frozenset(
-    "a an the of in on at to and or but is are was were be been has have had for with by from as that which who this it its their"
-    " his her he she they not than so if into would could".split()
-)
+_FUNCTION = frozenset(re.findall(r"\w+", """
+    a an the of in on at to and or but is are was were be been has have had for with by from as that which who this it its their
+    his her he she they not than so if into would could"""))  # fmt: skip
 _TIGHT = ((" ([.,;:!?)%\\]])", r"\1"), (r"([(\[$]) ", r"\1"), (r" ('s|n't|'re|'ve)\b", r"\1"), ("\ufffd", " "), ("-LRB- ?", "("),
           (" ?-RRB-", ")"), (r"`` ?", '"'), (r" ?''", '"'), (" {2,}", " "))  # fmt: skip
 

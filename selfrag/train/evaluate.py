@@ -1,0 +1,215 @@
+"""`selfrag train eval`: one table of what a reflection model can do on the development files, beside its untrained base.
+
+Every figure is computed from probabilities that a judge reads; thresholds of abstention are fitted on one half of the articles
+and scored on the other, so that they are not fitted to what they are measured on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from selfrag import curves, metrics
+from selfrag.train.items import Items
+from selfrag.train.judges import Judge, Written
+
+T = TypeVar("T")
+LABELS = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
+Figures = dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was measured of one judge: ``figures`` by name, ``thresholds`` fitted on all items, ``temperatures`` by group."""
+
+    name: str
+    figures: Figures
+    thresholds: Mapping[str, float]
+    temperatures: Mapping[str, float]
+    counts: Mapping[str, int]
+
+
+async def evaluate(judge: Judge, items: Items, say: Callable[[str], None], at_once: int = 16) -> Result:
+    """Asks ``judge`` everything in ``items``, ``at_once`` requests at a time."""
+    limit = asyncio.Semaphore(at_once)
+
+    async def each(work: Sequence[Awaitable[T]], what: str) -> list[T]:
+        async def one(job: Awaitable[T]) -> T:
+            async with limit:
+                return await job
+
+        say(f"{judge.name}: {what}, {len(work)} items")
+        return list(await asyncio.gather(*(one(job) for job in work)))
+
+    written = await each([judge.answer(e) for e, _, _ in items.answers], "answers")
+    relevance = {name: np.array(await each([judge.relevance(e) for e in found], name)) for name, found in items.relevance.items()}
+    support = np.array(await each([judge.support(e, claim) for e, claim, _ in items.support], "support"))
+    use = np.array(await each([judge.utility(e, a) for e, a, _ in items.utility], "utility"))
+    retrieve = {key: np.array(await each([judge.retrieve(q) for q in found], key[0])) for key, found in items.retrieve.items()}
+    found = answer_figures(written, items) | relevance_figures(relevance) | support_figures(support, items)
+    found |= retrieve_figures(retrieve) | utility_figures(use, items)
+    abstention, thresholds = abstention_figures(written, items)
+    thresholds |= {"retrieve": retrieve_threshold(retrieve)}
+    counts = {"answers": len(written), "support": len(support), "utility": len(use)}
+    counts |= {f"relevance: {n}": len(v) for n, v in relevance.items()} | {
+        f"retrieve: {n}": len(v) for (n, _), v in retrieve.items()
+    }
+    return Result(judge.name, found | abstention, thresholds, {}, counts)
+
+
+def answer_figures(written: Sequence[Written], items: Items) -> Figures:
+    """EM and F1, in percent, over the answerable questions with their own passage."""
+    pairs = [(w.text, golds) for w, (_, golds, _) in zip(written, items.answers, strict=True) if golds]
+    return {
+        "answer F1": 100 * float(np.mean([metrics.token_f1(t, g) for t, g in pairs])),
+        "answer EM": 100 * float(np.mean([metrics.exact_match(t, g) for t, g in pairs])),
+        "answer words": float(np.mean([len(t.split()) for t, _ in pairs])),
+    }
+
+
+def separation(high: np.ndarray, low: np.ndarray) -> float | None:
+    """AUROC of ``high`` against ``low``."""
+    return curves.auroc(np.concatenate([high, low]), _labels(high, low))
+
+
+def _labels(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.ones(len(high)), np.zeros(len(low))])
+
+
+def relevance_figures(found: Mapping[str, np.ndarray]) -> Figures:
+    gold = found["gold"]
+    figures: Figures = {}
+    for name, other in found.items():
+        if name != "gold":
+            figures[f"ISREL AUROC, {name}"] = separation(gold, other)
+            figures[f"ISREL F1, {name}"] = binary_f1(np.concatenate([gold, other]) > 0.5, _labels(gold, other) > 0)
+    everything = np.concatenate(list(found.values()))
+    right = np.concatenate([np.full(len(v), float(n == "gold")) for n, v in found.items()])
+    return figures | {"ISREL ECE": curves.ece(everything, right)}
+
+
+def binary_f1(said: np.ndarray, true: np.ndarray) -> float:
+    hit = float((said & true).sum())
+    return 2 * hit / (float(said.sum()) + float(true.sum())) if hit else 0.0
+
+
+def support_figures(found: np.ndarray, items: Items) -> Figures:
+    """``found``: (N, 3) probabilities of Fully, Partially, No support.
+
+    VitaminC has no partial class: the macro-F1 is over supported and not supported, a partial verdict counting as not.
+    """
+    labels = np.array([label for _, _, label in items.support])
+    score, full = found[:, 0] + 0.5 * found[:, 1], labels == "SUPPORTS"
+    said = found.argmax(axis=1) == 0
+    figures: Figures = {
+        "ISSUP AUROC, supported": curves.auroc(score, full.astype(float)),
+        "ISSUP accuracy": float((said == full).mean()),
+        "ISSUP macro-F1": (binary_f1(said, full) + binary_f1(~said, ~full)) / 2,
+        "ISSUP said partially": float((found.argmax(axis=1) == 1).mean()),
+        "ISSUP ECE": curves.ece(found[:, 0], full.astype(float)),
+    }
+    for label in LABELS[1:]:
+        figures[f"ISSUP AUROC, {label.lower()}"] = separation(score[full], score[labels == label])
+    return figures
+
+
+def retrieve_figures(found: Mapping[tuple[str, bool], np.ndarray]) -> Figures:
+    """AUROC of each source against all sources of the other kind."""
+    by_kind = {kind: np.concatenate([v for (_, k), v in found.items() if k == kind]) for kind in (True, False)}
+    figures: Figures = {}
+    for (name, kind), values in found.items():
+        pair = (values, by_kind[False]) if kind else (by_kind[True], values)
+        figures[f"Retrieve AUROC, {name}"] = separation(*pair)
+    worst = min(v for v in figures.values() if v is not None)
+    both = np.concatenate([by_kind[True], by_kind[False]])
+    return figures | {"Retrieve AUROC, worst source": worst,
+                      "Retrieve ECE": curves.ece(both, _labels(by_kind[True], by_kind[False]))}  # fmt: skip
+
+
+def retrieve_threshold(found: Mapping[tuple[str, bool], np.ndarray]) -> float:
+    """The highest threshold that lets 98 in 100 questions that need evidence retrieve: a missed one costs more."""
+    needed = np.concatenate([v for (_, kind), v in found.items() if kind])
+    return round(float(min(0.5, np.quantile(needed, 0.02))), 4)
+
+
+def utility_figures(found: np.ndarray, items: Items) -> Figures:
+    """Rank correlation of the expected utility with the rule's label, and the AUROC of right against wrong answers."""
+    labels = np.array([float(label) for _, _, label in items.utility])
+    return {
+        "ISUSE rank correlation": rank_correlation(found, labels),
+        "ISUSE AUROC": curves.auroc(found, (labels == 5).astype(float)),
+    }
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Spearman's, ties by mean rank; None when either is constant."""
+    ranks = [_ranks(a), _ranks(b)]
+    return None if min(r.std() for r in ranks) == 0 else float(np.corrcoef(*ranks)[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse])
+
+
+def abstention_figures(written: Sequence[Written], items: Items) -> tuple[Figures, dict[str, float]]:
+    """F1 of "unanswerable" with each question's own passage, thresholds crossed between two halves of the articles."""
+    scores = np.array([(w.isrel, w.issup if w.issup is not None else 0.0) for w in written])
+    empty = np.array([not golds for _, golds, _ in items.answers])
+    titles = sorted({title for _, _, title in items.answers})
+    half = np.array([titles.index(title) % 2 == 0 for _, _, title in items.answers])
+    said = np.zeros(len(empty), dtype=bool)
+    if half.any() and not half.all():
+        for mine in (half, ~half):
+            said[mine] = abstains(scores[mine], fit_abstention(scores[~mine], empty[~mine]))
+    best = fit_abstention(scores, empty)
+    figures: Figures = {
+        "abstention F1": binary_f1(said, empty),
+        "abstention F1, all abstained": binary_f1(np.ones_like(empty), empty),
+    }
+    return figures, {"isrel": best[0], "issup": best[1]}
+
+
+def abstains(scores: np.ndarray, thresholds: tuple[float, float]) -> np.ndarray:
+    """``scores``: (N, 2) of ISREL and ISSUP; true where either is below its threshold."""
+    return np.asarray((scores < np.array(thresholds)).any(axis=1))
+
+
+def fit_abstention(scores: np.ndarray, empty: np.ndarray) -> tuple[float, float]:
+    """The thresholds of ISREL and ISSUP with the best macro-F1 of abstaining and answering, on a grid of quantiles."""
+    grids = [np.unique(np.concatenate([[0.0], np.quantile(scores[:, i], np.linspace(0.02, 0.98, 33))])) for i in (0, 1)]
+    best, chosen = -1.0, (0.0, 0.0)
+    for rel in grids[0]:
+        for sup in grids[1]:
+            said = abstains(scores, (rel, sup))
+            value = binary_f1(said, empty) + binary_f1(~said, ~empty)
+            if value > best:
+                best, chosen = value, (round(float(rel), 4), round(float(sup), 4))
+    return chosen
+
+
+GOALS: Mapping[str, float] = {
+    "answer F1": 60, "ISREL AUROC, neighbour": 0.95, "ISREL AUROC, unanswerable": 0.70, "ISSUP AUROC, supported": 0.88,
+    "ISSUP macro-F1": 0.70, "Retrieve AUROC, worst source": 0.90, "abstention F1": 0.70,
+}  # fmt: skip
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown: a row for each figure, a column for each judge."""
+    lines = ["| | goal | " + " | ".join(r.name for r in results) + " |", "|---|---|" + "---|" * len(results)]
+    for name in results[0].figures:
+        cells = " | ".join(_cell(r.figures.get(name)) for r in results)
+        lines.append(f"| {name} | {GOALS.get(name, '')} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}" if abs(value) > 1.5 else f"{value:.3f}"
+
+
+def to_json(results: Sequence[Result]) -> list[dict[str, Any]]:
+    return [{"name": r.name, "figures": r.figures, "thresholds": dict(r.thresholds), "counts": dict(r.counts)} for r in results]
