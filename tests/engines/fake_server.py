@@ -50,7 +50,7 @@ class FakeServer:
     requests: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     most_at_once: int = 0
-    broken_off: int = 0
+    hung_up: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __aenter__(self) -> FakeServer:
         await self.start()
@@ -94,10 +94,12 @@ class FakeServer:
         self.paths.append(path)
         if self.key and headers.get("authorization") != f"Bearer {self.key}":
             said = {"error": {"message": f"Incorrect API key: {headers.get('authorization')}"}}
-            return await self._send(writer, 401, json.dumps(said).encode())
+            await self._send(writer, 401, json.dumps(said).encode())
+            return
         if path == "/v1/models":
             card = {"id": self.model, "root": self.model, "max_model_len": self.window}
-            return await self._send(writer, 200, json.dumps({"data": [card]}).encode())
+            await self._send(writer, 200, json.dumps({"data": [card]}).encode())
+            return
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
@@ -109,27 +111,32 @@ class FakeServer:
         self.requests.append(body)
         await asyncio.sleep(self.delay)
         fault = self.faults.popleft() if self.faults and body["max_tokens"] > 1 else None
-        if fault and fault.status:
-            return await self._send(writer, fault.status, fault.body, fault.headers)
-        if fault and not body.get("stream"):
-            return writer.transport.abort()
         most = body.get("top_logprobs", 0) if "messages" in body else body["logprobs"]
-        if most > self.max_logprobs:
-            return await self._send(writer, 400, b'{"error": {"message": "too many log-probabilities"}}')
         pieces = self._chat_pieces() if "messages" in body else self._pieces(body)
-        if not body.get("stream"):
-            return await self._send(writer, 200, json.dumps(_joined(list(pieces))).encode())
+        if fault and fault.status:
+            await self._send(writer, fault.status, fault.body, fault.headers)
+        elif fault and not body.get("stream"):
+            writer.transport.abort()
+        elif most > self.max_logprobs:
+            await self._send(writer, 400, b'{"error": {"message": "too many log-probabilities"}}')
+        elif not body.get("stream"):
+            await self._send(writer, 200, json.dumps(_joined(pieces)).encode())
+        else:
+            await self._stream(pieces[: fault.after] if fault else pieces, writer, broken=fault is not None)
+
+    async def _stream(self, pieces: Sequence[dict[str, Any]], writer: asyncio.StreamWriter, broken: bool) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
-        for number, piece in enumerate(pieces):
-            if fault and number == fault.after:
-                return writer.transport.abort()
-            writer.write(f"data: {json.dumps(piece)}\n\n".encode())
-            try:
+        try:
+            for piece in pieces:
+                writer.write(f"data: {json.dumps(piece)}\n\n".encode())
                 await writer.drain()
-            except ConnectionError:  # the client has hung up
-                self.broken_off += 1
-                raise
-            await asyncio.sleep(0.001)
+                await asyncio.sleep(0.001)
+        except ConnectionError:  # the client has hung up
+            self.hung_up.set()
+            raise
+        if broken:
+            writer.transport.abort()
+            return
         writer.write(b"data: [DONE]\n\n")
         await writer.drain()
         writer.close()

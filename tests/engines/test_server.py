@@ -158,8 +158,7 @@ async def test_a_cancelled_request_is_taken_from_the_server(checkpoint: Path, al
     async with serving(alphabet) as urls:
         long = Request(REQUEST.prompt, 400)
         done = await engine(urls, checkpoint).complete(long, lambda token: token.text != "c")
-        while not alphabet.broken_off:
-            await asyncio.sleep(0.005)
+        await asyncio.wait_for(alphabet.hung_up.wait(), 20)
     assert text(done) == "abc"
     assert done.finish == "cancelled"
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,13 +49,11 @@ class TestVllm(ModelContract):
     async def test_a_cancelled_request_leaves_the_batch(self, engine) -> None:
         """A request that nobody waits for any more is taken out of vLLM."""
         task = asyncio.create_task(engine.complete(Request((Text("word " * 20),), 400)))
-        while not engine._llm.get_num_unfinished_requests():
-            await asyncio.sleep(0.01)
+        await _until(lambda: engine._llm.get_num_unfinished_requests() == 1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        while engine._llm.get_num_unfinished_requests():
-            await asyncio.sleep(0.01)
+        await _until(lambda: engine._llm.get_num_unfinished_requests() == 0)
 
 
 class TestVllmServer(ModelContract):
@@ -83,10 +81,7 @@ async def test_the_process_of_the_model_ends_with_close(checkpoint: Path) -> Non
     assert (await engine.complete(Request(PROMPT, 2))).tokens
     assert children() > before
     await engine.close()
-    deadline = time.monotonic() + 20
-    while children() > before and time.monotonic() < deadline:
-        await asyncio.sleep(0.2)
-    assert children() <= before
+    await _until(lambda: children() <= before)
 
 
 def test_a_model_that_vllm_cannot_load_is_an_error_with_its_cause(checkpoint: Path, tmp_path: Path, capfd) -> None:
@@ -110,6 +105,13 @@ def test_int8_is_not_a_dtype_of_vllm(checkpoint: Path) -> None:
 
     with pytest.raises(UsageError, match="int8"):
         VllmEngine(str(checkpoint), dtype="int8")
+
+
+async def _until(true: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
 
 
 def children() -> set[int]:
