@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,7 +69,7 @@ class Document:
 
     @cached_property
     def _newlines(self) -> list[int]:
-        return [offset for offset, character in enumerate(self.text) if character == "\n"]
+        return [newline.start() for newline in re.finditer("\n", self.text)]
 
     @cached_property
     def _anchor_offsets(self) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cache
 
@@ -19,18 +18,62 @@ WIDE = 2.5
 
 _WIDE = re.compile(r"[\u1100-\u11ff\u2e80-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uff9d\U00020000-\U0003ffff]")
 _SAMPLE = 20_000
+_BLOCK = 32_768
 
 
 def split(document: Document, capacity: int = CAPACITY) -> list[Chunk]:
     """The chunks of a document, in order. Headings that a chunk begins with go to its heading path; no chunk crosses a page."""
     fitted = _fitted(document.text[document.body :][:_SAMPLE], capacity)
     splitter = _markdown(fitted) if document.reader == "markdown" else _plain(fitted)
-    starts = [heading.start for heading in document.headings]
-    chunks = []
-    for begin, end in _pages(document):
-        for offset, text in splitter.chunk_indices(document.text[begin:end]):
-            chunks.append(_chunk(document, starts, begin + offset, begin + offset + len(text)))
-    return chunks
+    outline = _Outline(document)
+    return [
+        outline.chunk(begin + offset, begin + offset + len(text))
+        for begin, end in _blocks(document)
+        for offset, text in splitter.chunk_indices(document.text[begin:end])
+    ]
+
+
+class _Outline:
+    """The headings of a document, walked once beside its chunks, whose starts only grow."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._next = 0
+        self._path: list[Heading] = []
+
+    def chunk(self, start: int, end: int) -> Chunk:
+        self._walk(start)
+        body = self._below_headings(start, end)
+        if body < end:
+            start = body
+        titles = [heading.title for heading in self._path if heading.title]
+        if titles and titles[0] == self._document.title:
+            del titles[0]
+        document = self._document
+        return Chunk(document.text[start:end], tuple(titles), start, end, document.lines(start, end), document.page(start))
+
+    def _walk(self, offset: int) -> None:
+        """Brings the path of headings to ``offset``."""
+        headings = self._document.headings
+        while self._next < len(headings) and headings[self._next].start <= offset:
+            heading = headings[self._next]
+            while self._path and self._path[-1].level >= heading.level:
+                self._path.pop()
+            self._path.append(heading)
+            self._next += 1
+
+    def _below_headings(self, start: int, end: int) -> int:
+        """Where the text begins after the headings that a chunk begins with; ``end`` if it holds nothing else."""
+        text = self._document.text
+        while self._path and self._path[-1].start <= start < self._path[-1].end:
+            below = self._path[-1].end
+            while below < end and text[below].isspace():
+                below += 1
+            if below >= end:
+                return end
+            start = below
+            self._walk(start)
+        return start
 
 
 def _fitted(sample: str, capacity: int) -> int:
@@ -48,37 +91,21 @@ def _plain(capacity: int) -> TextSplitter:
     return TextSplitter(capacity)
 
 
-def _pages(document: Document) -> Iterator[tuple[int, int]]:
+def _blocks(document: Document) -> Iterator[tuple[int, int]]:
+    """Pages, or the whole text, in short parts, since a splitter looks through all the text that it has for each chunk."""
     starts = document.pages or (document.body,)
-    yield from zip(starts, (*starts[1:], len(document.text)), strict=True)
+    for start, end in zip(starts, (*starts[1:], len(document.text)), strict=True):
+        while end - start > _BLOCK:
+            cut = _cut(document.text, start)
+            yield start, cut
+            start = cut
+        yield start, end
 
 
-def _chunk(document: Document, starts: list[int], start: int, end: int) -> Chunk:
-    path: tuple[Heading, ...] = _path(document, starts, start)
-    body = _below_headings(document, starts, start, end)
-    if body < end:
-        start, path = body, _path(document, starts, body)
-    titles = tuple(heading.title for heading in path if heading.title)
-    if titles and titles[0] == document.title:
-        titles = titles[1:]
-    return Chunk(document.text[start:end], titles, start, end, document.lines(start, end), document.page(start))
-
-
-def _below_headings(document: Document, starts: list[int], start: int, end: int) -> int:
-    """Where the text begins after the headings that the chunk begins with; ``end`` if it holds nothing else."""
-    index = bisect_right(starts, start) - 1
-    while 0 <= index < len(starts) and starts[index] <= start < document.headings[index].end:
-        start = document.headings[index].end
-        while start < end and document.text[start].isspace():
-            start += 1
-        index += 1
-    return min(start, end)
-
-
-def _path(document: Document, starts: list[int], offset: int) -> tuple[Heading, ...]:
-    path: list[Heading] = []
-    for heading in document.headings[: bisect_right(starts, offset)]:
-        while path and path[-1].level >= heading.level:
-            path.pop()
-        path.append(heading)
-    return tuple(path)
+def _cut(text: str, start: int) -> int:
+    """The last good place to cut in the second half of a block: before a paragraph, a line, a word."""
+    for boundary in ("\n\n", "\n", " "):
+        found = text.rfind(boundary, start + _BLOCK // 2, start + _BLOCK)
+        if found >= 0:
+            return found + len(boundary)
+    return start + _BLOCK
