@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from selfrag import curves, metrics
 from selfrag.train.items import Items
@@ -71,16 +72,16 @@ def answer_figures(written: Sequence[Written], items: Items) -> Figures:
     }
 
 
-def separation(high: np.ndarray, low: np.ndarray) -> float | None:
+def separation(high: NDArray[Any], low: NDArray[Any]) -> float | None:
     """AUROC of ``high`` against ``low``."""
     return curves.auroc(np.concatenate([high, low]), _labels(high, low))
 
 
-def _labels(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+def _labels(high: NDArray[Any], low: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([np.ones(len(high)), np.zeros(len(low))])
 
 
-def relevance_figures(found: Mapping[str, np.ndarray]) -> Figures:
+def relevance_figures(found: Mapping[str, NDArray[Any]]) -> Figures:
     gold = found["gold"]
     figures: Figures = {}
     for name, other in found.items():
@@ -92,12 +93,12 @@ def relevance_figures(found: Mapping[str, np.ndarray]) -> Figures:
     return figures | {"ISREL ECE": curves.ece(everything, right)}
 
 
-def binary_f1(said: np.ndarray, true: np.ndarray) -> float:
+def binary_f1(said: NDArray[Any], true: NDArray[Any]) -> float:
     hit = float((said & true).sum())
     return 2 * hit / (float(said.sum()) + float(true.sum())) if hit else 0.0
 
 
-def support_figures(found: np.ndarray, items: Items) -> Figures:
+def support_figures(found: NDArray[Any], items: Items) -> Figures:
     """``found``: (N, 3) probabilities of Fully, Partially, No support.
 
     VitaminC has no partial class: the macro-F1 is over supported and not supported, a partial verdict counting as not.
@@ -117,7 +118,7 @@ def support_figures(found: np.ndarray, items: Items) -> Figures:
     return figures
 
 
-def retrieve_figures(found: Mapping[tuple[str, bool], np.ndarray]) -> Figures:
+def retrieve_figures(found: Mapping[tuple[str, bool], NDArray[Any]]) -> Figures:
     """AUROC of each source against all sources of the other kind."""
     by_kind = {kind: np.concatenate([v for (_, k), v in found.items() if k == kind]) for kind in (True, False)}
     figures: Figures = {}
@@ -130,13 +131,13 @@ def retrieve_figures(found: Mapping[tuple[str, bool], np.ndarray]) -> Figures:
                       "Retrieve ECE": curves.ece(both, _labels(by_kind[True], by_kind[False]))}  # fmt: skip
 
 
-def retrieve_threshold(found: Mapping[tuple[str, bool], np.ndarray]) -> float:
+def retrieve_threshold(found: Mapping[tuple[str, bool], NDArray[Any]]) -> float:
     """The highest threshold that lets 98 in 100 questions that need evidence retrieve: a missed one costs more."""
     needed = np.concatenate([v for (_, kind), v in found.items() if kind])
     return round(float(min(0.5, np.quantile(needed, 0.02))), 4)
 
 
-def utility_figures(found: np.ndarray, items: Items) -> Figures:
+def utility_figures(found: NDArray[Any], items: Items) -> Figures:
     """Rank correlation of the expected utility with the rule's label, and the AUROC of right against wrong answers."""
     labels = np.array([float(label) for _, _, label in items.utility])
     return {
@@ -145,15 +146,15 @@ def utility_figures(found: np.ndarray, items: Items) -> Figures:
     }
 
 
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> float | None:
+def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> float | None:
     """Spearman's, ties by mean rank; None when either is constant."""
     ranks = [_ranks(a), _ranks(b)]
-    return None if min(r.std() for r in ranks) == 0 else float(np.corrcoef(*ranks)[0, 1])
+    return None if min(r.std() for r in ranks) == 0 else float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
+def _ranks(values: NDArray[Any]) -> curves.Floats:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse])
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse], dtype=np.float64)
 
 
 def abstention_figures(written: Sequence[Written], items: Items) -> tuple[Figures, dict[str, float]]:
@@ -174,12 +175,12 @@ def abstention_figures(written: Sequence[Written], items: Items) -> tuple[Figure
     return figures, {"isrel": best[0], "issup": best[1]}
 
 
-def abstains(scores: np.ndarray, thresholds: tuple[float, float]) -> np.ndarray:
+def abstains(scores: NDArray[Any], thresholds: tuple[float, float]) -> NDArray[Any]:
     """``scores``: (N, 2) of ISREL and ISSUP; true where either is below its threshold."""
     return np.asarray((scores < np.array(thresholds)).any(axis=1))
 
 
-def fit_abstention(scores: np.ndarray, empty: np.ndarray) -> tuple[float, float]:
+def fit_abstention(scores: NDArray[Any], empty: NDArray[Any]) -> tuple[float, float]:
     """The thresholds of ISREL and ISSUP with the best macro-F1 of abstaining and answering, on a grid of quantiles."""
     grids = [np.unique(np.concatenate([[0.0], np.quantile(scores[:, i], np.linspace(0.02, 0.98, 33))])) for i in (0, 1)]
     best, chosen = -1.0, (0.0, 0.0)

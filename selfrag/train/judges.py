@@ -52,7 +52,8 @@ class Written:
 class Judge(Protocol):
     """``support`` gives the probabilities of Fully, Partially and No support, in this order, summing to 1."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     async def retrieve(self, question: str) -> float: ...
 

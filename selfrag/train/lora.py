@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -41,8 +41,8 @@ def load(base: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def adapt(model: Any, tokenizer: Any, config: AdapterConfig) -> PeftModel:
-    """Freezes ``model`` but for LoRA matrices and the new rows, which serve input and output embeddings."""
+def adapt(model: Any, tokenizer: Any, config: AdapterConfig) -> Any:
+    """A peft model over ``model``: frozen but for LoRA matrices and the new rows, in the input and output embeddings."""
     ids = add_reflection_tokens(model, tokenizer)
     tables = ["embed_tokens"] if model.config.tie_word_embeddings else ["embed_tokens", "lm_head"]
     lora = LoraConfig(
@@ -56,7 +56,7 @@ def adapt(model: Any, tokenizer: Any, config: AdapterConfig) -> PeftModel:
         trainable_token_indices=dict.fromkeys(tables, ids),
         task_type="CAUSAL_LM",
     )
-    adapted = get_peft_model(model, lora, autocast_adapter_dtype=False)
+    adapted: Any = get_peft_model(model, lora, autocast_adapter_dtype=False)
     if not config.rows_from_input:
         adapted.get_input_embeddings().register_forward_hook(lambda _module, _args, output: output.detach())
     return adapted
@@ -68,13 +68,13 @@ class Objective(nn.Module):
     One module with one forward, so that data-parallel and ZeRO wrappers see everything.
     """
 
-    def __init__(self, model: PeftModel) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The batch's mean weighted loss, and the unweighted losses of its labelled positions (L,)."""
-        core = self.model.get_base_model()
+        core: Any = self.model.get_base_model()
         hidden = core.get_decoder()(
             input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
         ).last_hidden_state

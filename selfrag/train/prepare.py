@@ -50,7 +50,7 @@ def load(path: Path) -> list[Record]:
     if not path.exists():
         raise InputError(f"there is no {path}", "name the folder that holds the data sets")
     opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
-    records = []
+    records: list[Record] = []
     with opener(path, "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:

@@ -132,7 +132,7 @@ def question_row(q: Question, rng: Random) -> Row:
 def answer_branches(q: Question, passage: str, rng: Random) -> list[tuple[Piece, ...]]:
     gold = q.answers[0]
     wrong = wrong_spans(passage, q.answers, 2, rng)
-    branches = [right(gold), *(judged(w, NO_SUPPORT, 2) for w in wrong)]
+    branches: list[tuple[Piece, ...]] = [right(gold), *(judged(w, NO_SUPPORT, 2) for w in wrong)]
     sentence = sentence_at(q.passage, q.at)
     if sentence and len(sentence.split()) < 30 and rng.random() < 0.25:
         branches.append(judged(sentence, FULLY, 4))
@@ -152,10 +152,10 @@ def explain_row(q: Question, rng: Random) -> Row | None:
         return None
     after = passage[passage.find(answer) + len(answer) :].strip()
     more = sentences(after)[:1] if rng.random() < 0.5 else []
-    taught = (control(RELEVANT), text(answer, 0.5), control(FULLY))
+    taught: tuple[Piece, ...] = (control(RELEVANT), text(answer, 0.5), control(FULLY))
     for sentence in more:
         taught += (control(CONTINUE), text(sentence, 0.5))
-    branches = [(*taught, utility(5), END)]
+    branches: list[tuple[Piece, ...]] = [(*taught, utility(5), END)]
     wrong = wrong_spans(passage, q.answers, 1, rng)
     if wrong and q.answers[0] in answer:
         branches.append(judged(answer.replace(q.answers[0], wrong[0]), NO_SUPPORT, 2))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from selfrag.reflection import ISREL, ISSUP, ISUSE, MARKUP, RETRIEVE
 from selfrag.train.rows import Piece, Row
@@ -28,14 +29,14 @@ class Encoded:
     GROUPS), with weight ``weight[i]``.
     """
 
-    ids: np.ndarray
-    positions: np.ndarray
-    node: np.ndarray
-    sees: np.ndarray
-    source: np.ndarray
-    target: np.ndarray
-    group: np.ndarray
-    weight: np.ndarray
+    ids: NDArray[Any]
+    positions: NDArray[Any]
+    node: NDArray[Any]
+    sees: NDArray[Any]
+    source: NDArray[Any]
+    target: NDArray[Any]
+    group: NDArray[Any]
+    weight: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -86,10 +87,12 @@ def encode(row: Row, tokenizer: Any, weights: Mapping[str, float], max_tokens: i
         return None
     source, target, groups, weight = zip(*found, strict=True)
     arrays = [np.asarray(v, dtype=np.int64) for v in (ids, depth, node)]
-    return Encoded(*arrays, sees, *(np.asarray(v) for v in (source, target, groups)), np.asarray(weight, dtype=np.float32))
+    ids_, depth_, node_ = arrays
+    labels = [np.asarray(v) for v in (source, target, groups)]
+    return Encoded(ids_, depth_, node_, sees, labels[0], labels[1], labels[2], np.asarray(weight, dtype=np.float32))
 
 
-def attention(row: Encoded, width: int) -> np.ndarray:
+def attention(row: Encoded, width: int) -> NDArray[Any]:
     """(width, width), true where the token of the row may attend; padding sees itself alone."""
     mask = np.eye(width, dtype=bool)
     size = len(row)

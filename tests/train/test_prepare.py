@@ -1,0 +1,118 @@
+"""Preparing rows from the published data sets' formats."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from selfrag.errors import InputError, UsageError
+from selfrag.reflection import CONTINUE, FULLY, IRRELEVANT, ISSUP, NO_SUPPORT, PARTIALLY, RETRIEVAL
+from selfrag.train import sources
+from selfrag.train.instructions import instructions
+from selfrag.train.prepare import LIMITS, PrepareConfig, limits_of, load, prepare
+from selfrag.train.rows import Row, read
+
+CONTEXT = "Seoul is the capital of South Korea. It lies on the Han River. Busan is the second largest city of South Korea."
+ANSWERABLE = {"id": "1", "title": "Korea", "context": CONTEXT, "question": "What is the capital?",
+              "answers": [{"text": "Seoul", "start": 0}]}  # fmt: skip
+IMPOSSIBLE = {"id": "2", "title": "Korea", "context": CONTEXT, "question": "Who founded Busan?", "answers": [],
+              "plausible_answers": ["South Korea"]}  # fmt: skip
+
+
+def controls(row: Row) -> list[str]:
+    return [p.value for n in row.nodes for p in n.pieces if p.kind == "control"]
+
+
+def test_an_answerable_question() -> None:
+    """Its right answer is taught, a wrong one from the same passage is only judged, and all stand behind one passage."""
+    (question,) = sources.squad([ANSWERABLE])
+    row = sources.question_row(question, Random(1))
+    right, wrong = row.nodes[1], row.nodes[2]
+    assert [(p.value, p.loss) for p in right.pieces if p.kind == "text"] == [("Seoul", 1.0)]
+    assert [p.loss for p in wrong.pieces if p.kind == "text"] == [0.0]
+    assert FULLY in controls(row)
+    assert NO_SUPPORT in controls(row)
+
+
+def test_an_impossible_question() -> None:
+    """It is irrelevant, no ISSUP follows the refusal, and its tempting answer is judged without support."""
+    (question,) = sources.squad([IMPOSSIBLE])
+    row = sources.question_row(question, Random(1))
+    first = [p.value for p in row.nodes[1].pieces]
+    assert first[0] == IRRELEVANT
+    assert not set(first) & set(ISSUP)
+    assert NO_SUPPORT in [p.value for p in row.nodes[2].pieces]
+
+
+def test_claims_share_their_evidence() -> None:
+    """Claims on one evidence are branches of one row, and claims alone teach no words."""
+    claims = [("Seoul is big .", "SUPPORTS"), ("Seoul is tiny .", "REFUTES")]
+    records = [{"page": "Seoul", "evidence": "Seoul is a big city .", "claim": c, "label": v} for c, v in claims]
+    (row,) = sources.vitaminc(records, Random(3))
+    assert {FULLY, NO_SUPPORT} <= set(controls(row))
+    assert all(p.loss == 0 for n in row.nodes for p in n.pieces if p.kind == "text")
+
+
+def test_several_segments() -> None:
+    """A summary goes on with the same evidence; a two-hop question retrieves a second time."""
+    (summary,) = sources.summaries([{"document": CONTEXT, "right_summary": "Seoul is the capital. Busan is next."}], Random(1))
+    assert CONTINUE in controls(summary)
+    hop = {"_id": "h", "question": "q?", "context": [["A", ["a."]], ["B", ["b."]]],
+           "supporting_facts": [["A", 0], ["B", 0]], "qa_pairs": [{"answer": "one"}, {"answer": "two"}]}  # fmt: skip
+    (row,) = sources.hops([hop])
+    assert controls(row).count(RETRIEVAL) == 2
+
+
+def test_partial_support_comes_from_people() -> None:
+    """WiCE's partially supported claims become `[Partially supported]`."""
+    record = {"label": "partially_supported", "claim": "Seoul is large and old.", "evidence": ["Seoul", CONTEXT]}
+    (row,) = sources.wice([record])
+    assert PARTIALLY in controls(row)
+
+
+def test_instructions_are_deterministic() -> None:
+    """Rule-built instructions depend on the seed alone."""
+    made = [list(instructions([("Korea", CONTEXT)], 40, Random(5))) for _ in range(2)]
+    assert made[0] == made[1]
+    assert made[0] != list(instructions([("Korea", CONTEXT)], 40, Random(6)))
+
+
+def folder(tmp_path: Path) -> Path:
+    """Published data sets of two records each."""
+    many = [ANSWERABLE | {"id": f"a{i}"} for i in range(4)] + [IMPOSSIBLE | {"id": f"i{i}"} for i in range(4)]
+    files = {"squad2_halfdev": many, "nq_open_questions": [{"question": "who is it"}]}
+    names = ("halueval_qa", "fairytaleqa", "vitaminc", "wice_chunks", "wice_partial_tokens", "halueval_summarization",
+             "2wiki_hops", "clapnq_questions", "efficientqa_rated_answers", "selfinstruct_tasks")  # fmt: skip
+    for name in (*files, *names):
+        with gzip.open(tmp_path / f"{name}.jsonl.gz", "wt", encoding="utf-8") as out:
+            out.writelines(json.dumps(r) + "\n" for r in files.get(name, []))
+    return tmp_path
+
+
+def test_the_same_seed_writes_the_same_file(tmp_path: Path) -> None:
+    """Preparing twice gives the same bytes; another seed gives others; the counts are those of the file."""
+    data = folder(tmp_path)
+    outs = [tmp_path / f"{i}.jsonl" for i in range(3)]
+    counts = [prepare(PrepareConfig((data,), out, seed)) for out, seed in zip(outs, (1, 1, 2), strict=True)]
+    assert outs[0].read_bytes() == outs[1].read_bytes() != outs[2].read_bytes()
+    assert counts[0]["squad2", "rows"] == sum(row.source == "squad2" for row in read(outs[0]))
+    assert counts[0]["nq_open", RETRIEVAL] == 1
+
+
+def test_malformed_data_is_refused_by_line(tmp_path: Path) -> None:
+    """A line that is not JSON is named with its file."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"a": 1}\n{"a": \n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"rows\.jsonl:2"):
+        load(file)
+
+
+def test_limits() -> None:
+    """A limit names a source and a number, or is refused with the names that there are."""
+    assert limits_of(["vitaminc=5"], LIMITS)["vitaminc"] == 5
+    with pytest.raises(UsageError, match="vitamin=5"):
+        limits_of(["vitamin=5"], LIMITS)

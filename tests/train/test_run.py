@@ -1,0 +1,97 @@
+"""A real, tiny training run: it learns, and a kill changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from selfrag.errors import InputError, UsageError
+from selfrag.reflection import FULLY, NO_SUPPORT, RELEVANT
+from selfrag.train.lora import AdapterConfig
+from selfrag.train.rows import END, control, evidence, prompt, text, to_json, tree
+from selfrag.train.run import RunConfig, run
+
+SMALL = AdapterConfig(rank=2, first_block=1)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    file = tmp_path / "rows.jsonl"
+    made = [
+        tree(f"r{i}", "test", (prompt(f"Where is {i}?"), *evidence("Paris", f"Paris {i} is in France.")),
+             [(control(RELEVANT), text("France", 1.0), control(FULLY), END),
+              (control(RELEVANT, 0.0), text("Spain"), control(NO_SUPPORT))])
+        for i in range(24)
+    ]  # fmt: skip
+    file.write_text("".join(to_json(row) + "\n" for row in made), encoding="utf-8")
+    return file
+
+
+def config(base: Path, rows: Path, out: Path) -> RunConfig:
+    return RunConfig(base=str(base), rows=rows, out=out, epochs=2, batch_tokens=300, dtype="float32", warmup=2, log_every=1,
+                     lr=1e-2, rows_lr=1e-2, checkpoint_minutes=0.0, adapter=SMALL)  # fmt: skip
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "adapter" / "adapter_model.safetensors")
+
+
+def test_it_learns(base: Path, rows: Path, tmp_path: Path) -> None:
+    """The loss of every group falls, and the run's folder tells how."""
+    state = run(config(base, rows, tmp_path / "run"), lambda _line: None)
+    curve = [json.loads(line) for line in (tmp_path / "run" / "curve.jsonl").read_text().splitlines()]
+    assert len(curve) == state.step
+    first, last = curve[0]["loss"], curve[-1]["loss"]
+    assert all(last[name] < first[name] for name in ("ISREL", "ISSUP", "text"))
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert len(written["rows_sha256"]) == 64
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(base: Path, rows: Path, tmp_path: Path) -> None:
+    """A process killed in the middle and started again ends with exactly the weights of one that was never killed."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(config(base, rows, whole), lambda _line: None)
+    code = (
+        "import sys; from pathlib import Path; from tests.train.test_run import config; from selfrag.train.run import run;"
+        f"run(config(Path({str(base)!r}), Path({str(rows)!r}), Path({str(killed)!r})), print)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    curve = killed / "curve.jsonl"
+    while process.poll() is None and (not curve.exists() or len(curve.read_text().splitlines()) < 4):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    steps_before = len(curve.read_text().splitlines())
+    lines: list[str] = []
+    run(config(base, rows, killed), lines.append)
+    assert any("going on from step" in line for line in lines)
+    assert steps_before < len((whole / "curve.jsonl").read_text().splitlines())
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(killed)[name]), name
+
+
+def test_other_rows_are_refused(base: Path, rows: Path, tmp_path: Path) -> None:
+    """A run does not go on with other rows than it began with."""
+    settings = replace(config(base, rows, tmp_path / "run"), epochs=1)
+    run(settings, lambda _line: None)
+    rows.write_text(rows.read_text().replace("Paris", "Lyons"), encoding="utf-8")
+    with pytest.raises(UsageError, match="other rows"):
+        run(settings, lambda _line: None)
+
+
+def test_rows_without_labels_are_refused(base: Path, tmp_path: Path) -> None:
+    """A file that teaches nothing is no training data."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text(to_json(tree("a", "test", (prompt("Hi"),))) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no usable training row"):
+        run(config(base, file, tmp_path / "run"), lambda _line: None)
