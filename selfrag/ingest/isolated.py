@@ -1,14 +1,17 @@
 """Parsers of native code or of unbounded appetite run in a process of their own, which may crash, hang or swell alone.
 
-The process is started with the first such file, kept for the next ones, and replaced after it died. It takes its time limit from
-``Limits.time`` and its memory limit from ``Limits.memory``, and ends with this process, however that ends.
+The process is started with the first such file, kept for the next ones, and replaced after it died. Its limits are
+``Limits.time``, of its own work, so that a busy machine refuses nothing, and ``Limits.memory``. It ends with this process,
+however that ends.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +22,8 @@ from selfrag.errors import InputError
 from selfrag.ingest.document import Document, Limits
 
 _START = 120.0  # seconds for a new process to import its parsers on a busy machine
+_PATIENCE = 10  # times the limit of a file's work that may pass on the clock
+_OUT_OF_TIME = getattr(signal, "SIGPROF", None)
 
 
 def read_html(path: PurePath, data: bytes, limits: Limits) -> Document:
@@ -60,7 +65,7 @@ class Worker:
     def read(self, reader: str, path: PurePath, data: bytes, limits: Limits) -> Document:
         with self._lock:
             process = self._running(limits)
-            reply, late = self._exchange(process, (reader, str(path), data, limits), limits.time(len(data)))
+            reply, late = self._exchange(process, (reader, str(path), data, limits), _PATIENCE * limits.time(len(data)))
         if late:
             raise InputError(f"took longer than {limits.time(len(data)):.0f} s to read")
         if isinstance(reply, Document):
@@ -69,12 +74,15 @@ class Worker:
 
     def close(self) -> None:
         process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+        if process is None or process.stdin is None or process.stdout is None:
+            return
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.5)  # it ends by itself at the end of its input, or tells how it ended
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
     def _running(self, limits: Limits) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is None and self._memory == limits.memory:
@@ -111,7 +119,7 @@ class Worker:
             return receive(process.stdout), False
         except (EOFError, OSError):
             self.close()
-            return None, late.is_set()
+            return None, late.is_set() or process.returncode == -(_OUT_OF_TIME or 0)
         finally:
             timer.cancel()
 
