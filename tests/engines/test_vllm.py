@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import socket
 import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import httpx
 import pytest
 import pytest_asyncio
 
@@ -22,11 +17,10 @@ from selfrag.errors import ModelError, UsageError
 from selfrag.reflection import JUDGEMENTS
 from selfrag.types import Request, Text
 from tests.engines.contract import LONG, PROMPT, ModelContract
+from tests.engines.serving import served_by_vllm
 
 pytestmark = pytest.mark.vllm
 pytest.importorskip("vllm", reason="vLLM is not installed: make test-vllm")
-
-START_SECONDS = 240
 
 
 class TestVllm(ModelContract):
@@ -60,7 +54,7 @@ class TestVllmServer(ModelContract):
     @pytest_asyncio.fixture(scope="class", loop_scope="class")
     @classmethod
     async def engine(cls, checkpoint: Path) -> AsyncIterator[ServerEngine]:
-        with served(checkpoint) as url:
+        with served_by_vllm(checkpoint) as url:
             engine = ServerEngine([url], str(checkpoint))
             yield engine
             await engine.close()
@@ -127,31 +121,3 @@ def children() -> set[int]:
         return pid == os.getpid()
 
     return {pid for pid in parents if pid != os.getpid() and pid not in helpers and below(pid)}
-
-
-@contextmanager
-def served(checkpoint: Path) -> Iterator[str]:
-    """`selfrag serve` as a process of its own, until it says that it is healthy; interrupted at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "selfrag", "serve", str(checkpoint), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not _healthy(url):
-            assert process.poll() is None, "the server ended before it was healthy"
-            assert time.monotonic() < deadline, "the server did not become healthy in time"
-            time.sleep(0.5)
-        yield url
-    finally:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) in (0, 130)
-
-
-def _healthy(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health", timeout=2).status_code == 200
-    except httpx.TransportError:
-        return False
