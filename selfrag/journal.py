@@ -28,7 +28,8 @@ META_SCHEMA = "selfrag.batch/1"
 class Sink(Protocol):
     """Where finished rows go. ``done`` maps the ids that are there already to their question digests."""
 
-    done: Mapping[str, str]
+    @property
+    def done(self) -> Mapping[str, str]: ...
 
     def append(self, row: Json) -> None: ...
 

@@ -6,8 +6,10 @@ import io
 import itertools
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from selfrag.batch import Batch, Plan, Tally, interruptible
 from selfrag.errors import EngineBusy, EngineError, InputError, LockedError
 from selfrag.journal import Collected, Journal, Meta, Sink, open_journal
 from selfrag.rows import Row, make_row, read_jsonl, unique
-from selfrag.types import SearchOptions
+from selfrag.types import Answer, SearchOptions
 from tests.fake_agent import FakeAgent
 
 META = Meta("sha", {"model": "m", "k": 5})
@@ -164,10 +166,15 @@ async def test_a_share_of_an_unknown_total_is_judged_at_the_end() -> None:
 
 async def test_interrupting_finishes_what_is_in_flight() -> None:
     """The first Ctrl-C starts no more questions and loses none that were begun."""
-    agent, sink = FakeAgent(delay=0.02), Collected()
-    batch = Batch(agent.ask, SearchOptions(), sink, Plan(concurrency=3))
+    agent, sink = FakeAgent(delay=0.01), Collected()
+
+    async def ask(*asked: Any) -> Answer:
+        if len(agent.asked) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return await agent.ask(*asked)
+
+    batch = Batch(ask, SearchOptions(), sink, Plan(concurrency=3))
     with interruptible(batch):
-        asyncio.get_running_loop().call_later(0.01, os.kill, os.getpid(), 2)
         tally = await batch.run(questions(50))
     assert tally.stopped == "interrupted"
     assert len(sink.rows) == len(agent.asked) == 3
@@ -177,9 +184,7 @@ async def test_interrupting_twice_gives_up_at_once() -> None:
     """The second Ctrl-C does not wait for the questions in flight."""
     agent, sink = FakeAgent(delay=60), Collected()
     batch = Batch(agent.ask, SearchOptions(), sink, Plan(concurrency=3))
-    loop = asyncio.get_running_loop()
-    loop.call_later(0.01, batch.stop)
-    loop.call_later(0.02, batch.stop)
+    asyncio.get_running_loop().call_later(0.01, lambda: (batch.stop(), batch.stop()))
     tally = await batch.run(questions(50))
     assert tally.stopped == "interrupted"
     assert sink.rows == []

@@ -1,0 +1,200 @@
+"""Fits what a model's probabilities mean: a temperature for each reflection group, when to retrieve, when to abstain.
+
+Works on two runs over labelled questions, both without abstention and with temperature 1: one that always retrieved (threshold
+0, so that the probability of retrieving is known) and, for the retrieval threshold, one that never did. The answers are those
+of temperature 1; other temperatures may rank a question's candidates differently, which only a new run shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfrag.curves import ece
+from selfrag.errors import InputError
+from selfrag.outcome import outcome
+from selfrag.reflection import GROUPS, ISSUP, ISUSE
+from selfrag.temperatures import READ, Example, Floats, fit_temperature, labelled, log_loss, pair, tempered
+
+Json = Mapping[str, Any]
+NEUTRAL = {"retrieve": 0.2, "isrel": 0.0, "issup": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """``notes`` says what could not be fitted, and why."""
+
+    temperatures: dict[str, float] = field(default_factory=dict)
+    thresholds: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def examples(evidence: Sequence[Json], alone: Mapping[str, Json]) -> list[Example]:
+    """The labelled questions of the two runs' rows; ``alone`` maps ids to the rows of the run without retrieval."""
+    return [_example(row, alone.get(str(row["id"]))) for row in evidence if row["status"] != "error" and _labelled(row)]
+
+
+def _labelled(row: Json) -> bool:
+    return outcome(row).gold.answerable is not None
+
+
+def _example(row: Json, other: Json | None) -> Example:
+    found = outcome(row)
+    judged = [s["distributions"] for s in row["segments"] if "ISREL" in s["distributions"]]
+    useful = [s["distributions"]["ISUSE"] for s in row["segments"] if "ISUSE" in s["distributions"]]
+    scores = [passage["isrel"] for passage in row["passages"]]
+    pairs = zip(scores, found.hits or (), strict=False)
+    return Example(
+        answerable=bool(found.gold.answerable),
+        right=bool(found.accuracy),
+        right_alone=None if other is None or other["status"] == "error" else bool(outcome(other).accuracy),
+        p_retrieve=found.p_retrieve,
+        isrel=tuple(d["ISREL"]["[Relevant]"] for d in judged),
+        issup=tuple(tuple(d["ISSUP"][t] for t in ISSUP) if "ISSUP" in d else (0.0, 0.0, 1.0) for d in judged),
+        isuse=tuple(useful[-1][t] for t in ISUSE) if useful else (),
+        passages=tuple((score, hit) for score, hit in pairs if score is not None and found.gold.answerable),
+    )
+
+
+# --- thresholds ----------------------------------------------------------------------------------------------------------------
+
+
+def evidence(found: Sequence[Example], temperatures: Mapping[str, float]) -> Floats:
+    """Mean ISREL and ISSUP of each example at these temperatures, shape (n, 2); 1 where there is no evidence to doubt."""
+    rows = []
+    for e in found:
+        if not e.isrel:
+            rows.append((1.0, 1.0))
+            continue
+        isrel = READ["ISREL"](tempered(pair(e.isrel), temperatures.get("ISREL", 1.0)))
+        issup = READ["ISSUP"](tempered(np.array(e.issup), temperatures.get("ISSUP", 1.0)))
+        rows.append((float(isrel.mean()), float(issup.mean())))
+    return np.array(rows, dtype=np.float64).reshape(len(rows), 2)
+
+
+def retrieving(found: Sequence[Example], temperatures: Mapping[str, float]) -> tuple[Floats, Floats, Floats]:
+    """The probability of retrieving, and whether the answer is right with and without it, where all three are known."""
+    asked = [e for e in found if e.answerable and e.right_alone is not None and e.p_retrieve is not None]
+    p = READ["Retrieve"](tempered(pair([e.p_retrieve or 0.0 for e in asked]), temperatures.get("Retrieve", 1.0)))
+    return (
+        p,
+        np.array([e.right for e in asked], dtype=np.float64),
+        np.array([bool(e.right_alone) for e in asked], dtype=np.float64),
+    )
+
+
+def between(values: Floats, most: int = 60) -> Floats:
+    """Candidate thresholds: 0, and the middles between neighbouring values (at most ``most`` of them, by rank)."""
+    distinct = np.unique(values)
+    middles = (distinct[1:] + distinct[:-1]) / 2
+    if len(middles) > most:
+        middles = middles[np.linspace(0, len(middles) - 1, most).astype(int)]
+    return np.concatenate([[0.0], middles])
+
+
+def fit_retrieve(found: Sequence[Example], temperatures: Mapping[str, float]) -> float | None:
+    """The threshold under which most answers are right; of equals the one that retrieves least. None without both runs."""
+    p, with_it, alone = retrieving(found, temperatures)
+    if not len(p):
+        return None
+    candidates = between(p)
+    right = [np.where(p > t, with_it, alone).mean() for t in candidates]
+    return float(candidates[np.flatnonzero(np.isclose(right, max(right)))[-1]])
+
+
+def macro_f1(keep: NDArray[np.bool_], good: NDArray[np.bool_]) -> float:
+    """The mean of the F1 of answering what should be answered and of abstaining from the rest."""
+    both = []
+    for said, true in ((keep, good), (~keep, ~good)):
+        denominator = said.sum() + true.sum()
+        both.append(2 * (said & true).sum() / denominator if denominator else 1.0)
+    return float(np.mean(both))
+
+
+def worth_answering(found: Sequence[Example]) -> NDArray[np.bool_]:
+    """Answerable questions; where none is unanswerable, those that were answered rightly."""
+    mixed = any(not e.answerable for e in found)
+    return np.array([e.answerable if mixed else e.right for e in found], dtype=bool)
+
+
+def fit_abstention(found: Sequence[Example], temperatures: Mapping[str, float], max_risk: float | None) -> tuple[float, float]:
+    """Thresholds of ISREL and ISSUP: the best macro-F1 of answerability, or with ``max_risk`` the most answers of which no
+    larger share is wrong. Of equals the lowest."""
+    scores, good = evidence(found, temperatures), worth_answering(found)
+    wrong = np.array([not e.right for e in found], dtype=bool)
+    best, chosen = -1.0, (0.0, 0.0)
+    for isrel in between(scores[:, 0]):
+        for issup in between(scores[:, 1]):
+            keep = (scores[:, 0] >= isrel) & (scores[:, 1] >= issup)
+            if max_risk is None:
+                value = macro_f1(keep, good)
+            else:
+                value = float(keep.mean()) if keep.any() and wrong[keep].mean() <= max_risk else -1.0
+            if value > best + 1e-12:
+                best, chosen = value, (float(isrel), float(issup))
+    return chosen
+
+
+def fit(found: Sequence[Example], max_risk: float | None = None) -> Fit:
+    """InputError if no question is labelled."""
+    if not found:
+        raise InputError('no question is labelled with "answers" or "unanswerable"', "add them to the rows of the file")
+    fitted = {group: fit_temperature(found, group) for group in GROUPS}
+    temperatures = {group: temperature for group, (temperature, _) in fitted.items()}
+    notes = [note for _, note in fitted.values() if note]
+    thresholds = dict(zip(("isrel", "issup"), fit_abstention(found, temperatures, max_risk), strict=True))
+    retrieve = fit_retrieve(found, temperatures)
+    if retrieve is None:
+        notes.append("Retrieve: no run without retrieval to compare with: its threshold stays as it is")
+    else:
+        thresholds["retrieve"] = retrieve
+    return Fit(temperatures, thresholds, tuple(notes))
+
+
+# --- before and after ----------------------------------------------------------------------------------------------------------
+
+
+def crossed(
+    found: Sequence[Example], before: Mapping[str, float], folds: int = 5, max_risk: float | None = None
+) -> list[tuple[str, float | None, float | None]]:
+    """Figures on held-out folds: (name, before, after). ``before`` are the thresholds that hold now."""
+    where = np.random.default_rng(0).permutation(len(found)) % folds
+    old, new = Fit({}, {**NEUTRAL, **before}), []
+    held: list[list[Example]] = []
+    for number in range(min(folds, len(found))):
+        training = [e for e, f in zip(found, where, strict=True) if f != number]
+        held.append([e for e, f in zip(found, where, strict=True) if f == number])
+        fitted = fit(training, max_risk) if training else old
+        new.append(Fit(fitted.temperatures, {**old.thresholds, **fitted.thresholds}))
+    pairs = [(e, f) for fold, f in zip(held, new, strict=True) for e in fold]
+    was, now = figures([(e, old) for e, _ in pairs]), figures(pairs)
+    return [(name, was[name], now[name]) for name in was]
+
+
+def figures(pairs: Sequence[tuple[Example, Fit]]) -> dict[str, float | None]:
+    """What the fits would have done to their examples."""
+    found = [e for e, _ in pairs]
+    keep = np.array(
+        [bool((evidence([e], f.temperatures)[0] >= (f.thresholds["isrel"], f.thresholds["issup"])).all()) for e, f in pairs]
+    )
+    right, good = np.array([e.right for e in found]), worth_answering(found)
+    policy = [(retrieving([e], f.temperatures), f.thresholds["retrieve"]) for e, f in pairs]
+    known = [(p[0] > t, w[0], a[0]) for (p, w, a), t in policy if len(p)]
+    table: dict[str, float | None] = {
+        "answerability, macro-F1": macro_f1(keep, good),
+        "answer rate": float(keep.mean()),
+        "accuracy of what is answered": float(right[keep].mean()) if keep.any() else None,
+        "accuracy under the retrieval threshold": float(np.mean([w if yes else a for yes, w, a in known])) if known else None,
+        "retrieval frequency": float(np.mean([yes for yes, _, _ in known])) if known else None,
+    }
+    for group in GROUPS:
+        parts = [(labelled([e], group), f.temperatures.get(group, 1.0)) for e, f in pairs]
+        said = [READ[group](tempered(d, t)) for (d, label), t in parts if len(label)]
+        label = [label for (_, label), _ in parts if len(label)]
+        table[f"{group} calibration error"] = ece(np.concatenate(said), np.concatenate(label)) if said else None
+        table[f"{group} log-loss"] = log_loss(np.concatenate(said), np.concatenate(label)) if said else None
+    return table

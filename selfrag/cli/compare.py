@@ -1,0 +1,55 @@
+"""`selfrag compare`: two runs over the same questions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfrag.cli import terminal
+from selfrag.cli.options import Json
+from selfrag.errors import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(compare)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="An output of `batch` or `eval -o`.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one, over the same questions.")],
+    questions: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Where the known answers are, if not in the rows.")
+    ] = None,
+    changes: Annotated[int, typer.Option(metavar="N", min=0, help="How many questions that changed sides are shown.")] = 10,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print it as Markdown.")] = False,
+    json: Json = False,
+) -> None:
+    """Compare two runs over the same questions, pair by pair.
+
+    Every difference is B minus A, with a paired bootstrap interval, and McNemar's p where a question is right or wrong. Then the
+    questions that changed sides, and where they were lost: in retrieval, in relevance, or in support.
+
+    \b
+    Examples:
+      selfrag compare plain.jsonl selfrag.jsonl
+      selfrag compare a.jsonl b.jsonl --changes 50
+      selfrag compare a.jsonl b.jsonl --json | jq .differences
+    """
+    from selfrag import report
+    from selfrag.compare import compare as compared
+    from selfrag.compare import comparison_json
+    from selfrag.evaluate import gold_by_id, outcomes_of, read_run
+    from selfrag.questions import open_questions
+
+    if json and markdown:
+        raise UsageError("--json and --markdown exclude each other", "run it twice")
+    gold = gold_by_id(open_questions(questions).rows()) if questions else None
+    found = compared(outcomes_of(read_run(first), gold), outcomes_of(read_run(second), gold))
+    names = (first.stem, second.stem) if first.stem != second.stem else (str(first), str(second))
+    if json:
+        terminal.print_json(comparison_json(found))
+    else:
+        shown = report.comparison_markdown if markdown else report.comparison_text
+        print(shown(found, names, changes))

@@ -1,0 +1,104 @@
+"""`selfrag eval`: the figures of a run, with intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from selfrag.cli import terminal
+from selfrag.cli.options import AgentFlags, Json, Quiet, open_agent, with_flags
+from selfrag.cli.running import RunFlags, exit_code, opened, run
+from selfrag.errors import UsageError
+
+if TYPE_CHECKING:
+    from selfrag.evaluate import Report
+
+Rows = list[dict[str, Any]]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("eval")(evaluate)
+
+
+@with_flags
+def evaluate(
+    flags: AgentFlags,
+    running: RunFlags,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Questions with known answers, or an output of `batch`.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="OUT", help="Keep the run's rows, and go on with them.")
+    ] = None,
+    results: Annotated[Path | None, typer.Option(metavar="RUN", help="Score this output of `batch`; no model is asked.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw reliability and risk against coverage.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Answer and score a file of questions with known answers, or score answers that are there.
+
+    Rows have "question" and "answers" (or "unanswerable": true), and may have "sources" (paths, file names or titles that hold
+    the answer) or "context" (the paragraph). Known data sets are read as they are published. Every figure has a 95 % bootstrap
+    interval. Options that change the search make the ablations of the Self-RAG paper: see the examples.
+
+    \b
+    Examples:
+      selfrag eval corpora/wikipedia/questions.jsonl -c wikipedia
+      selfrag eval questions.jsonl -o run.jsonl --markdown --plot run.svg
+      selfrag eval run.jsonl --json
+      selfrag eval questions.jsonl --results run.jsonl
+      selfrag eval dev-v2.0.json --sample 200 -o squad.jsonl
+      selfrag eval questions.jsonl --mode never                  (ablation: no retrieval)
+      selfrag eval questions.jsonl --mode always                 (always retrieve)
+      selfrag eval questions.jsonl -k 1                          (only the first passage)
+      selfrag eval questions.jsonl --w-sup 0                     (without ISSUP)
+      selfrag eval questions.jsonl --require-support full        (hard constraint)
+      selfrag eval questions.jsonl --no-sequence                 (without the sequence term)
+    """
+    import asyncio
+
+    from selfrag.evaluate import evaluate as report_of
+    from selfrag.evaluate import gold_by_id, is_run, outcomes_of, read_run, report_json, run_of
+
+    if json and markdown:
+        raise UsageError("--json and --markdown exclude each other", "run it again on the kept rows: selfrag eval RUN --markdown")
+    code, gold = 0, None
+    if results is None and file != "-" and Path(file).is_file() and is_run(Path(file)):
+        rows = read_run(Path(file))
+    else:
+        questions = running.questions(file)
+        if results is not None:
+            rows = read_run(results)
+        else:
+            rows, code = asyncio.run(ran(flags, running, file, out, quiet))
+        gold = gold_by_id(questions.rows()) if file != "-" else None
+    report = report_of(outcomes_of(rows, gold), run_of(rows))
+    if plot:
+        from selfrag.plot import save_plot
+
+        save_plot(report, plot, f"{Path(file).name}, {report.questions} questions")
+    if json:
+        terminal.print_json(report_json(report))
+    else:
+        print(text(report, markdown, Path(file).name))
+    raise typer.Exit(code)
+
+
+def text(report: Report, markdown: bool, title: str) -> str:
+    from selfrag.report import report_markdown, report_text
+
+    return report_markdown(report, title) if markdown else report_text(report)
+
+
+async def ran(flags: AgentFlags, running: RunFlags, file: str, out: Path | None, quiet: bool) -> tuple[Rows, int]:
+    """The rows of a run over the questions of ``file``, and the exit status."""
+    from selfrag.evaluate import read_run
+    from selfrag.journal import Collected
+
+    questions = running.questions(file)
+    async with open_agent(flags, quiet=quiet) as agent:
+        with opened(out, agent, agent.options, running, questions) as sink:
+            tally = await run(agent, agent.options, questions, sink, running.plan(keep_passages=True), quiet)
+    rows = sink.rows if isinstance(sink, Collected) else read_run(out) if out else []
+    return rows, exit_code(tally)
