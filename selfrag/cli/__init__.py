@@ -31,10 +31,10 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Entry("Begin", "demo", "Index the example documents, ask them a question, show the answer."),
+    "demo": Entry("Begin", "demo", "Index example documents, ask them, show the answer."),
     "doctor": Entry("Begin", "doctor", "Check the installation, the models and the collections."),
     "config": Entry("Begin", "config", "Show and change the settings."),
-    "ask": Entry("Ask", "ask", "Ask a question; every sentence of the answer is cited and critiqued."),
+    "ask": Entry("Ask", "ask", "Ask; every sentence of the answer is cited and critiqued."),
     "chat": Entry("Ask", "chat", "Ask one question after another."),
     "search": Entry("Ask", "search", "Find passages, without a model."),
     "trace": Entry("Ask", "trace", "Show, verify or rescore a stored search."),

@@ -56,7 +56,7 @@ class Board:
                 self.rows[candidate].end = "pruned"
 
     def __rich__(self) -> Table:
-        table = Table.grid(padding=(0, 1))
+        table = Table.grid(padding=(0, 1), expand=True)
         table.add_column(width=1)
         table.add_column(width=5, justify="right")
         table.add_column(ratio=2, no_wrap=True, overflow="ellipsis")

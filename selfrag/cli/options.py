@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from selfrag.models import ModelInfo
     from selfrag.search import Agent
     from selfrag.settings import Settings
-    from selfrag.types import Reflector, Retriever
+    from selfrag.types import Engine, Reflector, Retriever
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing more.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
@@ -126,7 +126,7 @@ async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = (), quiet: bo
     from selfrag.search import Agent
 
     profile = profiles.load(settings.profile, settings.paths.profiles) if settings.profile else None
-    with terminal.waiting("opening the collection and the model", quiet):
+    with terminal.stopping_at_once(), terminal.waiting("opening the collection and the model", quiet):
         retriever = None if settings.mode == "never" else open_documents(settings, flags.collections(settings))
         model = open_model(settings)
         reflector = open_reflector(settings, model, profile.temperatures if profile else model.temperatures)
@@ -154,6 +154,17 @@ def open_model(settings: Settings) -> ModelInfo:
     if is_url(settings.engine) and settings.reflection == "prompted":
         return models.ModelInfo(settings.model, settings.model, "hub")
     return models.resolve(settings.model, settings.paths.cache)
+
+
+def open_instruct(settings: Settings, name: str) -> Engine:
+    """The instruct model ``name`` behind the engine of the settings, for prompts in words. Raises ModelError."""
+    from selfrag import models
+    from selfrag.engines import open_engine
+
+    path = name if is_url(settings.engine) else models.resolve(name, settings.paths.cache).path
+    engine = open_engine(settings.engine, str(path), device=settings.device, reflection="prompted")
+    engine.model = name
+    return engine
 
 
 def is_url(engine: str) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
@@ -85,3 +87,16 @@ def waiting(message: str, quiet: bool = False) -> Iterator[None]:
         return
     with err().status(message, spinner="dots"):
         yield
+
+
+@contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """Ctrl-C raises where the work is, also below `asyncio.run`, which would wait for the next await: for long imports."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
