@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +23,7 @@ from selfrag.errors import UsageError
 if TYPE_CHECKING:
     from selfrag.index.collection import Collection
     from selfrag.index.sync import Observer, Options, Progress, SyncReport
+    from selfrag.settings import Settings
 
 _LISTED = 20
 
@@ -55,6 +56,9 @@ def index(
         typer.Option(help="What is embedded with a chunk: its headings, nothing, or lines a model writes.  [headings]"),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", metavar="M", help="Instruct model for --context llm.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(metavar="E", help="Its engine: auto, transformers, vllm or a URL.  [auto]")
+    ] = None,
     embedder: Annotated[
         str | None, typer.Option(metavar="E", help="Embedder: a name, a folder, or URL#MODEL.  [all-MiniLM-L6-v2]")
     ] = None,
@@ -83,7 +87,7 @@ def index(
     from selfrag.index import open_collection
     from selfrag.index.sync import Options
 
-    settings = settings_module.load(collection=collection, chroma=chroma, embedder=embedder, model=model)
+    settings = settings_module.load(collection=collection, chroma=chroma, embedder=embedder, engine=engine)
     opened = open_collection(settings.paths.data, settings.collection, chroma_url=settings.chroma, create=True)
     options = Options(
         embedder=settings.embedder if embedder or opened.is_new() else None,
@@ -95,11 +99,33 @@ def index(
     )
     if watch and (dry_run or rebuild):
         raise UsageError("--watch goes with neither --dry-run nor --rebuild", "selfrag index PATH --watch")
-    with _stopping() as stop, progress(quiet or json) as observer:
-        report = opened.sync(paths or (), options, observer, stop)
-    _print(report, dry_run, json, watch)
-    if watch:
-        _watch(opened, options, quiet, json)
+    with _context_writer(opened, options, settings, model) as given:
+        with _stopping() as stop, progress(quiet or json) as observer:
+            report = opened.sync(paths or (), given, observer, stop)
+        _print(report, dry_run, json, watch)
+        if watch:
+            _watch(opened, given, quiet, json)
+
+
+@contextmanager
+def _context_writer(collection: Collection, options: Options, settings: Settings, model: str | None) -> Iterator[Options]:
+    """The options, with an instruct model for a collection that wants contexts: the one that it had, unless one is named."""
+    made_with = collection.made_with()
+    if (options.context or made_with.get("context")) != Context.llm or options.dry_run:
+        yield options
+        return
+    from selfrag import templates
+    from selfrag.cli.options import open_instruct
+    from selfrag.index.writing import ContextWriter
+
+    name = model or str(made_with.get("context_model", "")).rpartition(" ")[0]
+    if not name:
+        raise UsageError("--context llm needs an instruct model", "selfrag index PATH --context llm --model M")
+    writer = ContextWriter(open_instruct(settings, name), templates.load("context").render)
+    try:
+        yield replace(options, situate=writer)
+    finally:
+        writer.close()
 
 
 # --- what is printed ------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,10 @@ from selfrag.cli.options import CollectionNames, Json, Quiet
 from selfrag.errors import UsageError
 
 if TYPE_CHECKING:
-    from selfrag.index.retrieve import Hit
+    from selfrag.index.collection import Collection
+    from selfrag.index.joined import Joined
+    from selfrag.index.retrieve import Hit, Question
+    from selfrag.settings import Settings
     from selfrag.types import Passage
 
 _SHOWN = 400
@@ -37,6 +40,13 @@ def search(
     source: Sources = None,
     where: Where = None,
     neighbours: Annotated[int, typer.Option(metavar="N", min=0, help="Show N chunks before and after each passage, too.")] = 0,
+    hyde: Annotated[
+        bool, typer.Option("--hyde", help="Search with a passage that an instruct model makes up (HyDE), too.")
+    ] = False,
+    model: Annotated[str | None, typer.Option("--model", "-m", metavar="M", help="Instruct model for --hyde.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(metavar="E", help="Its engine: auto, transformers, vllm or a URL.  [auto]")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the ranks on the dense and on the BM25 side.")] = False,
     chroma: Annotated[str | None, typer.Option("--chroma", metavar="URL", help="Chroma server.  [the collection's]")] = None,
     json: Json = False,
@@ -52,6 +62,7 @@ def search(
       selfrag search "인공지능" -k 10 --explain
       selfrag search "who pays" -c contracts -c letters --source '2024/*.pdf' --json
       selfrag search "photosynthesis" --where topic=biology --neighbours 1
+      selfrag search "why is the sky blue" --hyde --model Qwen/Qwen3-0.6B
     """
     import asyncio
 
@@ -61,10 +72,11 @@ def search(
 
     if not query.strip():
         raise UsageError("the query is empty", 'selfrag search "notice period"')
-    settings = settings_module.load(k=k, chroma=chroma)
+    settings = settings_module.load(k=k, chroma=chroma, engine=engine)
     wanted = Filter.of(source or (), where or ())
     retriever = open_retriever(settings.paths.data, collection or [settings.collection], chroma_url=settings.chroma)
-    hits = asyncio.run(retriever.find(Question(query, settings.k, wanted)))
+    question = Question(query, settings.k, wanted)
+    hits = asyncio.run(_find_with_hyde(retriever, question, settings, model) if hyde else retriever.find(question))
     for warning in retriever.warnings:
         terminal.say(f"warning: {warning}", quiet)
     around = {hit.passage.chunk: retriever.neighbours(hit.passage.chunk, neighbours, neighbours) for hit in hits if neighbours}
@@ -75,6 +87,20 @@ def search(
         terminal.say("nothing found", quiet)
     for number, hit in enumerate(hits, 1):
         _show(number, hit, explain, around.get(hit.passage.chunk))
+
+
+async def _find_with_hyde(retriever: Collection | Joined, question: Question, settings: Settings, model: str | None) -> list[Hit]:
+    from selfrag import templates
+    from selfrag.cli.options import open_instruct
+    from selfrag.index.writing import Hyde
+
+    if model is None:
+        raise UsageError("--hyde needs an instruct model", "selfrag search QUERY --hyde --model M")
+    engine = open_instruct(settings, model)
+    try:
+        return await Hyde(retriever, engine, templates.load("hyde").render).find(question)
+    finally:
+        await engine.close()
 
 
 def hit_json(hit: Hit, explain: bool, around: list[Passage] | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class _Waiting:
 class Collection:
     """One collection; a `Retriever`. Opening it opens no file; `search` opens what it needs, `sync` is the only writer.
 
-    ``chroma_url`` None uses what the collection was made with. ``open_embedder`` is asked for an embedder by name, once.
+    ``chroma_url`` None uses what the collection was made with. ``open_embedder`` is asked for an embedder by name, once; ``window`` texts are embedded together.
     """
 
     home: Path
@@ -45,6 +45,7 @@ class Collection:
     open_embedder: Opener = open_embedder
     fusion: Fusion = field(default_factory=Fusion)
     filter: Filter = field(default_factory=Filter)
+    window: int = sync.WINDOW
 
     def __post_init__(self) -> None:
         self.folder = store.folder_of(self.home, self.name)
@@ -103,6 +104,14 @@ class Collection:
             return ()
         problem = self._searcher.mirror.problem
         return (f"the vectors of {self.name!r} were searched without Chroma: {problem}; `{self.fix('repair')}` mends it",)
+
+    def made_with(self) -> dict[str, object]:
+        """Embedder, context and the versions that its chunks depend on; empty for a new collection."""
+        generation = store.current(self.folder)
+        if generation is None:
+            return {}
+        with closing(Catalog.open(store.catalog_in(generation))) as catalog:
+            return catalog.table("made_with")
 
     def is_new(self) -> bool:
         """Whether nothing of this name is there yet."""

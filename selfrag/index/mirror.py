@@ -11,6 +11,7 @@ only after a kill; then the store is checked in a process of its own and, in dou
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -151,6 +152,8 @@ class Mirror:
             return []
         if damage := self.damage(thorough=True):
             return [damage]
+        if self.url is None and not os.access(self.catalog.path.parent, os.W_OK):
+            return []  # Chroma opens no store that it cannot write to; the digests agree
         command = [sys.executable, "-m", "selfrag.index.verify", str(self.catalog.path), self.url or ""]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
@@ -189,23 +192,19 @@ class Writer:
         self._mirror = mirror
         self._catalog = mirror.catalog
         self._held = held
-        self._vectors: ChromaVectors | None = None
+        self.vectors: ChromaVectors | None = None
 
     def apply(self, at_least: int = 1, rebuild: bool = False) -> None:
         """Writes what is pending, if it is ``at_least`` so many; with ``rebuild`` everything, into a new store.
 
         Raises CollectionError if Chroma fails; the catalog is whole, and what is pending stays so.
         """
-        if (
-            not rebuild
-            and len(self._catalog.pending(at_least)) < at_least
-            and (self._vectors or not self._mirror.needs_writing())
-        ):
+        if not rebuild and len(self._catalog.pending(at_least)) < at_least and (self.vectors or not self._mirror.needs_writing()):
             return
         from selfrag.index.vectors import VectorError
 
         try:
-            vectors = self._vectors or self._open(rebuild)
+            vectors = self.vectors or self._open(rebuild)
             while keys := self._catalog.pending(APPLY):
                 self._write(vectors, keys)
         except VectorError as error:
@@ -227,15 +226,15 @@ class Writer:
         if rebuild or state["place"] != (mirror.url or "") or mirror.check():
             mirror.reset()
         self._catalog.make_durable(mirror={**mirror.state(), "state": "dirty"})
-        self._vectors = mirror.open_vectors(state["name"], create=True)
+        self.vectors = mirror.open_vectors(state["name"], create=True)
         self._held.callback(self._close)
-        return self._vectors
+        return self.vectors
 
     def _close(self) -> None:
         """Closes Chroma; the mirror is clean if nothing is pending."""
-        if self._vectors is None:
+        if self.vectors is None:
             return
-        self._vectors.close()
+        self.vectors.close()
         if self._catalog.pending(1):
             return
         state = self._mirror.state()

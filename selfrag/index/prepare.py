@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from selfrag.errors import InputError
 from selfrag.index.catalog import NO_HINTS, Hints, Source
 from selfrag.index.entries import digest
 
+Load = Callable[[Path], bytes]
 Kind = Literal["new", "updated", "moved", "unchanged", "touched", "skipped", "stale", "gone"]
 _RACY_NS = 2_000_000_000
 """A file written this shortly before it was read may be written again under the same time stamp: FAT counts two seconds."""
@@ -35,14 +36,18 @@ class Prepared:
     document: ingest.Document | None = None
     chunks: tuple[ingest.Chunk, ...] = ()
     replaces: str | None = None
+    known: bool = True
 
 
 class Preparer:
     """Knows the files of the last run; ``gone`` are those that are not found any more, by the hash of their content."""
 
-    def __init__(self, known: Mapping[str, Source], lost: Mapping[str, Source], plan_only: bool = False) -> None:
+    def __init__(
+        self, known: Mapping[str, Source], lost: Mapping[str, Source], plan_only: bool = False, load: Load = ingest.load
+    ) -> None:
         self._known = known
         self._plan_only = plan_only
+        self._load = load
         self._gone: dict[str, list[str]] = {}
         for path, source in lost.items():
             if source.hash is not None and source.status == "ok":
@@ -57,9 +62,9 @@ class Preparer:
         if before is not None and before.hints == hints and before.status != "stale":
             return Prepared("unchanged", before)
         try:
-            data, hints = _load(path)
+            data, hints = _steady(path, self._load)
         except FileNotFoundError:
-            return Prepared("gone", before or Source(path, None, NO_HINTS))
+            return Prepared("gone", before or Source(path, None, NO_HINTS), known=before is not None)
         except InputError as error:
             return _unreadable(path, hints, before, error)
         return self._compared(path, data, hints, before)
@@ -88,7 +93,7 @@ class Preparer:
         return lost.pop() if lost else None
 
 
-def _load(path: str) -> tuple[bytes, Hints]:
+def _steady(path: str, load: Load) -> tuple[bytes, Hints]:
     """Content and hints that belong together; hints that equal nothing if the file is too young to be trusted.
 
     Raises FileNotFoundError if it is not there, InputError if it cannot be read or never stands still.
@@ -96,7 +101,7 @@ def _load(path: str) -> tuple[bytes, Hints]:
     for attempt in range(_TRIES):
         before = Hints.of(os.stat(path))
         try:
-            data = ingest.load(Path(path))
+            data = load(Path(path))
         except InputError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 raise error.__cause__ from None

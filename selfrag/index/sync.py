@@ -12,11 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Protocol
 
 from selfrag.errors import Interrupted
 from selfrag.index.catalog import Catalog, Hints, Source
 from selfrag.index.embed import Embedder
-from selfrag.index.entries import Indexed, index_chunks
+from selfrag.index.entries import Indexed, digest, index_chunks
 from selfrag.index.mirror import APPLY, Writer
 from selfrag.index.prepare import Prepared, Preparer
 from selfrag.index.scan import Scan
@@ -27,8 +29,15 @@ WINDOW = 512
 _AHEAD = 32
 _SPARE = 20_000
 
-Situate = Callable[[Document, Sequence[Chunk]], Sequence[str]]
-"""Writes for each chunk of a document where it stands in it."""
+
+class Situate(Protocol):
+    """Writes where chunks stand in their document, from a part of it; ``fingerprint`` names the model and the prompt."""
+
+    fingerprint: str
+
+    def part(self, text: str, start: int) -> str: ...
+
+    def write(self, title: str, part: str, chunks: Sequence[str]) -> list[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,7 @@ class Job:
     situate: Situate | None = None
     observer: Observer = lambda _: None
     stop: threading.Event = field(default_factory=threading.Event)
+    window: int = WINDOW
 
 
 def run(job: Job, scan: Scan, lost: Mapping[str, Source], known: Mapping[str, Source]) -> None:
@@ -136,7 +146,7 @@ class _Run:
         for prepared in _ahead(Preparer(known, lost), changed):
             self._check_stop()
             self._settle(prepared)
-            if len(self.texts) >= WINDOW:
+            if len(self.texts) >= self.job.window:
                 self._store()
         self._store()
         left = sorted(lost.keys() - self.moved)
@@ -162,17 +172,34 @@ class _Run:
 
     def _take(self, prepared: Prepared) -> None:
         assert prepared.document is not None
-        contexts = self.job.situate(prepared.document, prepared.chunks) if self.job.situate else ()
+        contexts = self._situate(self.job.situate, prepared.document, prepared.chunks) if self.job.situate else ()
         indexed = index_chunks(prepared.source.path, prepared.document, prepared.chunks, self.job.headings, contexts)
         have = self.job.catalog.known_embeddings(indexed.texts)
         self.texts.update({name: text for name, text in indexed.texts.items() if name not in have})
         self.waiting.append((prepared, indexed))
 
+    def _situate(self, writer: Situate, document: Document, chunks: Sequence[Chunk]) -> list[str]:
+        """The context of each chunk; those of a part of the document are written together, and kept at once."""
+        contexts: list[str] = []
+        for part, some in groupby(chunks, key=lambda chunk: writer.part(document.text, chunk.start)):
+            self._check_stop()
+            texts = [chunk.text for chunk in some]
+            names = [digest(writer.fingerprint, document.title, part, text) for text in texts]
+            have = self.job.catalog.contexts(names)
+            missing = [(name, text) for name, text in zip(names, texts, strict=True) if name not in have]
+            if missing:
+                self._show("situating", force=True)
+                written = writer.write(document.title, part, [text for _, text in missing])
+                have |= dict(zip([name for name, _ in missing], written, strict=True))
+                self.job.catalog.put_contexts(have)
+            contexts += [have[name] for name in names]
+        return contexts
+
     def _store(self) -> None:
         """Embeds the texts that wait, in windows, then stores the files that they belong to, each by itself."""
         names = sorted(self.texts, key=lambda name: len(self.texts[name]))
-        for at in range(0, len(names), WINDOW):
-            self._embed(names[at : at + WINDOW])
+        for at in range(0, len(names), self.job.window):
+            self._embed(names[at : at + self.job.window])
         for prepared, indexed in self.waiting:
             self.job.catalog.put(prepared.source, indexed.entries, prepared.replaces)
             _count(self.job.report, prepared)
@@ -230,7 +257,7 @@ def _count(report: SyncReport, prepared: Prepared) -> None:
     elif kind == "moved":
         report.moved += 1
     elif kind == "gone":
-        report.removed += 1
+        report.removed += prepared.known
     elif prepared.source.status == "ok":
         report.unchanged += 1
     if prepared.source.reason is not None:

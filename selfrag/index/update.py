@@ -96,11 +96,20 @@ class Update:
     def _made_with(self, before: Mapping[str, object] | None) -> dict[str, object]:
         """What the chunks and their vectors depend on, as far as it is known without opening the embedder."""
         old = before or {}
+        context = self.options.context or old.get("context") or CONTEXTS[0]
         return {
             "embedder": self.options.embedder or old.get("embedder") or EMBEDDED,
-            "context": self.options.context or old.get("context") or CONTEXTS[0],
+            "context": context,
+            **({"context_model": self._context_model(old)} if context == "llm" else {}),
             **ingest.FINGERPRINT,
         }
+
+    def _context_model(self, old: Mapping[str, object]) -> object:
+        if self.options.situate is not None:
+            return self.options.situate.fingerprint
+        if "context_model" not in old:
+            raise UsageError("The context 'llm' needs an instruct model.", self.collection.fix("index --context llm --model M"))
+        return old["context_model"]
 
     def _check(self, catalog: Catalog) -> None:
         before = catalog.table("made_with")
@@ -166,6 +175,7 @@ class Update:
                 situate=self.options.situate if context == "llm" else None,
                 observer=self.observer,
                 stop=self.stop,
+                window=self.collection.window,
             )
             try:
                 sync.run(job, found, lost, known)

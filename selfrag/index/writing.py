@@ -1,0 +1,92 @@
+"""What an instruct model writes for the index: where a chunk stands in its document, and passages that a question might lead to.
+
+Neither is ever shown or cited. Contexts are embedded and matched with their chunk (contextual retrieval, Anthropic 2024);
+hypothetical passages are averaged with the question's vector (HyDE, Gao et al. 2023).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from selfrag.index.collection import Collection
+from selfrag.index.entries import digest
+from selfrag.index.joined import Joined
+from selfrag.index.retrieve import Filter, Hit, Question
+from selfrag.types import Engine, Message, Passage, Request
+
+_PART = 12_000
+"""Characters of a document that stand before its chunks, about 3,000 tokens; a longer document is taken in such parts."""
+_CONTEXT_TOKENS = 100
+_PASSAGE_TOKENS = 120
+
+Render = Callable[..., str]
+
+
+async def _write(engine: Engine, prompt: str, max_tokens: int) -> str:
+    completion = await engine.complete(Request((Message("user", prompt),), max_tokens))
+    return " ".join("".join(token.text for token in completion.tokens).split())
+
+
+class ContextWriter:
+    """Situates chunks. ``render`` fills prompts/context.txt with title, document and chunk: the document comes first, so that all
+    chunks of a part share their prefix, and the engine reads it once."""
+
+    def __init__(self, engine: Engine, render: Render) -> None:
+        self._engine = engine
+        self._render = render
+        self._loop = asyncio.Runner()
+        self.fingerprint = f"{engine.model} {digest(render(title='', document='', chunk=''))[:8]}"
+
+    def part(self, text: str, start: int) -> str:
+        """The part of a document that the chunk at ``start`` is read with."""
+        begin = start // _PART * _PART
+        return text[max(0, begin - _PART // 10) : begin + _PART + _PART // 10]
+
+    def write(self, title: str, part: str, chunks: Sequence[str]) -> list[str]:
+        """One or two sentences for each chunk."""
+        return self._loop.run(self._all(title, part, chunks))
+
+    async def _all(self, title: str, part: str, chunks: Sequence[str]) -> list[str]:
+        prompts = [self._render(title=title, document=part, chunk=chunk) for chunk in chunks]
+        return await asyncio.gather(*(_write(self._engine, prompt, _CONTEXT_TOKENS) for prompt in prompts))
+
+    def close(self) -> None:
+        self._loop.run(self._engine.close())
+        self._loop.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Hyde:
+    """A `Retriever` that has a passage made up for every question. ``render`` fills prompts/hyde.txt with the question."""
+
+    inner: Collection | Joined
+    engine: Engine
+    render: Render
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    async def search(self, query: str, k: int) -> list[Passage]:
+        return [hit.passage for hit in await self.find(Question(query, k))]
+
+    async def find(self, question: Question) -> list[Hit]:
+        passage = await _write(self.engine, self.render(question=question.text), _PASSAGE_TOKENS)
+        return await self.inner.find(replace(question, hypotheses=(passage,) if passage else ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """A `Retriever` of those sources that ``filter`` takes."""
+
+    inner: Collection | Joined | Hyde
+    filter: Filter
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    async def search(self, query: str, k: int) -> list[Passage]:
+        return [hit.passage for hit in await self.inner.find(Question(query, k, self.filter))]
