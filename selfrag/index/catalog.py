@@ -15,92 +15,11 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from selfrag.errors import CollectionError
-
-SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE roots(path TEXT PRIMARY KEY, options TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE sources(
-  id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, hash TEXT, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-  ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT, reader TEXT, title TEXT NOT NULL,
-  metadata TEXT NOT NULL);
-CREATE TABLE chunks(
-  id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, source INTEGER NOT NULL REFERENCES sources(id) ON DELETE CASCADE,
-  ordinal INTEGER NOT NULL, text TEXT NOT NULL, headings TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
-  first_line INTEGER NOT NULL, last_line INTEGER NOT NULL, page INTEGER, embedding TEXT NOT NULL);
-CREATE UNIQUE INDEX chunks_by_source ON chunks(source, ordinal);
-CREATE INDEX chunks_by_embedding ON chunks(embedding);
-CREATE TABLE embeddings(hash TEXT PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE contexts(hash TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE pending(key TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE VIRTUAL TABLE words USING fts5(head, body, tokenize = 'porter unicode61 remove_diacritics 2');
-"""
-
-SourceStatus = Literal["ok", "skipped", "stale"]
-
-
-@dataclass(frozen=True, slots=True)
-class Hints:
-    """What `stat` says of a file; equal hints mean equal content, unless the file was written as it was looked at."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, stat: os.stat_result) -> Hints:
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino % 2**63)
-
-
-NO_HINTS = Hints(-1, -1, -1, -1)
-"""Equal to no file's: it will be read again at the next run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A file of the collection. ``skipped`` has a ``reason`` and no chunks; ``stale`` cannot be opened and keeps its old ones."""
-
-    path: str
-    hash: str | None
-    hints: Hints
-    status: SourceStatus = "ok"
-    reason: str | None = None
-    reader: str | None = None
-    title: str = ""
-    metadata: Mapping[str, Sequence[str]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A chunk as it is stored. ``head`` and ``body`` are what BM25 matches, ``embedding`` is the hash of what is embedded."""
-
-    key: str
-    text: str
-    headings: tuple[str, ...]
-    start: int
-    stop: int
-    lines: tuple[int, int]
-    page: int | None
-    embedding: str
-    head: str
-    body: str
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    sources: int
-    skipped: int
-    chunks: int
-    words: int
-    embeddings: int
-    missing: int
-    pending: int
+from selfrag.index.database import SCHEMA, SCHEMA_VERSION, connect, damaged, explained
+from selfrag.index.records import Counts, Entry, Hints, Source
 
 
 class Catalog:
@@ -119,9 +38,9 @@ class Catalog:
         """
         draft = path.with_name(path.name + ".new")
         draft.unlink(missing_ok=True)
-        connection = _connect(f"{draft.absolute().as_uri()}", write=True)
+        connection = connect(f"{draft.absolute().as_uri()}", write=True)
         try:
-            connection.executescript("PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL; BEGIN;" + _SCHEMA)
+            connection.executescript("PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL; BEGIN;" + SCHEMA)
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             connection.execute("COMMIT")
         finally:
@@ -137,17 +56,17 @@ class Catalog:
         """
         uri = path.absolute().as_uri()
         try:
-            catalog = cls(path, _connect(uri + ("?mode=rw" if writable else "?mode=ro"), writable), writable)
+            catalog = cls(path, connect(uri + ("?mode=rw" if writable else "?mode=ro"), writable), writable)
             if writable:
                 catalog.db.execute("PRAGMA journal_mode=WAL")
             catalog._check_version()
         except sqlite3.OperationalError as error:
             if writable or not path.exists() or os.access(path.parent, os.W_OK):
                 raise CollectionError(f"The catalog {path} cannot be opened: {error}.", "selfrag status") from error
-            catalog = cls(path, _connect(uri + "?mode=ro&immutable=1", write=False), False)
+            catalog = cls(path, connect(uri + "?mode=ro&immutable=1", write=False), False)
             catalog._check_version()
         except sqlite3.DatabaseError as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
         return catalog
 
     def _check_version(self) -> None:
@@ -171,7 +90,7 @@ class Catalog:
             self.db.execute("COMMIT")
         except sqlite3.DatabaseError as error:
             self._rollback()
-            raise _explained(self.path, error) from error
+            raise explained(self.path, error) from error
         except BaseException:
             self._rollback()
             raise
@@ -354,15 +273,6 @@ class Catalog:
         return self.db.execute(f"{query} IN ({','.join('?' * len(values))})", values)
 
 
-def _connect(uri: str, write: bool) -> sqlite3.Connection:
-    db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30.0)
-    db.execute("PRAGMA foreign_keys=ON")
-    db.execute("PRAGMA cache_size=-65536")
-    if write:
-        db.execute("PRAGMA synchronous=NORMAL")
-    return db
-
-
 def _put_source(db: sqlite3.Connection, source: Source) -> int:
     row = db.execute(
         "INSERT INTO sources(path, hash, size, mtime_ns, ctime_ns, inode, status, reason, reader, title, metadata)"
@@ -410,26 +320,3 @@ def _slices(values: Iterable[str], size: int = 500) -> Iterator[list[str]]:
     every = list(values)
     for at in range(0, len(every), size):
         yield every[at : at + size]
-
-
-def _damaged(path: Path, error: Exception) -> CollectionError:
-    return CollectionError(f"The catalog {path} is damaged: {error}.", "selfrag rm -c NAME --yes, then selfrag index PATH")
-
-
-def _explained(path: Path, error: sqlite3.DatabaseError) -> CollectionError:
-    text = str(error)
-    if "full" in text or "disk I/O" in text:
-        return CollectionError(
-            f"No room left to write {path} ({text}); nothing of the last file was kept.", "free some space and run it again"
-        )
-    if "readonly" in text or "read-only" in text:
-        return CollectionError(f"{path} cannot be written to: it is read-only.", "check the permissions, or set SELFRAG_HOME")
-    if "malformed" in text or "not a database" in text:
-        return _damaged(path, error)
-    return CollectionError(f"The catalog {path} could not be used: {text}.", "selfrag status")
-
-
-def differences(then: Mapping[str, object], now: Mapping[str, object]) -> str:
-    """Where two fingerprints differ, in words."""
-    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
-    return "; ".join(f"{key}: {then.get(key)!r} then, {now.get(key)!r} now" for key in keys)

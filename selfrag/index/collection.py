@@ -14,9 +14,10 @@ from pathlib import Path
 
 from selfrag.errors import CollectionError
 from selfrag.index import store, sync
-from selfrag.index.catalog import Catalog, differences
+from selfrag.index.catalog import Catalog
 from selfrag.index.embed import Embedder, open_embedder
 from selfrag.index.mirror import Mirror
+from selfrag.index.records import differences
 from selfrag.index.retrieve import Filter, Fusion, Hit, Question, Searcher
 from selfrag.types import Passage
 
@@ -36,7 +37,8 @@ class _Waiting:
 class Collection:
     """One collection; a `Retriever`. Opening it opens no file; `search` opens what it needs, `sync` is the only writer.
 
-    ``chroma_url`` None uses what the collection was made with. ``open_embedder`` is asked for an embedder by name, once; ``window`` texts are embedded together.
+    ``chroma_url`` None uses what the collection was made with. ``open_embedder`` is asked for an embedder by name, once;
+    ``window`` texts are embedded together.
     """
 
     home: Path

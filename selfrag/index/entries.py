@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import PurePath
 
-from selfrag.index.catalog import Entry
 from selfrag.index.matching import words
+from selfrag.index.records import Entry
 from selfrag.ingest import Chunk, Document, matchable
 
 

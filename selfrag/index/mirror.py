@@ -15,9 +15,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
@@ -27,13 +26,12 @@ from numpy.typing import NDArray
 from selfrag.errors import CollectionError
 from selfrag.index.catalog import Catalog
 from selfrag.index.locks import chroma_alone, chroma_still
+from selfrag.index.seal import Seal, compare_seal, make_seal
 
 if TYPE_CHECKING:
     from selfrag.index.vectors import ChromaVectors
 
 Found = list[list[tuple[str, float]]]
-Seal = dict[str, tuple[int, int, str]]
-"""Size, modification time (ns) and digest of each index file of a Chroma folder."""
 
 APPLY = 1000
 
@@ -223,7 +221,8 @@ class Writer:
         mirror.close()
         self._held.enter_context(chroma_alone(mirror.catalog.path.parent))
         state = mirror.state()
-        if rebuild or state["place"] != (mirror.url or "") or mirror.check():
+        broken = mirror.damage() if state["state"] == "clean" else mirror.check()
+        if rebuild or broken or state["place"] != (mirror.url or ""):
             mirror.reset()
         self._catalog.make_durable(mirror={**mirror.state(), "state": "dirty"})
         self.vectors = mirror.open_vectors(state["name"], create=True)
@@ -258,36 +257,3 @@ def exact(catalog: Catalog, queries: NDArray[np.float32], k: int, keys: list[str
     similarities = queries @ matrix([vector for _, vector in rows]).T
     best = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
     return [[(rows[at][0], float(line[at])) for at in order] for line, order in zip(similarities, best, strict=True)]
-
-
-# --- seals ---------------------------------------------------------------------------------------------------------
-
-
-def make_seal(folder: Path) -> Seal:
-    """Taken over the index files that Chroma has completed. Below its sync threshold it has none: the vectors are in its SQLite
-    file, which checks itself, and which is touched whenever it is opened."""
-    complete = [path.parent for path in folder.glob("*/index_metadata.pickle")]
-    files = sorted(path for segment in complete for path in segment.iterdir() if path.is_file())
-    return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns, _digest(path)) for path in files}
-
-
-def compare_seal(folder: Path, seal: Mapping[str, tuple[int, int, str]], thorough: bool) -> str | None:
-    """The first difference, in words. Digests are taken where the time differs, or of every file if ``thorough``."""
-    if not (folder / "chroma.sqlite3").exists():
-        return "Chroma's store is missing"
-    for name, (size, mtime_ns, wanted) in seal.items():
-        path = folder / name
-        if not path.exists():
-            return f"a file of Chroma's index is missing: {name}"
-        stat = path.stat()
-        if stat.st_size != size or ((thorough or stat.st_mtime_ns != mtime_ns) and _digest(path) != wanted):
-            return f"a file of Chroma's index was changed: {name}"
-    return None
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        state = blake2b(digest_size=16)
-        while block := file.read(2**20):
-            state.update(block)
-    return state.hexdigest()

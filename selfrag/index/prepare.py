@@ -14,8 +14,8 @@ from typing import Literal
 
 from selfrag import ingest
 from selfrag.errors import InputError
-from selfrag.index.catalog import NO_HINTS, Hints, Source
 from selfrag.index.entries import digest
+from selfrag.index.records import NO_HINTS, Hints, Source
 
 Load = Callable[[Path], bytes]
 Kind = Literal["new", "updated", "moved", "unchanged", "touched", "skipped", "stale", "gone"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from selfrag.errors import InputError
-from selfrag.index.catalog import Hints
+from selfrag.index.records import Hints
 
 IGNORE_FILES = (".gitignore", ".selfragignore")
 _Rules = tuple[tuple[str, GitIgnoreSpec], ...]

@@ -16,11 +16,12 @@ from itertools import groupby
 from typing import Protocol
 
 from selfrag.errors import Interrupted
-from selfrag.index.catalog import Catalog, Hints, Source
+from selfrag.index.catalog import Catalog
 from selfrag.index.embed import Embedder
 from selfrag.index.entries import Indexed, digest, index_chunks
 from selfrag.index.mirror import APPLY, Writer
 from selfrag.index.prepare import Prepared, Preparer
+from selfrag.index.records import Hints, Source
 from selfrag.index.scan import Scan
 from selfrag.ingest import Chunk, Document
 

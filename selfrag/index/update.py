@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from selfrag import ingest
 from selfrag.errors import CollectionError, InputError, Interrupted, UsageError
 from selfrag.index import store, sync
-from selfrag.index.catalog import Catalog, Source, differences
+from selfrag.index.catalog import Catalog
 from selfrag.index.embed import EMBEDDED
 from selfrag.index.locks import only_writer
 from selfrag.index.mirror import Mirror, Writer
+from selfrag.index.records import Source, differences
 from selfrag.index.scan import Scan, scan
 
 if TYPE_CHECKING:

@@ -15,6 +15,8 @@ from selfrag.index.mirror import Mirror, matrix
 
 _BATCH = 1000
 _SAMPLE = 100
+_TOLERATED = 0.1
+"""Share of vectors that a sound HNSW graph may miss: it is approximate, and a broken one misses most."""
 
 
 def compare(mirror: Mirror) -> list[str]:
@@ -27,18 +29,20 @@ def compare(mirror: Mirror) -> list[str]:
         vectors = mirror.open_vectors(mirror.state()["name"], create=False)
         there = vectors.ids() - pending
         found = _differences({key for key, _ in rows}, there)
-        wrong = unfindable = 0
+        wrong = unfindable = asked = 0
         for at in range(0, len(rows), _BATCH):
             some = rows[at : at + _BATCH]
             stored = vectors.get([key for key, _ in some])
             wrong += sum(key in stored and not np.allclose(stored[key], matrix([blob])[0], atol=1e-5) for key, blob in some)
             sample = some[:: max(1, len(some) // max(1, _SAMPLE * len(some) // len(rows)))]
+            asked += len(sample)
             nearest = vectors.query(matrix([vector for _, vector in sample]), 1) if there else []
             unfindable += sum(not hit or hit[0][1] < 0.999 for hit in nearest)
     except VectorError as error:
         return [f"Chroma cannot be read: {error}"]
     found += [f"{wrong} vectors in Chroma differ from the catalog"] if wrong else []
-    found += [f"{unfindable} of about {_SAMPLE} vectors are not found by searching for them"] if unfindable else []
+    if unfindable > _TOLERATED * asked:
+        found.append(f"{unfindable} of {asked} vectors are not found by searching for them")
     return found
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from selfrag.index.catalog import Hints
 from selfrag.index.prepare import Prepared, Preparer
+from selfrag.index.records import Hints
 
 
 class UnsteadyDisk:

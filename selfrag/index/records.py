@@ -1,0 +1,75 @@
+"""What the catalog keeps of files and chunks: plain values, no SQL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+SourceStatus = Literal["ok", "skipped", "stale"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What `stat` says of a file; equal hints mean equal content, unless the file was written as it was looked at."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> Hints:
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino % 2**63)
+
+
+NO_HINTS = Hints(-1, -1, -1, -1)
+"""Equal to no file's: it will be read again at the next run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of the collection. ``skipped`` has a ``reason`` and no chunks; ``stale`` cannot be opened and keeps its old ones."""
+
+    path: str
+    hash: str | None
+    hints: Hints
+    status: SourceStatus = "ok"
+    reason: str | None = None
+    reader: str | None = None
+    title: str = ""
+    metadata: Mapping[str, Sequence[str]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A chunk as it is stored. ``head`` and ``body`` are what BM25 matches, ``embedding`` is the hash of what is embedded."""
+
+    key: str
+    text: str
+    headings: tuple[str, ...]
+    start: int
+    stop: int
+    lines: tuple[int, int]
+    page: int | None
+    embedding: str
+    head: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    sources: int
+    skipped: int
+    chunks: int
+    words: int
+    embeddings: int
+    missing: int
+    pending: int
+
+
+def differences(then: Mapping[str, object], now: Mapping[str, object]) -> str:
+    """Where two fingerprints differ, in words."""
+    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    return "; ".join(f"{key}: {then.get(key)!r} then, {now.get(key)!r} now" for key in keys)
