@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import multiprocessing
 import os
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -33,6 +34,8 @@ from selfrag.engines.startup import cpu_environment, diverted_output, root_cause
 from selfrag.engines.vocabulary import Vocabulary
 from selfrag.errors import EngineError, ModelError, UsageError
 from selfrag.types import Completion, OnToken, ReflectionKind, Request
+
+_STOP_SECONDS = 30.0
 
 
 class VllmEngine:
@@ -94,7 +97,8 @@ class VllmEngine:
 
     async def close(self) -> None:
         """Ends the model's process and waits for it."""
-        await asyncio.to_thread(self._llm.shutdown)
+        await asyncio.to_thread(self._llm.shutdown, _STOP_SECONDS)
+        multiprocessing.active_children()  # reaps a process that had to be killed
         del self._llm  # its finaliser fails when it runs after the modules that it needs are gone
 
 
