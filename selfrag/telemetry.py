@@ -1,4 +1,4 @@
-"""Keeps libraries from phoning home, and from downloading behind a person's back. Imports nothing that could do either."""
+"""Keeps libraries from phoning home, downloading behind a person's back and hogging the machine. Imports none that could."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ _QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",  # torch's threads that wait by spinning stop each other on a machine that is busy
     "OTEL_SDK_DISABLED": "true",
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",  # bars of libraries; ours are drawn by rich
