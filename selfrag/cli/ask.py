@@ -50,6 +50,7 @@ def ask(
     Examples:
       selfrag ask "When was the Eiffel Tower built?"
       selfrag ask "Who proved it?" -c papers -c notes --show evidence
+      selfrag ask "What was decided?" --source 'minutes/2026-*.md'
       selfrag ask "Is it prime?" --choices yes,no --mode never
       echo "Why is the sky blue?" | selfrag ask - --json | jq .answer
       selfrag ask "What is a quark?" --save-trace quark.json --show tree
@@ -104,7 +105,10 @@ async def ask_agent(agent: Agent, question: str, quiet: bool) -> tuple[Answer, R
             recorder(event)
             watcher(event)
 
-        return await agent.ask(question, observer=observe), recorder
+        answer = await agent.ask(question, observer=observe)
+    for warning in getattr(agent.retriever, "warnings", ()):
+        terminal.say(f"warning: {warning}", quiet)
+    return answer, recorder
 
 
 def keep(file: Path, answer: Answer, recorder: Recorder) -> None:

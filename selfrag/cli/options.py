@@ -6,7 +6,7 @@ Every default is None: what is not given on the command line comes from the sett
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -16,10 +16,13 @@ import typer
 from selfrag.cli import terminal
 
 if TYPE_CHECKING:
+    from selfrag.index.collection import Collection
+    from selfrag.index.joined import Joined
+    from selfrag.index.retrieve import Filter
     from selfrag.models import ModelInfo
     from selfrag.search import Agent
     from selfrag.settings import Settings
-    from selfrag.types import Engine, Reflector, Retriever
+    from selfrag.types import Engine, Passage, Reflector, Retriever
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing more.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
@@ -27,6 +30,14 @@ CollectionName = Annotated[str | None, typer.Option("--collection", "-c", metava
 CollectionNames = Annotated[
     list[str] | None,
     typer.Option("--collection", "-c", metavar="NAME", help="Collection to ask; may be repeated.  [default: default]"),
+]
+
+Sources = Annotated[
+    list[str] | None, typer.Option("--source", metavar="GLOB", help="Only such sources; git-style, may be repeated.")
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="KEY=VALUE", help="Only sources whose front matter says so; may be repeated."),
 ]
 
 
@@ -103,11 +114,14 @@ class AgentFlags:
         float | None, typer.Option(metavar="P", help="Abstain when support is below P.  [the model's, or 0]")
     ] = None
 
+    source: Sources = None
+    where: Where = None
+
     def settings(self) -> Settings:
         """The settings with these flags over them. Raises ConfigError for values that cannot be."""
         from selfrag import settings
 
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "collection"}
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("collection", "source", "where")}
         return settings.load(**given)
 
     def collections(self, settings: Settings) -> tuple[str, ...]:
@@ -127,7 +141,7 @@ async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = (), quiet: bo
 
     profile = profiles.load(settings.profile, settings.paths.profiles) if settings.profile else None
     with terminal.stopping_at_once(), terminal.waiting("opening the collection and the model", quiet):
-        retriever = None if settings.mode == "never" else open_documents(settings, flags.collections(settings))
+        retriever = None if settings.mode == "never" else open_documents(settings, flags)
         model = open_model(settings)
         reflector = open_reflector(settings, model, profile.temperatures if profile else model.temperatures)
         thresholds = {**model.thresholds, **(profile.thresholds if profile else {})}
@@ -137,11 +151,32 @@ async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = (), quiet: bo
         await reflector.engine.close()
 
 
-def open_documents(settings: Settings, names: Sequence[str]) -> Retriever:
+def open_documents(settings: Settings, flags: AgentFlags) -> Retriever:
     """The collections that are asked, as one. Raises CollectionError for one that is not there."""
     from selfrag import index
+    from selfrag.index.retrieve import Filter
 
-    return index.open_retriever(settings.paths.data, names, chroma_url=settings.chroma)
+    retriever = index.open_retriever(settings.paths.data, flags.collections(settings), chroma_url=settings.chroma)
+    return Filtered(retriever.name, retriever, Filter.of(flags.source or (), flags.where or ()))
+
+
+@dataclass
+class Filtered:
+    """Documents of which only some may answer."""
+
+    name: str
+    documents: Collection | Joined
+    filter: Filter
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What went wrong in a search that still found something."""
+        return self.documents.warnings
+
+    async def search(self, query: str, k: int) -> list[Passage]:
+        from selfrag.index.retrieve import Question
+
+        return [hit.passage for hit in await self.documents.find(Question(query, k, self.filter))]
 
 
 def open_model(settings: Settings) -> ModelInfo:

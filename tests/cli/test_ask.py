@@ -97,6 +97,14 @@ def test_show(ready: Path, run: Run) -> None:
     assert re.search(r"Lyon\.txt:1  ISREL 0\.", tree)
 
 
+def test_filters(ready: Path, run: Run) -> None:
+    """Only the sources that --source and --where allow are asked; a pair that is none exits 2."""
+    lyon = json.loads(run("ask", QUESTION, "--source", "Lyon*", "--json").out)
+    assert {citation["title"] for citation in lyon["citations"]} == {"Lyon"}
+    assert run("ask", QUESTION, "--where", "topic=food", "--mode", "always").code == 3
+    assert run("ask", QUESTION, "--where", "topic").code == 2
+
+
 def test_missing_collection(ready: Path, run: Run) -> None:
     """A collection that is not there is an error that names it and the command that makes it."""
     done = run("ask", QUESTION, "-c", "papers")
