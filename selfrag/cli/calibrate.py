@@ -1,0 +1,146 @@
+"""`selfrag calibrate`: fits a model's thresholds and temperatures on labelled questions, and keeps them as a profile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from selfrag.cli import terminal
+from selfrag.cli.options import AgentFlags, Json, Quiet, open_agent, with_flags
+from selfrag.cli.running import RunFlags, exit_code, opened, run
+from selfrag.errors import SOME_FAILED, UsageError
+
+if TYPE_CHECKING:
+    from selfrag.calibrate import Fit
+    from selfrag.profiles import Profile
+    from selfrag.questions import Questions
+    from selfrag.search import Agent
+    from selfrag.types import SearchOptions
+
+Rows = list[dict[str, Any]]
+Held = list[tuple[str, float | None, float | None]]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(calibrate)
+
+
+@with_flags
+def calibrate(
+    flags: AgentFlags,
+    running: RunFlags,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Questions with known answers, better with unanswerable ones too.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the profile.")] = "default",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Keep the two runs there, and go on with them.")
+    ] = None,
+    max_risk: Annotated[
+        float | None,
+        typer.Option(metavar="R", min=0, max=1, help="Answer all that can be with a share R of wrong answers.  [best F1]"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report, and write no profile.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit when to retrieve, when to abstain, and the temperature of each reflection group.
+
+    The questions are answered twice, with evidence and without. The retrieval threshold is the one under which most answers are
+    right; the thresholds of abstention are those with the best F1 of answerability (the mean over both classes), or under
+    --max-risk. Before and after are told on held-out folds. `--profile NAME` then uses the profile in ask, chat, batch and eval.
+
+    \b
+    Examples:
+      selfrag calibrate corpora/wikipedia/questions.jsonl -c wikipedia --name wiki
+      selfrag calibrate questions.jsonl --sample 200 -o runs/ --max-risk 0.2
+      selfrag ask "Who wrote Faust?" --profile wiki
+    """
+    import asyncio
+
+    from selfrag import profiles
+    from selfrag.calibrate import crossed, examples, fit
+    from selfrag.profiles import Profile
+
+    if flags.mode is not None or file == "-":
+        raise UsageError("calibrate runs a file of questions with and without retrieval", "leave out --mode; name a file")
+    folder = flags.settings().paths.profiles
+    profiles.path_of(name, folder)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+    with_evidence, alone, before = asyncio.run(both(flags, running, file, out, quiet))
+    found = examples(with_evidence, {str(row["id"]): row for row in alone})
+    fitted = fit(found, max_risk)
+    held = crossed(found, before, max_risk=max_risk)
+    model = next((row["model"] for row in with_evidence if row["status"] != "error"), "")
+    profile = Profile(name, model, fitted.thresholds, fitted.temperatures)
+    path = None if dry_run else profiles.save(profile, folder, f"{len(found)} questions of {Path(file).name}")
+    if json:
+        terminal.print_json(document(profile, fitted, held, len(found), path))
+    else:
+        print(text(profile, fitted, held, len(found)))
+        terminal.say(f"written to {path}" if path else "nothing was written", quiet)
+    if len(found) < len(with_evidence):
+        terminal.say(f"{len(with_evidence) - len(found)} questions failed or have no label, and were left out", quiet)
+    if any(row["status"] == "error" for row in with_evidence):
+        raise typer.Exit(SOME_FAILED)
+
+
+async def both(
+    flags: AgentFlags, running: RunFlags, file: str, out: Path | None, quiet: bool
+) -> tuple[Rows, Rows, dict[str, float]]:
+    """The rows with evidence and without it, at temperature 1, and the thresholds that hold now."""
+    questions = running.questions(file)
+    async with open_agent(flags, quiet=quiet) as agent:
+        now = agent.options
+        before = {"retrieve": now.threshold, "isrel": now.abstain_isrel, "issup": now.abstain_issup}
+        if getattr(agent.reflector, "temperatures", None):
+            agent.reflector = replace(agent.reflector, temperatures={})  # type: ignore[type-var]
+        free = replace(now, abstain_isrel=0.0, abstain_issup=0.0, threshold=0.0, require_support=None)
+        rows = await ran(agent, free, questions, running, out / "evidence.jsonl" if out else None, quiet, "with evidence")
+        never = replace(free, mode="never")
+        alone = await ran(agent, never, questions, running, out / "alone.jsonl" if out else None, quiet, "without evidence")
+    return rows, alone, before
+
+
+async def ran(
+    agent: Agent, options: SearchOptions, questions: Questions, running: RunFlags, out: Path | None, quiet: bool, name: str
+) -> Rows:
+    """One of the two runs; a run that does not come to its end ends the command."""
+    from selfrag.evaluate import read_run
+    from selfrag.journal import Collected
+
+    with opened(out, agent, options, running, questions) as sink:
+        tally = await run(agent, options, questions, sink, running.plan(keep_passages=True), quiet, name)
+    if tally.stopped:
+        raise typer.Exit(exit_code(tally))
+    return sink.rows if isinstance(sink, Collected) else read_run(out) if out else []
+
+
+# --- what is printed -----------------------------------------------------------------------------------------------------------
+
+
+def text(profile: Profile, fitted: Fit, held: Held, count: int) -> str:
+    from selfrag.report import number, text_table
+
+    thresholds = "  ".join(f"{name} {value:.3f}" for name, value in profile.thresholds.items())
+    temperatures = "  ".join(f"{name} {value:.2f}" for name, value in profile.temperatures.items())
+    table = text_table(["on held-out folds", "before", "after"], [[label, number(a), number(b)] for label, a, b in held])
+    notes = [f"note: {note}" for note in fitted.notes]
+    head = f"profile {profile.name}: {count} questions, model {profile.model}"
+    return "\n".join([head, f"thresholds    {thresholds}", f"temperatures  {temperatures}", *notes, "", table])
+
+
+def document(profile: Profile, fitted: Fit, held: Held, count: int, path: Path | None) -> dict[str, Any]:
+    return {
+        "schema": "selfrag.calibration/1",
+        "profile": profile.name,
+        "file": str(path) if path else None,
+        "model": profile.model,
+        "questions": count,
+        "thresholds": dict(profile.thresholds),
+        "temperatures": dict(profile.temperatures),
+        "held_out": [{"figure": label, "before": a, "after": b} for label, a, b in held],
+        "notes": list(fitted.notes),
+    }

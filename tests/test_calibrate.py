@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+
+from selfrag import profiles
+from selfrag.calibrate import crossed, examples, fit, fit_abstention, fit_retrieve
+from selfrag.errors import ConfigError, InputError, UsageError
+from selfrag.profiles import Profile
+from selfrag.temperatures import Example, fit_temperature, pair, tempered
+from tests.rows import row
+
+
+def drawn(count: int, temperature: float, seed: int = 1) -> list[Example]:
+    """Examples whose passages are gold as often as ISREL says at ``temperature``."""
+    random, found = Random(seed), []
+    for _ in range(count):
+        true = random.random()
+        shown = tempered(pair([true]), 1 / temperature)[0, 0]
+        found.append(Example(True, True, None, None, passages=((float(shown), random.random() < true),)))
+    return found
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_that_made_the_data_is_found(temperature: float) -> None:
+    """Over- and under-confident probabilities are told from 2,000 labelled passages."""
+    fitted, note = fit_temperature(drawn(2000, temperature), "ISREL")
+    assert note is None
+    assert fitted == pytest.approx(temperature, rel=0.15)
+
+
+def test_tempering_keeps_order_and_sum() -> None:
+    """A temperature sharpens or flattens and never reorders."""
+    values = np.array([[0.7, 0.2, 0.1], [0.0, 0.5, 0.5]])
+    for temperature in (0.1, 1.0, 10.0):
+        found = tempered(values, temperature)
+        assert found.sum(axis=1) == pytest.approx([1, 1])
+        assert (np.argsort(-found[0]) == [0, 1, 2]).all()
+    assert tempered(values, 1.0) == pytest.approx(values, abs=1e-9)
+
+
+def test_too_little_to_fit_is_said() -> None:
+    """Few examples, or all of one kind, leave the temperature at 1, with the reason."""
+    assert fit_temperature(drawn(5, 2.0), "ISREL")[0] == 1.0
+    assert "0 labelled" in (fit_temperature([], "ISSUP")[1] or "")
+
+
+def test_the_retrieval_threshold_separates_what_evidence_helps() -> None:
+    """Above 0.6 evidence helps, below it hurts; without a second run there is nothing to compare."""
+    helps = [Example(True, True, False, p) for p in (0.7, 0.8, 0.9)]
+    hurts = [Example(True, False, True, p) for p in (0.1, 0.2, 0.5)]
+    assert fit_retrieve(helps + hurts, {}) == pytest.approx(0.6)
+    assert fit_retrieve([Example(True, True, None, 0.5)], {}) is None
+
+
+def judged(answerable: bool, isrel: float, issup: float, right: bool | None = None) -> Example:
+    return Example(answerable, answerable if right is None else right, None, None, (isrel,), ((issup, 0.0, 1 - issup),))
+
+
+def test_abstention_thresholds_separate_the_unanswerable() -> None:
+    """ISREL tells two of them, ISSUP the third; of equal thresholds the lowest are taken."""
+    found = [judged(True, 0.9, 0.8), judged(True, 0.8, 0.9), judged(False, 0.2, 0.9), judged(False, 0.9, 0.1)]
+    isrel, issup = fit_abstention(found, {}, None)
+    assert 0.2 < isrel < 0.8
+    assert 0.1 < issup < 0.8
+    assert fit_abstention([judged(True, 0.5, 0.5), judged(True, 0.1, 0.1)], {}, None) == (0.0, 0.0)
+
+
+def test_a_stated_risk_is_kept_with_as_many_answers_as_possible() -> None:
+    """Half of the unsure answers are wrong: under a risk of 0.1 they go, under 0.5 they stay."""
+    found = [judged(True, 0.9, 0.9)] * 10 + [judged(True, 0.3, 0.9, right=i % 2 == 0) for i in range(10)]
+    assert fit_abstention(found, {}, 0.1)[0] > 0.3
+    assert fit_abstention(found, {}, 0.5) == (0.0, 0.0)
+
+
+def test_rows_of_two_runs_become_examples() -> None:
+    """Labels come from the kept columns, ISREL of all retrieved passages, the closed-book answer from the other run."""
+    rows = [row("a"), row("b", status="error"), row("c", answers=None, sources=None), row("d", answers=[], unanswerable=True)]
+    first, second = examples(rows, {"a": row("a", "Lyon", found=(), cited=None)})
+    assert (first.answerable, first.right, first.right_alone, first.p_retrieve) == (True, True, False, 0.7)
+    assert first.passages == ((0.9, True), (0.2, False))
+    assert first.isrel == (0.9,)
+    assert first.issup == (pytest.approx((0.8, 0.0, 0.2)),)
+    assert (second.answerable, second.right, second.passages) == (False, False, ())
+    with pytest.raises(InputError, match="labelled"):
+        fit([])
+
+
+def test_before_and_after_are_told_on_held_out_folds() -> None:
+    """Separable data gets better where it was not fitted; nothing is NaN."""
+    random = Random(3)
+    found = [judged(True, random.uniform(0.6, 1), 0.9) for _ in range(40)]
+    found += [judged(False, random.uniform(0, 0.4), 0.9) for _ in range(20)]
+    table = {name: (before, after) for name, before, after in crossed(found, {})}
+    before, after = table["answerability, macro-F1"]
+    assert before is not None
+    assert after is not None
+    assert before == pytest.approx(0.4)
+    assert after > 0.95
+    assert table["retrieval frequency"] == (None, None)
+
+
+# --- profiles ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_profile_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    """Thresholds, temperatures and the model, whatever characters its name has."""
+    profile = Profile("wiki", 'a "b"\\c', {"retrieve": 0.25, "isrel": 0.5}, {"ISREL": 1.5})
+    path = profiles.save(profile, tmp_path / "profiles", "a note\nof two lines")
+    assert profiles.load("wiki", path.parent) == profile
+    assert profiles.names(path.parent) == ["wiki"]
+
+
+def test_a_missing_profile_names_those_that_are_there(tmp_path: Path) -> None:
+    """The hint is the command that makes one; names cannot leave the folder."""
+    profiles.save(Profile("wiki", "m"), tmp_path)
+    with pytest.raises(UsageError, match="known: wiki") as caught:
+        profiles.load("wikj", tmp_path)
+    assert "selfrag calibrate" in (caught.value.hint or "")
+    with pytest.raises(UsageError, match="cannot name"):
+        profiles.load("../wiki", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["thresholds = ", "[thresholds]\nretrieve = 2", "[thresholds]\nx = 1", "[temperatures]\nISREL = 0", "x = 1"]
+)
+def test_a_damaged_profile_is_refused(tmp_path: Path, text: str) -> None:
+    """What cannot be is named, with the file."""
+    (tmp_path / "p.toml").write_text(text)
+    with pytest.raises(ConfigError, match=r"p\.toml"):
+        profiles.load("p", tmp_path)
