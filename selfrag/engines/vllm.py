@@ -63,7 +63,9 @@ class VllmEngine:
     ) -> None:
         self.model = model
         self._vocabulary = Vocabulary.load(model, reflection)
+        others = set(multiprocessing.active_children())
         self._llm = _start(model, engine_settings(dtype) | dict(settings or {}))
+        self._processes = set(multiprocessing.active_children()) - others
         self._window = int(self._llm.model_config.max_model_len)
         self._slots = asyncio.Semaphore(in_flight)
         self._numbers = itertools.count()
@@ -98,7 +100,8 @@ class VllmEngine:
     async def close(self) -> None:
         """Ends the model's process and waits for it."""
         await asyncio.to_thread(self._llm.shutdown, _STOP_SECONDS)
-        multiprocessing.active_children()  # reaps a process that had to be killed
+        for process in self._processes:  # one that had to be killed would stay as a zombie
+            await asyncio.to_thread(process.join, _STOP_SECONDS)
         del self._llm  # its finaliser fails when it runs after the modules that it needs are gone
 
 
