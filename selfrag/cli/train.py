@@ -124,7 +124,8 @@ def run(
     info = models.resolve(base, settings.load().paths.cache)
     adapter = AdapterConfig(rank=rank, first_block=first_block, rows_from_input=not output_rows)
     config = RunConfig(
-        base=info.path, rows=rows, out=out, epochs=epochs, minutes=minutes, batch_tokens=batch_tokens, max_tokens=max_tokens,
+        base=info.path,
+        base_name=base, rows=rows, out=out, epochs=epochs, minutes=minutes, batch_tokens=batch_tokens, max_tokens=max_tokens,
         lr=lr, rows_lr=rows_lr, seed=seed, dtype=dtype, checkpoint_minutes=checkpoint_minutes, adapter=adapter,
     )  # fmt: skip
     train(config, lambda line: terminal.say(line, quiet))

@@ -17,7 +17,7 @@ from selfrag.errors import ModelError
 from selfrag.reflection import REFLECTION_TOKENS
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 # The words whose mean embedding each new row starts from: a new token should first behave like what it says.
 NEAR_WORDS: dict[str, str] = {
@@ -40,11 +40,12 @@ NEAR_WORDS: dict[str, str] = {
 _GGUF_ONLY = ("_name_or_path", "quantization_config", "transformers_version", "architectures", "dtype")
 
 
-def load_gguf(path: Path, dtype: torch.dtype = torch.float32) -> tuple[LlamaForCausalLM, Any]:
+def load_gguf(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
     """Reads a Llama GGUF file into a fresh, saveable model and its fast tokenizer."""
     source = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=dtype)
     settings = {k: v for k, v in source.config.to_dict().items() if k not in _GGUF_ONLY}
-    model = LlamaForCausalLM(LlamaConfig(**settings)).to(dtype)
+    model: Any = LlamaForCausalLM(LlamaConfig(**settings))
+    model.to(dtype)
     model.load_state_dict(source.state_dict())
     model.tie_weights()
     tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
@@ -59,7 +60,7 @@ def _split_digits(tokenizer: Any) -> None:
     )
 
 
-def add_reflection_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def add_reflection_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Adds what is missing of the fifteen tokens; returns all their ids in the published order.
 
     New rows of the input (and, if untied, the output) embeddings start from the mean of near words' rows.

