@@ -8,6 +8,7 @@ passages = await collection.search("…", 5)   # a `Retriever`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,12 @@ def open_collection(home: Path, name: str = "default", *, chroma_url: str | None
 
 def open_retriever(home: Path, collections: Sequence[str], *, chroma_url: str | None = None) -> Collection | Joined:
     """One collection, or several searched together. Raises CollectionError for one that is not there."""
+    from selfrag.index.embed import open_embedder
+
     opened = [open_collection(home, name, chroma_url=chroma_url) for name in dict.fromkeys(collections)]
+    shared = cache(open_embedder)
+    for each in opened:
+        each.open_embedder = shared
     if len(opened) == 1:
         return opened[0]
     from selfrag.index.joined import Joined

@@ -121,25 +121,31 @@ class Collection:
 
     def close(self) -> None:
         with self._work:
-            searcher, self._searcher = self._searcher, None
-            if searcher is not None:
-                searcher.mirror.close()
-                searcher.catalog.close()
+            self._close()
 
     def _current(self) -> Searcher:
         """The searcher of the generation that is served now."""
         generation = store.current(self.folder)
         if generation is None:
             raise self.missing()
-        searcher = self._searcher
-        if searcher is None or searcher.catalog.path.parent != generation:
-            if searcher is not None:
-                searcher.mirror.close()
-                searcher.catalog.close()
-            catalog = Catalog.open(store.catalog_in(generation))
+        if self._searcher is None or self._searcher.catalog.path.parent != generation:
+            self._close()
+            try:
+                catalog = Catalog.open(store.catalog_in(generation))
+            except CollectionError:
+                if store.current(self.folder) == generation:
+                    raise
+                return self._current()  # a rebuild has switched in this moment
             mirror = Mirror(catalog, self.url(catalog))
-            self._searcher = searcher = Searcher(catalog, mirror, lambda: self.checked_embedder(catalog), self.fusion)
-        return searcher
+            self._searcher = Searcher(catalog, mirror, lambda: self.checked_embedder(catalog))
+        self._searcher.fusion = self.fusion
+        return self._searcher
+
+    def _close(self) -> None:
+        searcher, self._searcher = self._searcher, None
+        if searcher is not None:
+            searcher.mirror.close()
+            searcher.catalog.close()
 
     def missing(self) -> CollectionError:
         have = ", ".join(store.names(self.home))

@@ -76,7 +76,8 @@ class Mirror:
 
     def _ask_chroma(self, vectors: NDArray[np.float32], k: int) -> Found | None:
         state = self.state()
-        if not self._still or state["state"] != "clean" or self.catalog.pending(1):
+        elsewhere = state["place"] != (self.url or "")
+        if not self._still or elsewhere or state["state"] != "clean" or self.catalog.pending(1):
             return None
         from selfrag.index.vectors import VectorError
 

@@ -22,6 +22,9 @@ from selfrag.types import Passage
 
 _QUERY_CHARACTERS = 8000
 
+Ranked = list[list[tuple[str, float]]]
+"""For each question the keys of chunks with their score, best first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
@@ -93,11 +96,12 @@ class Searcher:
 
     def search(self, questions: Sequence[Question]) -> list[list[Hit]]:
         """The best passages for each question, from one consistent state of the catalog."""
+        if not self.catalog.db.execute("SELECT 1 FROM chunks LIMIT 1").fetchone():
+            return [[] for _ in questions]
+        vectors = self._vectors(questions) if self.fusion.dense else None
         with self.mirror.reading(), self.catalog.transaction():
-            if not self.catalog.db.execute("SELECT 1 FROM chunks LIMIT 1").fetchone():
-                return [[] for _ in questions]
             allowed = [self._allowed(question.filter) for question in questions]
-            dense = self._dense(questions, allowed)
+            dense = [[] for _ in questions] if vectors is None else self._dense(vectors, allowed)
             return [self._one(*each) for each in zip(questions, dense, allowed, strict=True)]
 
     def neighbours(self, key: str, before: int, after: int) -> list[Passage]:
@@ -113,11 +117,8 @@ class Searcher:
 
     # --- the two sides ----------------------------------------------------------------------------------------------------
 
-    def _dense(self, questions: Sequence[Question], allowed: Sequence[frozenset[int] | None]) -> list[list[tuple[str, float]]]:
-        if self.fusion.dense == 0:
-            return [[] for _ in questions]
-        vectors = self._vectors(questions)
-        found: list[list[tuple[str, float]]] = [[] for _ in questions]
+    def _dense(self, vectors: NDArray[np.float32], allowed: Sequence[frozenset[int] | None]) -> Ranked:
+        found: Ranked = [[] for _ in allowed]
         free = [at for at, sources in enumerate(allowed) if sources is None]
         if free:
             for at, hits in zip(free, self.mirror.query(vectors[free], self.fusion.depth), strict=True):
@@ -140,10 +141,11 @@ class Searcher:
         match = matching.query(question.text)
         if match is None or self.fusion.bm25 == 0:
             return []
-        only = "" if allowed is None else " AND chunks.source IN (SELECT value FROM json_each(:allowed))"
+        among = "SELECT id FROM chunks WHERE source IN (SELECT value FROM json_each(:allowed))"
         rows = self.catalog.db.execute(
-            "SELECT chunks.key, bm25(words, :head, :body) AS cost FROM words JOIN chunks ON chunks.id = words.rowid"
-            f" WHERE words MATCH :match{only} ORDER BY cost, chunks.key LIMIT :depth",
+            "SELECT key, cost FROM (SELECT rowid AS id, bm25(words, :head, :body) AS cost FROM words WHERE words MATCH :match"
+            f"{'' if allowed is None else f' AND rowid IN ({among})'} ORDER BY cost LIMIT :depth)"
+            " JOIN chunks USING (id) ORDER BY cost, key",
             {
                 "match": match,
                 "head": self.fusion.head,

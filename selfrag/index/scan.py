@@ -30,15 +30,16 @@ class Scan:
     closed: list[str] = field(default_factory=list)
 
 
-def scan(roots: Mapping[str, Mapping[str, Sequence[str]]]) -> Scan:
-    """Every file under ``roots``: absolute paths, each with the git-style patterns of its ``include`` and ``exclude``.
+def scan(roots: Mapping[str, Mapping[str, Sequence[str]]], without: Path) -> Scan:
+    """Every file under ``roots``: absolute paths, each with the git-style patterns of its ``include`` and ``exclude``. The folder
+    ``without``, our own, is left out.
 
     Raises InputError for a root that is not there.
     """
     found = Scan()
     for root, options in roots.items():
         if os.path.isdir(root):
-            _Walk(found, root, options).folder(root, _outer_rules(root))
+            _Walk(found, root, options, os.path.abspath(without)).folder(root, _outer_rules(root))
         elif os.path.lexists(root):
             _add_named(found, root)
         else:
@@ -56,8 +57,9 @@ def _add_named(found: Scan, path: str) -> None:
 class _Walk:
     """One walk below one root."""
 
-    def __init__(self, found: Scan, root: str, options: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, found: Scan, root: str, options: Mapping[str, Sequence[str]], without: str) -> None:
         self.found = found
+        self.without = without
         self.inside = os.path.join(os.path.realpath(root), "")
         self.prefix = len(os.path.join(root, ""))
         self.include = _spec(options.get("include", ()))
@@ -79,7 +81,7 @@ class _Walk:
 
     def _entry(self, entry: os.DirEntry[str], rules: _Rules) -> bool:
         """Takes note of a file; True for a folder that is to be walked."""
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry.path == self.without:
             return False
         folder = entry.is_dir(follow_symlinks=False)
         if _ignored(entry.path, folder, rules) or self._excluded(entry.path, folder):

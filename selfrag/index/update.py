@@ -66,7 +66,7 @@ class Update:
     def _plan(self, paths: Sequence[str]) -> None:
         generation = store.current(self.collection.folder)
         if generation is None:
-            looked = scan({path: _patterns(self.options, {}) for path in paths})
+            looked = scan({path: _patterns(self.options, {}) for path in paths}, self.collection.home)
             sync.plan(looked, {}, {}, self.report)
             self.report.skipped += [sync.Skipped(*each) for each in sorted(looked.skipped.items())]
             return
@@ -92,6 +92,8 @@ class Update:
             with closing(catalog):
                 return self._rebuilt(catalog)
         self._check(catalog)
+        if self.collection.chroma_url is not None:
+            catalog.set_meta(chroma=self.collection.chroma_url)
         return catalog
 
     def _made_with(self, before: Mapping[str, object] | None) -> dict[str, object]:
@@ -145,7 +147,7 @@ class Update:
         asked = list(roots) if self.options.rebuild or not paths else list(paths)
         looked_at = {root: roots[root] for root in roots if any(_below(root, path) for path in asked)}
         absent = [root for root in looked_at if not os.path.lexists(root)]
-        found = scan({root: options for root, options in looked_at.items() if root not in absent})
+        found = scan({root: options for root, options in looked_at.items() if root not in absent}, self.collection.home)
         kept = [*found.closed, *(root for root in absent if root in asked)]
         self.report.skipped += [
             sync.Skipped(root, "it is not there; what was known of it is kept") for root in absent if root in asked

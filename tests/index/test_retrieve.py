@@ -95,7 +95,7 @@ async def test_near_duplicates_are_shown_once(zoo: Place) -> None:
 
 async def test_neighbours(zoo: Place) -> None:
     """The chunks before and after, in the order of the document."""
-    zoo.write("long.txt", "\n\n".join(f"{word} " * 150 for word in ("aa", "bb", "cc", "dd")))
+    zoo.write("long.txt", "\n\n".join(f"{word} " * 300 for word in ("aa", "bb", "cc", "dd")))
     zoo.sync()
     hit = (await zoo.collection.search("cc", 1))[0]
     assert [each.text[:2] for each in zoo.collection.neighbours(hit.chunk, 2, 1)] == ["aa", "bb", "cc", "dd"]

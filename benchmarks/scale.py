@@ -1,0 +1,196 @@
+"""Latency, memory and size by the number of chunks, with random unit vectors and made-up texts.
+
+    python benchmarks/scale.py [--sizes 1000,10000,100000,200000] [--queries 100] [--chroma URL] [--out benchmarks/results/scale.md]
+
+Random vectors of 384 dimensions are the hardest that an HNSW graph can meet: recall against the exact search is told along.
+Texts are 100 words drawn from 30,000 by Zipf's law; queries are eight such words and a vector near a stored one. Each size is a
+collection of its own, written in a process of its own, searched in another. A query's time is the whole of it: embedding is a
+look-up here, so it is dense, BM25, fusion, collapsing and fetching the passages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfrag import ingest
+from selfrag.index import admin, store
+from selfrag.index.catalog import Catalog
+from selfrag.index.collection import Collection
+from selfrag.index.mirror import Mirror, exact
+from selfrag.index.records import Entry, Hints, Source
+from selfrag.index.retrieve import Fusion, Question
+from selfrag.telemetry import silence_libraries
+
+DIMENSION = 384
+PER_SOURCE = 50
+
+
+class Lookup:
+    """An embedder that knows the vector of a query by its first word, a number."""
+
+    def __init__(self) -> None:
+        self.name, self.dimension = "lookup", DIMENSION
+        self.fingerprint = {"revision": "1", "dimension": DIMENSION}
+
+    def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self.queries(texts)
+
+    def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.stack([unit(np.random.default_rng(int(text.split()[0]))) for text in texts])
+
+
+def unit(source: np.random.Generator) -> NDArray[np.float32]:
+    vector = source.standard_normal(DIMENSION, dtype=np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+def words(source: random.Random, count: int) -> str:
+    return " ".join(f"w{int(30_000 ** source.random())}" for _ in range(count))
+
+
+def open_it(home: Path, url: str | None) -> Collection:
+    return Collection(home, "scale", url, open_embedder=lambda _: Lookup())
+
+
+def write(home: Path, size: int, url: str | None) -> dict[str, float]:
+    """Fills a collection; returns seconds for the catalog and for Chroma, and the peak memory of this process in MiB."""
+    opened, source = open_it(home, url), random.Random(size)
+    catalog = store.new_generation(store.make(opened.folder), {"embedder": "lookup", "context": "headings", **ingest.FINGERPRINT})
+    catalog.set_meta(vectors=Lookup().fingerprint, chroma=url or "")
+    started = time.monotonic()
+    for first in range(0, size, PER_SOURCE):
+        numbers = range(first, min(size, first + PER_SOURCE))
+        catalog.put_embeddings((str(n), unit(np.random.default_rng(n)).tobytes()) for n in numbers)
+        catalog.put(
+            Source(f"/scale/{first}.txt", str(first), Hints(0, 0, 0, first), title=str(first)), list(entries(source, numbers))
+        )
+    stored = time.monotonic()
+    with Mirror(catalog, url).writing() as writer:
+        writer.apply()
+    store.serve(opened.folder, catalog.path.parent)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"catalog": stored - started, "chroma": time.monotonic() - stored, "memory": memory}
+
+
+def entries(source: random.Random, numbers: Sequence[int]) -> Iterator[Entry]:
+    for at, number in enumerate(numbers):
+        text = words(source, 100)
+        yield Entry(f"{number:032x}", text, (), at, at + 1, (at + 1, at + 1), None, str(number), "", text)
+
+
+def search(home: Path, size: int, url: str | None, queries: int) -> dict[str, float]:
+    """Milliseconds of a query (median and 95th percentile) for each kind, recall@10 of Chroma, seconds of the first query."""
+    source = random.Random(1)
+    questions = [Question(f"{source.randrange(size)} {words(source, 8)}", 10) for _ in range(queries)]
+    opened, found = open_it(home, url), {}
+    started = time.monotonic()
+    opened.find_now(questions[:1])
+    found["first"] = time.monotonic() - started
+    for name, fusion in {"dense": Fusion(bm25=0), "bm25": Fusion(dense=0), "fused": Fusion()}.items():
+        opened.close()
+        opened.fusion = fusion
+        opened.find_now(questions[:1])
+        times = [timed(opened, question) for question in questions]
+        found[f"{name} p50"], found[f"{name} p95"] = statistics.median(times), sorted(times)[int(len(times) * 0.95)]
+    if opened.warnings:
+        raise SystemExit(opened.warnings[0])
+    found["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return found | recall(opened, questions[:20], url)
+
+
+def timed(opened: Collection, question: Question) -> float:
+    started = time.monotonic()
+    opened.find_now([question])
+    return (time.monotonic() - started) * 1000
+
+
+def recall(opened: Collection, questions: Sequence[Question], url: str | None) -> dict[str, float]:
+    """Share of the ten nearest that Chroma finds, and the milliseconds that comparing every vector takes."""
+    generation = store.current(opened.folder)
+    assert generation is not None
+    with closing(Catalog.open(store.catalog_in(generation))) as catalog:
+        mirror, vectors = Mirror(catalog, url), Lookup().queries([question.text for question in questions])
+        vectors = vectors + 0.5 * Lookup().queries([f"{n + 10**9} x" for n in range(len(questions))])  # near, not equal
+        with mirror.reading():
+            ours = mirror.query(vectors, 10)
+        started = time.monotonic()
+        best = [exact(catalog, vectors[at : at + 1], 10)[0] for at in range(len(questions))]
+        took = (time.monotonic() - started) / len(questions) * 1000
+        hits = sum(len({key for key, _ in a} & {key for key, _ in b}) for a, b in zip(ours, best, strict=True))
+        mirror.close()
+    return {"recall": hits / (10 * len(questions)), "exact": took}
+
+
+# --- the run -----------------------------------------------------------------------------------------------------------------
+
+
+def apart(*arguments: object) -> dict[str, float]:
+    """The same script in a process of its own, for one step; its figures."""
+    done = subprocess.run([sys.executable, __file__, "--step", *map(str, arguments)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return dict(json.loads(done.stdout))
+
+
+def main() -> None:
+    silence_libraries()
+    if sys.argv[1:2] == ["--step"]:
+        step, home, size, url, queries = sys.argv[2:]
+        work = (Path(home), int(size), url or None)
+        print(json.dumps(write(*work) if step == "write" else search(*work, int(queries))))
+        return
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--sizes", default="1000,10000,100000,200000")
+    options.add_argument("--queries", type=int, default=100)
+    options.add_argument("--chroma", default="")
+    options.add_argument("--out", type=Path)
+    given = options.parse_args()
+    lines = [
+        f"`python benchmarks/scale.py --sizes {given.sizes} --queries {given.queries}`, {os.cpu_count()} cores,"
+        f" load {os.getloadavg()[0]:.1f} at the start. Milliseconds of a query, k = 10, p50 / p95.",
+        "",
+        "| chunks | dense | BM25 | fused | exact dense | recall@10 | first query s | catalog s | Chroma s | chunks/s"
+        " | MiB writing | MiB searching | MiB catalog | MiB vectors |",
+        "|---:" * 14 + "|",
+    ]
+    for size in map(int, given.sizes.split(",")):
+        lines.append(row(size, given.chroma, given.queries))
+        print(lines[-1], file=sys.stderr, flush=True)
+        if given.out:
+            given.out.write_text("\n".join(["# Search by size", "", *lines, ""]), encoding="utf-8")
+    print("\n".join(lines))
+
+
+def row(size: int, url: str, queries: int) -> str:
+    folder = Path(tempfile.mkdtemp())
+    wrote = apart("write", folder, size, url, queries)
+    read = apart("search", folder, size, url, queries)
+    sizes = admin.status(open_it(folder, url or None), thorough=False).bytes
+    shutil.rmtree(folder)
+    times = " | ".join(f"{read[f'{name} p50']:.1f} / {read[f'{name} p95']:.1f}" for name in ("dense", "bm25", "fused"))
+    total = wrote["catalog"] + wrote["chroma"]
+    return (
+        f"| {size:,} | {times} | {read['exact']:.0f} | {read['recall']:.3f} | {read['first']:.1f} | {wrote['catalog']:.0f}"
+        f" | {wrote['chroma']:.0f} | {size / total:.0f} | {wrote['memory']:.0f} | {read['memory']:.0f}"
+        f" | {sizes['catalog'] / 2**20:.0f} | {sizes['vectors'] / 2**20:.0f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

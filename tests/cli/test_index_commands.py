@@ -1,0 +1,180 @@
+"""`index`, `status`, `search`, `collections`, `rm`, `repair`, `export`, `import`, as scripts see them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfrag.cli import run
+from tests.cli.process import COMMAND, environment, selfrag
+
+INDEX_KEYS = {"collection", "new", "updated", "moved", "unchanged", "removed", "skipped", "chunks", "seconds"}
+PASSAGE_KEYS = ["title", "source", "lines", "page", "chunk", "text", "score", "dense", "bm25"]
+
+
+@pytest.fixture
+def docs(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of documents, and an embedder without a model."""
+    monkeypatch.setenv("SELFRAG_EMBEDDER", "hashing")
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "otter.md").write_text("---\ntopic: animals\n---\n# Otter\n\nThe otter swims in the river.\n")
+    (folder / "badger.txt").write_text("The badger digs in the wood.")
+    (folder / "empty.txt").write_text("")
+    return folder
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    status = run([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def call_json(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Any:
+    status, out, err = call(capsys, *arguments, "--json")
+    assert (status, err) == (0, "")
+    return json.loads(out)
+
+
+def test_index_json(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One document with exactly the keys of the contract, on stdout, and nothing on stderr."""
+    document = call_json(capsys, "index", docs)
+    assert document.keys() == INDEX_KEYS
+    assert (document["collection"], document["new"], document["chunks"]) == ("default", 2, 2)
+    assert document["skipped"] == [{"path": str(docs / "empty.txt"), "reason": "empty"}]
+
+
+def test_search_and_status_json(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The contract of both; the best passage first."""
+    call(capsys, "index", docs, "-c", "zoo")
+    document = call_json(capsys, "search", "otter swims", "-c", "zoo", "-k", "1")
+    assert list(document) == ["query", "passages"]
+    (passage,) = document["passages"]
+    assert list(passage) == PASSAGE_KEYS
+    assert (passage["title"], passage["source"], passage["lines"]) == ("Otter", str(docs / "otter.md"), [6, 6])
+    explained = call_json(capsys, "search", "otter", "-c", "zoo", "--explain", "--where", "topic=animals")["passages"]
+    assert [(each["title"], each["dense_rank"], each["bm25_rank"]) for each in explained] == [("Otter", 1, 1)]
+    document = call_json(capsys, "status", "-c", "zoo")
+    assert {"collection", "sources", "chunks", "vectors", "consistent", "fingerprint", "problems"} <= document.keys()
+    assert (document["sources"], document["vectors"], document["consistent"], document["problems"]) == (2, 2, True, [])
+
+
+def test_what_people_read(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line about the run, the reasons of what was skipped, and passages with path and line; no escapes."""
+    status, out, _ = call(capsys, "index", docs)
+    assert status == 0
+    assert out.startswith("default: 2 new, 1 skipped; 2 chunks;")
+    assert f"skipped  {docs / 'empty.txt'}: empty" in out
+    _, out, _ = call(capsys, "search", "otter", "-k", "1", "--explain")
+    assert f"1. Otter  {docs / 'otter.md'}:6" in out
+    assert "rank 1" in out
+    assert "\x1b" not in out
+    assert "consistent" in call(capsys, "status")[1]
+    assert "2 sources" in call(capsys, "collections")[1]
+
+
+def test_dry_run_prints_the_plan(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What would be done, and no collection after it."""
+    status, out, _ = call(capsys, "index", docs, "--dry-run")
+    assert (status, f"new  {docs / 'badger.txt'}" in out, "would be: default: 3 new" in out) == (0, True, True)
+    assert call_json(capsys, "collections") == {"collections": []}
+
+
+def test_remove_and_repair(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A source, then the vectors, then all of it, which asks first."""
+    call(capsys, "index", docs)
+    assert call_json(capsys, "rm", docs / "badger.txt")["removed"] == [str(docs / "badger.txt")]
+    assert call_json(capsys, "repair")["vectors"] == 1
+    status, _, err = call(capsys, "rm")
+    assert (status, "selfrag rm -c default --yes" in err) == (2, True)
+    assert call_json(capsys, "rm", "--yes")["deleted"] is True
+    status, _, err = call(capsys, "search", "otter")
+    assert (status, "There is no collection 'default'" in err, "selfrag index PATH" in err) == (1, True, True)
+
+
+def test_export_and_import(docs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One file, and a collection of another name from it."""
+    call(capsys, "index", docs)
+    assert call_json(capsys, "export", tmp_path / "zoo.selfrag")["bytes"] > 0
+    assert call_json(capsys, "import", tmp_path / "zoo.selfrag", "-c", "copy") == {"collection": "copy", "chunks": 2}
+    assert call_json(capsys, "search", "otter", "-c", "copy", "-k", "1")["passages"][0]["title"] == "Otter"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["index", "/no/such/folder"], 1, "No such file or folder: /no/such/folder"),
+        (["index"], 1, "There is no collection"),
+        (["search", " "], 2, "empty"),
+        (["search", "x", "-c", "../x"], 2, "cannot be the name"),
+        (["search", "x", "--where", "topic"], 2, "key=value"),
+        (["index", "--context", "llm", "."], 2, "instruct model"),
+        (["status", "-c", "nothing"], 1, "There is no collection 'nothing'"),
+    ],
+)
+def test_errors_say_what_and_how(
+    home: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, says: str
+) -> None:
+    """What happened on stderr, nothing on stdout, the exit status of its kind, no traceback."""
+    found, out, err = call(capsys, *arguments)
+    assert (found, out) == (status, "")
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_another_embedder_names_the_command(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A fingerprint that does not fit is refused with the command that mends it."""
+    call(capsys, "index", docs)
+    status, _, err = call(capsys, "index", docs, "--embedder", "hashing?dimension=32")
+    assert (status, "selfrag index --rebuild" in err) == (1, True)
+    assert call(capsys, "index", docs, "--embedder", "hashing?dimension=32", "--rebuild")[0] == 0
+    assert call_json(capsys, "status")["fingerprint"]["dimension"] == 32
+
+
+def test_unchanged_imports_nothing_heavy(docs: Path, home: Path) -> None:
+    """A run that finds nothing to do, with the default embedder and without network, loads neither Chroma nor an embedder."""
+    assert selfrag(home, "index", docs, SELFRAG_EMBEDDER="all-MiniLM-L6-v2").returncode == 0
+    script = (
+        "import sys; from selfrag.cli import run; run(['index', '--quiet'])\n"
+        "heavy = {'chromadb', 'torch', 'onnxruntime', 'sentence_transformers', 'transformers'} & set(sys.modules)\n"
+        "print(sorted(heavy))"
+    )
+    done = subprocess.run([COMMAND[0], "-c", script], capture_output=True, text=True, env=environment(home), check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_watch_follows_changes_and_ends_on_ctrl_c(docs: Path, home: Path) -> None:
+    """A line of JSON for the first run and for every burst of changes; Ctrl-C ends it cleanly, with the collection consistent."""
+    process = subprocess.Popen(
+        [*COMMAND, "index", str(docs), "--watch", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(home, SELFRAG_EMBEDDER="hashing", OMP_NUM_THREADS="1"),
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    kill = threading.Timer(300, process.kill)
+    kill.start()
+    try:
+        assert json.loads(process.stdout.readline())["new"] == 2
+        assert "watching" in process.stderr.readline()
+        time.sleep(1)  # the system's watch is set up a moment after it is said
+        for number in range(20):
+            (docs / f"{number}.txt").write_text(f"Heron {number}.")
+        brought = 0
+        while brought < 20:
+            brought += json.loads(process.stdout.readline())["new"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) in (0, 130)
+    finally:
+        kill.cancel()
+        process.kill()
+    assert json.loads(selfrag(home, "status", "--json").stdout)["consistent"] is True
