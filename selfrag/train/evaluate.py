@@ -47,19 +47,27 @@ async def evaluate(judge: Judge, items: Items, say: Callable[[str], None], at_on
         return list(await asyncio.gather(*(one(job) for job in work)))
 
     written = await each([judge.answer(e) for e, _, _ in items.answers], "answers")
-    relevance = {name: np.array(await each([judge.relevance(e) for e in found], name)) for name, found in items.relevance.items()}
+    relevance = own_relevance(written, items)
+    for name, found in items.relevance.items():
+        relevance[name] = np.array(await each([judge.relevance(e) for e in found], name))
     support = np.array(await each([judge.support(e, claim) for e, claim, _ in items.support], "support"))
     use = np.array(await each([judge.utility(e, a) for e, a, _ in items.utility], "utility"))
-    retrieve = {key: np.array(await each([judge.retrieve(q) for q in found], key[0])) for key, found in items.retrieve.items()}
-    found = answer_figures(written, items) | relevance_figures(relevance) | support_figures(support, items)
-    found |= retrieve_figures(retrieve) | utility_figures(use, items)
+    retrieve = {key: np.array(await each([judge.retrieve(q) for q in asked], key[0])) for key, asked in items.retrieve.items()}
+    figures = answer_figures(written, items) | relevance_figures(relevance) | support_figures(support, items)
+    figures |= retrieve_figures(retrieve) | utility_figures(use, items)
     abstention, thresholds = abstention_figures(written, items)
     thresholds |= {"retrieve": retrieve_threshold(retrieve)}
     counts = {"answers": len(written), "support": len(support), "utility": len(use)}
     counts |= {f"relevance: {n}": len(v) for n, v in relevance.items()} | {
         f"retrieve: {n}": len(v) for (n, _), v in retrieve.items()
     }
-    return Result(judge.name, found | abstention, thresholds, {}, counts)
+    return Result(judge.name, figures | abstention, thresholds, {}, counts)
+
+
+def own_relevance(written: Sequence[Written], items: Items) -> dict[str, NDArray[Any]]:
+    """ISREL of each question with its own passage, which was read for the answer already."""
+    pairs = [(w.isrel, bool(golds)) for w, (_, golds, _) in zip(written, items.answers, strict=True)]
+    return {"gold": np.array([p for p, yes in pairs if yes]), "unanswerable": np.array([p for p, yes in pairs if not yes])}
 
 
 def answer_figures(written: Sequence[Written], items: Items) -> Figures:

@@ -18,9 +18,10 @@ from selfrag.train.spans import holds, sentences, tidy, wrong_spans
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """``answers``: passage questions with their golds, none where unanswerable. ``relevance``: kind ("gold", "neighbour",
-    "same article", "unanswerable") to passages. ``support``: evidence, claim, label. ``utility``: evidence, answer, 1 to 5.
-    ``retrieve``: source to questions, under True where evidence is needed."""
+    """``answers``: questions with their own passage, their golds (none where unanswerable) and their article. ``relevance``: kind
+    ("neighbour", "same article") to passages that do not answer. ``support``: evidence, claim, label. ``utility``: evidence,
+    answer, 1 to 5. ``retrieve``: (source, whether evidence is needed) to questions.
+    """
 
     answers: tuple[tuple[Evidence, tuple[str, ...], str], ...]
     relevance: Mapping[str, tuple[Evidence, ...]]
@@ -39,7 +40,7 @@ def build(dev: Path, train: Path | None = None, size: int = 200, seed: int = 7) 
     answers = [(_evidence(r), tuple(a["text"] for a in r["answers"]), r["title"]) for r in picked]
     answers += [(_evidence(r), (), r["title"]) for r in no[:size]]
     return Items(
-        tuple(answers), _relevance(squad, picked, no[:size], rng), _support(dev, size, rng), _utility(picked, rng),
+        tuple(answers), _relevance(squad, picked, rng), _support(dev, size, rng), _utility(picked[: size // 2], rng),
         _retrieve(dev, train, squad, size, rng),
     )  # fmt: skip
 
@@ -48,19 +49,18 @@ def _evidence(record: Mapping[str, Any]) -> Evidence:
     return Evidence(record["question"], record["title"], record["context"])
 
 
-def _relevance(squad: Any, picked: Any, no: Any, rng: Random) -> dict[str, tuple[Evidence, ...]]:
+def _relevance(squad: Any, picked: Any, rng: Random) -> dict[str, tuple[Evidence, ...]]:
     passages = sorted({(r["title"], r["context"]) for r in squad})
     near = Neighbours(passages)
-    found: dict[str, list[Evidence]] = {"gold": [], "neighbour": [], "same article": []}
+    found: dict[str, list[Evidence]] = {"neighbour": [], "same article": []}
     for r in picked:
         answers = [a["text"] for a in r["answers"]]
-        found["gold"].append(_evidence(r))
         if wrong := near.wrong(r["question"], r["context"], answers):
             found["neighbour"].append(Evidence(r["question"], *wrong[0]))
         others = [p for p in passages if p[0] == r["title"] and p[1] != r["context"] and not holds(p[1], answers)]
         if others:
             found["same article"].append(Evidence(r["question"], *rng.choice(others)))
-    return {name: tuple(v) for name, v in found.items()} | {"unanswerable": tuple(_evidence(r) for r in no)}
+    return {name: tuple(v) for name, v in found.items()}
 
 
 def _support(dev: Path, size: int, rng: Random) -> tuple[tuple[Evidence, str, str], ...]:
