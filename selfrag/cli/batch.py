@@ -9,6 +9,7 @@ import typer
 
 from selfrag.cli.options import AgentFlags, Quiet, open_agent, with_flags
 from selfrag.cli.running import RunFlags, exit_code, opened, run
+from selfrag.errors import ANSWERED
 
 if TYPE_CHECKING:
     from selfrag.batch import Tally
@@ -60,6 +61,9 @@ async def answered(
     plan = running.plan(keep_passages)
     async with open_agent(flags, quiet=quiet) as agent:
         if out is None:
-            return await run(agent, agent.options, questions, Printed(), plan, quiet)
+            try:
+                return await run(agent, agent.options, questions, Printed(), plan, quiet)
+            except BrokenPipeError:  # the reader, `head` say, has what it wanted
+                raise typer.Exit(ANSWERED) from None
         with opened(out, agent, agent.options, running, questions) as sink:
             return await run(agent, agent.options, questions, sink, plan, quiet)

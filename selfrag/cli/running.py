@@ -76,6 +76,7 @@ def meaning(agent: Agent, options: SearchOptions, flags: RunFlags, questions: Qu
         "reflection": agent.reflector.kind,
         "temperatures": dict(getattr(agent.reflector, "temperatures", {})),
         "collection": agent.retriever.name if agent.retriever else "",
+        "filter": str(getattr(agent.retriever, "filter", "")),
         "task": questions.task,
         **drawn,
         **{name: list(value) if isinstance(value, tuple) else value for name, value in found.items()},
