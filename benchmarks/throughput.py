@@ -238,6 +238,7 @@ def cpu_seconds() -> float:
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     passages = given_passages(arguments.questions)
     runs: dict[str, list[Run]] = {way: [] for way in "acdb"}
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, range(arguments.threads)))
     engine = VllmEngine(arguments.model)
     await our_loop(engine, dict(list(passages.items())[:2]), 2)  # warm-up
     for _ in range(arguments.rounds):
@@ -250,7 +251,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         runs["d"].append(await raw_rate(engine, wanted))
     await engine.close()
     if not arguments.no_transformers:
-        plain = open_engine("transformers", arguments.model)
+        plain = open_engine("transformers", arguments.model, threads=arguments.threads)
         runs["b"].append((await our_loop(plain, passages, arguments.concurrency))[0])
         await plain.close()
     return {"runs": runs, "read": sum(len(ids) for ids, _ in wanted), "written": sum(n for _, n in wanted), "n": len(passages)}
@@ -294,7 +295,7 @@ def heading(arguments: argparse.Namespace, count: int) -> str:
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
         f"`python benchmarks/throughput.py {Path(arguments.model).name} --questions {count} --rounds {arguments.rounds} "
-        f"--concurrency {arguments.concurrency}`, commit {commit}, {platform.machine()}, {os.cpu_count()} cores, "
+        f"--concurrency {arguments.concurrency} --threads {arguments.threads}`, commit {commit}, {platform.machine()}, {os.cpu_count()} cores, "
         f"load averages at the end {load}, {installed()}. {count} questions of corpora/wikipedia, {PASSAGES} passages of at most "
         f"{WORDS} words each, at most {MAX_TOKENS} tokens an answer. {arguments.note}"
     ).strip()
@@ -316,6 +317,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--concurrency", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="cores that the models compute on")
     parser.add_argument("--no-transformers", action="store_true", help="leave (b) out")
     parser.add_argument("--note", default="", help="a sentence on the circumstances, for the results file")
     parser.add_argument("--out", type=Path)
