@@ -295,7 +295,8 @@ def heading(arguments: argparse.Namespace, count: int) -> str:
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
         f"`python benchmarks/throughput.py {Path(arguments.model).name} --questions {count} --rounds {arguments.rounds} "
-        f"--concurrency {arguments.concurrency} --threads {arguments.threads}`, commit {commit}, {platform.machine()}, {os.cpu_count()} cores, "
+        f"--concurrency {arguments.concurrency} --threads {arguments.threads}`, commit {commit}, "
+        f"{platform.machine()}, {os.cpu_count()} cores, "
         f"load averages at the end {load}, {installed()}. {count} questions of corpora/wikipedia, {PASSAGES} passages of at most "
         f"{WORDS} words each, at most {MAX_TOKENS} tokens an answer. {arguments.note}"
     ).strip()
