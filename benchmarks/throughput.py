@@ -123,7 +123,8 @@ class Recording:
 
 async def our_loop(engine: Engine, passages: dict[str, list[Passage]], concurrency: int) -> tuple[Run, Recording]:
     recording, sink = Recording(engine), Collected()
-    agent = Agent(TokenReflector(recording, MAX_TOKENS), Given(passages), OPTIONS)
+    # The first token is written when a passage is judged.
+    agent = Agent(TokenReflector(recording, MAX_TOKENS - 1), Given(passages), OPTIONS)
     rows = [Row(i + 1, i, question, str(i)) for i, question in enumerate(passages)]
     run = await timed(lambda: Batch(agent.ask, OPTIONS, sink, Plan(concurrency)).run(rows))
     run.answers = {row["question"]: row["answer"] for row in sink.rows}
