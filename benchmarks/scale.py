@@ -1,6 +1,6 @@
 """Latency, memory and size by the number of chunks, with random unit vectors and made-up texts.
 
-    python benchmarks/scale.py [--sizes 1000,10000,100000,200000] [--queries 100] [--chroma URL] [--out benchmarks/results/scale.md]
+    python benchmarks/scale.py [--sizes 1000,10000,100000,200000] [--queries 100] [--chroma URL] [--out FILE]
 
 Random vectors of 384 dimensions are the hardest that an HNSW graph can meet: recall against the exact search is told along.
 Texts are 100 words drawn from 30,000 by Zipf's law; queries are eight such words and a vector near a stored one. Each size is a

@@ -41,11 +41,11 @@ def sync(collection: Collection, place: Place, engine: Author, **more: object) -
     return len(engine.prompts) - before
 
 
-async def test_contexts_are_matched_and_not_shown(place: Place) -> None:
+def test_contexts_are_matched_and_not_shown(place: Place) -> None:
     """A word of the context finds the chunk on both sides; the passage is the original text."""
     place.write("a.txt", "It swims.")
     sync(place.collection, place, Author("This is about otters."))
-    (hit,) = await place.collection.find(Question("otters", 1))
+    ((hit,),) = place.collection.find_now([Question("otters", 1)])
     assert (hit.passage.text, hit.bm25_rank) == ("It swims.", 1)
     assert "otters" in place.embedder().embedded[0]
 
@@ -64,7 +64,7 @@ def test_a_context_is_written_once(place: Place) -> None:
 
 def test_the_document_comes_first_and_the_chunk_last(place: Place) -> None:
     """All prompts about a document begin alike, so that an engine reads the document once."""
-    place.write("a.txt", "\n\n".join(f"{word} " * 300 for word in ("otter", "heron")))
+    place.write("a.txt", "\n\n".join(f"{word} " * 150 for word in ("otter", "heron")))
     engine = Author("Animals.")
     sync(place.collection, place, engine)
     one, two = engine.prompts
