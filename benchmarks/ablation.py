@@ -28,6 +28,7 @@ from selfrag.evaluate import Report, evaluate, outcomes_of, read_run, run_of
 from selfrag.questions import Questions, open_questions
 from selfrag.report import limits, markdown_table, number
 from selfrag.search import Agent
+from selfrag.telemetry import silence_libraries
 from selfrag.types import SearchOptions, Weights
 
 COLUMNS = (
@@ -138,7 +139,7 @@ def circumstances(given: argparse.Namespace, report: Report) -> list[str]:
         f"- machine: {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, shared with other work",
         f"- data: {Path(given.questions).name} (sha256 {data}…), {report.questions} questions{drawn}",
         f"- collection: {given.collection}",
-        f"- model: {report.run.get('model')}, engine {report.run.get('engine')}",
+        f"- model: {Path(str(report.run.get('model'))).name}, engine {report.run.get('engine')}",
     ]
 
 
@@ -154,4 +155,5 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ablation.md"))
     parser.add_argument("--title", default="Ablation")
     parser.add_argument("--note", default="")
+    silence_libraries()
     asyncio.run(main(parser.parse_args()))
