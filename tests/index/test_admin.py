@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from selfrag.errors import CollectionError, InputError, LockedError
-from selfrag.index import admin, names, store
+from selfrag.index import admin, names, open_collection, store
 from selfrag.index.catalog import Catalog
 from selfrag.index.locks import only_writer
 from tests.index.conftest import Place
@@ -131,8 +131,9 @@ def test_no_room_left(place: Place) -> None:
     catalog = Catalog.open(store.catalog_in(generation))
     assert catalog.problems() == []
     catalog.close()
-    place.collection.sync([place.docs])
-    found = admin.status(place.collection)
+    whole = open_collection(place.home)
+    whole.sync()
+    found = admin.status(whole)
     assert (found.sources, found.consistent) == (60, True)
 
 
