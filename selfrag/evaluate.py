@@ -147,7 +147,7 @@ def outcomes_of(rows: Iterable[Json], gold: Mapping[str, Gold] | None = None) ->
 
 
 def gold_by_id(rows: Iterable[Row]) -> dict[str, Gold]:
-    return {row.key: metrics.gold_of(row.extra) for row in rows if not row.problem}
+    return {row.key: metrics.gold_of(row.extra) for row in rows}
 
 
 def run_of(rows: Sequence[Json]) -> Json:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from selfrag.reflection import FULLY, GROUPS, ISSUP, ISUSE, PARTIALLY, UTILITY_WEIGHTS
 
 Floats = NDArray[np.float64]
-TEMPERATURES = np.geomspace(0.05, 20, 121)
+TEMPERATURES = np.geomspace(0.2, 5, 81)
 LEAST = 20
 """Labelled examples below which no temperature is fitted."""
 
