@@ -33,6 +33,9 @@ class Fusion:
     Each side gives ``depth`` candidates; ``head`` and ``body`` weigh the two columns of BM25. Ranks begin with 1.
     """
 
+    # Measured (benchmarks/results/retrieval.md): on 255 questions over 10,033 documents recall@5 is 74.1 %, dense alone 66.3,
+    # BM25 alone 63.1. What was best on one half of the questions (k=20, dense ×0.5) lost to these on the other half.
+
     dense: float = 1.0
     bm25: float = 1.0
     k: int = 60
