@@ -21,6 +21,7 @@ from corpus import Corpus, first_ranks, intervals, measures, squad, wikipedia
 from numpy.typing import NDArray
 
 from selfrag.index.collection import Collection
+from selfrag.index.mirror import exact
 from selfrag.index.retrieve import Fusion, Question
 from selfrag.index.sync import Options
 
@@ -49,18 +50,19 @@ def indexed(corpus: Corpus, key: str, context: str, work: Path) -> tuple[Collect
 
 
 def candidates(collection: Collection, documents: dict[str, int], questions: tuple[str, ...], fusion: Fusion) -> Scored:
-    """What one side finds (the other's weight is 0), a document once, by its best passage."""
-    side = replace(collection, fusion=fusion)
-    found = side.find_now([Question(question, DEPTH) for question in questions])
+    """What one side of the searcher finds (the other's weight is 0), a document once, by its best passage."""
+    searcher = replace(collection._current(), fusion=fusion)
+    asked = [Question(question, DEPTH) for question in questions]
+    vectors = searcher._vectors(asked) if fusion.dense else np.zeros((0, 0), dtype=np.float32)
+    with searcher.catalog.transaction() as db:
+        sources = dict(db.execute("SELECT key, path FROM chunks JOIN sources ON sources.id = chunks.source"))
+        found = exact(searcher.catalog, vectors, DEPTH) if fusion.dense else [searcher._bm25(each, None) for each in asked]
     rows = []
     for hits in found:
         best: dict[int, float] = {}
-        for hit in hits:
-            passage = hit.passage
-            score = passage.dense if fusion.dense else passage.bm25
-            best.setdefault(documents[passage.source], score or 0.0)
+        for key, score in hits:
+            best.setdefault(documents[sources[key]], score)
         rows.append(list(best.items()))
-    side.close()
     return rows
 
 
@@ -94,9 +96,9 @@ def convex(dense: Scored, bm25: Scored, share: float) -> list[list[int]]:
 
 
 def fusions(dense: Scored, bm25: Scored) -> Iterator[Method]:
-    for k, weight in product((1, 5, 10, 20, 60, 100), (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)):
+    for k, weight in product((2, 5, 10, 20, 60), (0.5, 1.0, 2.0, 3.0)):
         yield Method(f"RRF k={k}, dense ×{weight:g}", reciprocal(dense, bm25, k, weight))
-    for share in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+    for share in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
         yield Method(f"convex, dense {share:g}", convex(dense, bm25, share))
 
 
@@ -154,8 +156,8 @@ def study(corpus: Corpus, key: str, work: Path, contexts: list[str]) -> dict[str
 
 
 def shipped(collection: Collection, documents: dict[str, int], corpus: Corpus) -> NDArray[np.float64]:
-    """Ranks with the defaults of the program, passages as the program returns them."""
-    found = collection.find_now([Question(question, DEPTH) for question in corpus.questions])
+    """Ranks among the first 10 passages as the program returns them, with its defaults."""
+    found = collection.find_now([Question(question, 10) for question in corpus.questions])
     ranked = [list(dict.fromkeys(documents[hit.passage.source] for hit in hits)) for hits in found]
     return first_ranks(ranked, corpus.gold)
 
