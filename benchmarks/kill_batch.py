@@ -124,7 +124,7 @@ def long_input(folder: Path, count: int) -> None:
     done = subprocess.run(command(source, folder / "long-out.jsonl", 0.0), check=True, stdout=subprocess.PIPE)
     reports = [json.loads(line) for line in done.stdout.splitlines()]
     print(
-        f"{count:,} rows in {time.time() - begun:.1f} s; first row written after {reports[0]['at'] - begun:.2f} s, interpreter included"
+        f"{count:,} rows in {time.time() - begun:.1f} s; first row written after {reports[0]['at'] - begun:.2f} s, interpreter included"  # noqa: E501
     )
     print("peak memory (MiB) after n rows: " + ", ".join(f"{r['rows']:,}: {r['mib']}" for r in reports))
     begun = time.time()

@@ -61,8 +61,11 @@ def items() -> Items:
     return Items(
         answers=tuple(answers),
         relevance={"neighbour": (evidence("other"),) * 4, "same article": (evidence("other"),) * 4},
-        support=((evidence("gold"), "true", "SUPPORTS"), (evidence("gold"), "false", "REFUTES"))
-        + ((evidence("gold"), "unsaid", "NOT ENOUGH INFO"),),
+        support=(
+            (evidence("gold"), "true", "SUPPORTS"),
+            (evidence("gold"), "false", "REFUTES"),
+            (evidence("gold"), "unsaid", "NOT ENOUGH INFO"),
+        ),
         utility=((evidence("gold"), "right", 5), (evidence("gold"), "wrong", 2)),
         retrieve={("questions", True): ("look up a", "look up b"), ("sums", False): ("1 + 1", "2 + 2")},
     )
