@@ -123,9 +123,8 @@ def long_input(folder: Path, count: int) -> None:
     begun = time.time()
     done = subprocess.run(command(source, folder / "long-out.jsonl", 0.0), check=True, stdout=subprocess.PIPE)
     reports = [json.loads(line) for line in done.stdout.splitlines()]
-    print(
-        f"{count:,} rows in {time.time() - begun:.1f} s; first row written after {reports[0]['at'] - begun:.2f} s, interpreter included"  # noqa: E501
-    )
+    first = reports[0]["at"] - begun
+    print(f"{count:,} rows in {time.time() - begun:.1f} s; first row written after {first:.2f} s, interpreter included")
     print("peak memory (MiB) after n rows: " + ", ".join(f"{r['rows']:,}: {r['mib']}" for r in reports))
     begun = time.time()
     subprocess.run(command(source, folder / "long-out.jsonl", 0.0), check=True, stdout=subprocess.PIPE)
