@@ -203,12 +203,14 @@ async def test_a_finished_run_answers_nothing_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
 async def test_a_file_cut_anywhere_is_completed(tmp_path: Path, name: str) -> None:
-    """Whatever byte the file ends at, the resumed run has every row once and equals the uninterrupted one."""
+    """Wherever the file ends, at any byte of its last line or here and there before, the resumed run has every row once and
+    equals the uninterrupted one."""
     rows, out = [*questions(3), make_row({"id": "nl", "question": 'say "x,\ny"'}, 9)], tmp_path / name
     with journal(out, rows) as sink:
         await run(rows, FakeAgent(), sink, concurrency=1)
     whole = out.read_bytes()
-    for size in range(1, len(whole)):
+    last_line = whole.rstrip().rfind(b"\n")
+    for size in (*range(1, last_line, 61), *range(last_line, len(whole), 3)):
         out.write_bytes(whole[:size])
         with journal(out, rows) as sink:
             await run(rows, FakeAgent(), sink, concurrency=1)
