@@ -106,7 +106,8 @@ def test_interrupted_while_waiting(home: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import sys; print('up', flush=True); sys.argv=['selfrag','ask','-']; from selfrag.cli import main; main()",
+            "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job ignores it
+            "print('up', flush=True); sys.argv=['selfrag','ask','-']; from selfrag.cli import main; main()",
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
