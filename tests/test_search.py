@@ -31,11 +31,13 @@ from selfrag.reflection import (
 from selfrag.reflectors.tokens import TokenReflector
 from selfrag.search import Agent
 from selfrag.types import (
+    Control,
     Event,
     Expanded,
     Generated,
     Opened,
     Passage,
+    Prompt,
     Pruned,
     Request,
     Retrieved,
@@ -88,14 +90,19 @@ def then(token: str, retrieve: float = 0.01, none: float = 0.01) -> Token:
     return control(token, logs(RETRIEVE, none, retrieve, 1 - none - retrieve))
 
 
+def opened(request: Request) -> tuple[Prompt, int]:
+    """The prompt up to where the segment begins, and how many of its tokens are there already: its opening one, or none."""
+    last = request.prompt[-1]
+    if isinstance(last, Generated) or (isinstance(last, Control) and last.token in ISREL):
+        return request.prompt[:-1], 1
+    return request.prompt, 0
+
+
 def model(scripts: dict[str, Sequence[Token]]) -> ScriptedEngine:
     """A model that writes, after a prompt that ends with a key of ``scripts``, that key's tokens; longer keys go first."""
 
     def reply(request: Request) -> Sequence[Token]:
-        prompt, done = request.prompt, 0
-        if isinstance(prompt[-1], Generated):
-            done = len(prompt[-1].tokens)
-            prompt = prompt[:-1]
+        prompt, done = opened(request)
         text = prompt_text(prompt)
         key = max((key for key in scripts if text.endswith(key)), key=len)
         return [*scripts[key], END][done:]
@@ -180,6 +187,16 @@ async def test_equal_answers_of_a_closed_set_add_up() -> None:
     answer = await agent(engine, shelf, replace(ASK, choices=("yes", "no"))).ask("q?")
     assert answer.text == "yes"
     assert answer.expanded == 3
+
+
+async def test_a_strict_model_is_asked_to_write_from_what_is_relevant_enough() -> None:
+    """At or above ``relevant_above`` the words follow `[Relevant]`, below it the model's own `[Irrelevant]`."""
+    engine = model({after(1): [judged(0.4), *words("an answer"), backed(0.9)]})
+    for above, wanted in ((0.3, RELEVANT), (0.5, IRRELEVANT)):
+        reflector = TokenReflector(engine, relevant_above=above)
+        answer = await Agent(reflector, Shelf(passage(1)), ASK).ask("q?")
+        assert engine.requests[-1].prompt[-1] == Control(wanted)
+        assert answer.segments[0].segment.critique.isrel == pytest.approx(0.4)
 
 
 # --- long form -----------------------------------------------------------------------------------------------------------------
@@ -435,9 +452,7 @@ def random_model(seed: int) -> ScriptedEngine:
         return [*tokens, END]
 
     def reply(request: Request) -> Sequence[Token]:
-        prompt, done = request.prompt, 0
-        if isinstance(prompt[-1], Generated) and request.max_tokens > 1:
-            done, prompt = len(prompt[-1].tokens), prompt[:-1]
+        prompt, done = opened(request)
         text = prompt_text(prompt)
         if text.endswith("Response:\n"):
             return [then(RETRIEVAL, 0.6)]

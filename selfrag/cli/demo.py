@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from selfrag.types import Answer
 
 COLLECTION = "demo"
-QUESTION = "In which year was the first FIFA World Cup held?"
+QUESTION = "Who discovered the element selenium?"
 SECOND = "What is the capital and largest city of Nepal?"
 
 

@@ -143,8 +143,9 @@ async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = (), quiet: bo
     with terminal.stopping_at_once(), terminal.waiting("opening the collection and the model", quiet):
         retriever = None if settings.mode == "never" else open_documents(settings, flags)
         model = open_model(settings)
-        reflector = open_reflector(settings, model, profile.temperatures if profile else model.temperatures)
         thresholds = {**model.thresholds, **(profile.thresholds if profile else {})}
+        temperatures = profile.temperatures if profile else model.temperatures
+        reflector = open_reflector(settings, model, temperatures, thresholds.get("isrel"))
     try:
         yield Agent(reflector, retriever, settings.search_options(thresholds, choices))
     finally:
@@ -206,7 +207,9 @@ def is_url(engine: str) -> bool:
     return engine.startswith(("http://", "https://"))
 
 
-def open_reflector(settings: Settings, model: ModelInfo, temperatures: Mapping[str, float]) -> Reflector:
+def open_reflector(
+    settings: Settings, model: ModelInfo, temperatures: Mapping[str, float], relevant_above: float | None = None
+) -> Reflector:
     """The model behind its engine, and the way that it reflects."""
     from selfrag.engines import open_engine
 
@@ -219,4 +222,4 @@ def open_reflector(settings: Settings, model: ModelInfo, temperatures: Mapping[s
         return PromptedReflector(engine)
     from selfrag.reflectors.tokens import TokenReflector
 
-    return TokenReflector(engine, temperatures=temperatures)
+    return TokenReflector(engine, temperatures=temperatures, relevant_above=min(relevant_above or 0.5, 0.5))

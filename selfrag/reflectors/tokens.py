@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from selfrag import reflection, templates
 from selfrag.reflection import (
     CONTINUE,
     END_PARAGRAPH,
+    IRRELEVANT,
     ISREL,
     ISUSE,
     JUDGEMENTS,
     NO_RETRIEVAL,
     PARAGRAPH,
+    RELEVANT,
     RETRIEVAL,
     RETRIEVE,
 )
@@ -56,8 +59,17 @@ def lead_in(passage: Passage | None, carry: bool) -> tuple[Part | str, ...]:
 def prompt(instruction: str, path: Sequence[Segment], *after: Part | str) -> Prompt:
     """The instruction, the segments written so far with what stood before each, then ``after``."""
     head = templates.load("selfrag/instruction").render(instruction=instruction)
-    written = [part for s in path for part in (*lead_in(s.passage, s.carry), Generated(s.tokens))]
+    written = [part for s in path for part in (*lead_in(s.passage, s.carry), *replayed(s.tokens))]
     return reflection.as_prompt(head, *written, *after)
+
+
+def replayed(tokens: Sequence[Token]) -> tuple[Part, ...]:
+    """What was written, put back into a prompt: words by their ids, reflection tokens by their names."""
+    parts: list[Part] = []
+    for name, run in groupby(tokens, key=lambda token: token.control):
+        same = tuple(run)
+        parts += [Generated(same)] if name is None else [Control(name)] * len(same)
+    return tuple(parts)
 
 
 @dataclass(frozen=True)
@@ -65,12 +77,15 @@ class TokenReflector:
     """Reads every critique as probabilities of the model's own reflection tokens.
 
     ``max_tokens`` limits a segment. ``temperatures`` maps a group ("Retrieve", "ISREL", "ISSUP", "ISUSE") to the temperature
-    (> 0) that calibrates it; groups not named stay as the model gives them.
+    (> 0) that calibrates it; groups not named stay as the model gives them. From a passage whose ISREL is at least
+    ``relevant_above`` the model writes after `[Relevant]`, even where `[Irrelevant]` is the likelier: a threshold for a model
+    that is too strict, as there is one for Retrieve. One half leaves the choice to the model.
     """
 
     engine: Engine
     max_tokens: int = 100
     temperatures: Mapping[str, float] = field(default_factory=dict)
+    relevant_above: float = 0.5
     kind: ReflectionKind = "tokens"
 
     def using(self, engine: Engine) -> TokenReflector:
@@ -92,8 +107,10 @@ class TokenReflector:
         token, ended = first.tokens[0], first.finish != "length"
         if not reflection.reports(token.watched, ISREL):
             return Opening(passage, Critique(), carry, token, ended)
-        judged = {"ISREL": reflection.distribution(token.watched, ISREL)}
-        return Opening(passage, Critique(reflection.isrel(token.watched), distributions=judged), carry, token, ended)
+        judged, rel = {"ISREL": reflection.distribution(token.watched, ISREL)}, reflection.isrel(token.watched)
+        if token.control == IRRELEVANT and rel >= self.relevant_above:
+            token = replace(token, control=RELEVANT, logprob=token.watched[RELEVANT])
+        return Opening(passage, Critique(rel, distributions=judged), carry, token, ended)
 
     async def extend(self, instruction: str, path: Sequence[Segment], opening: Opening, alive: Alive) -> Segment | None:
         """Writes on from the opening's own first token, so that with a prefix cache the passage is read only once."""
@@ -107,7 +124,7 @@ class TokenReflector:
             draft.add(reflection.temper(token, self.temperatures))
             return alive(draft.critique, draft.sequence_bound, token.text)
 
-        before = prompt(instruction, path, *lead_in(opening.passage, opening.carry), Generated(tuple(draft.tokens)))
+        before = prompt(instruction, path, *lead_in(opening.passage, opening.carry), *replayed(draft.tokens))
         completion = await self.engine.complete(Request(before, self.max_tokens, STOP, JUDGEMENTS), on_token)
         if completion.finish == "cancelled":
             return None

@@ -180,8 +180,7 @@ def abstention_figures(written: Sequence[Written], items: Items) -> tuple[Figure
         "abstention F1": binary_f1(said, empty),
         "abstention F1, all abstained": binary_f1(np.ones_like(empty), empty),
     }
-    # Where [Irrelevant] is the likelier the model writes a refusal: whatever fits best, that is never an answer.
-    return figures, {"isrel": max(best[0], 0.5), "issup": best[1]}
+    return figures, {"isrel": best[0], "issup": best[1]}
 
 
 def abstains(scores: NDArray[Any], thresholds: tuple[float, float]) -> NDArray[Any]:
