@@ -21,12 +21,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from selfrag.batch.questions import Questions, open_questions
 from selfrag.cli.options import AgentFlags, open_agent
 from selfrag.cli.running import RunFlags, opened, run
-from selfrag.compare import compare
-from selfrag.evaluate import Report, evaluate, outcomes_of, read_run, run_of
-from selfrag.questions import Questions, open_questions
-from selfrag.report import limits, markdown_table, number
+from selfrag.evaluation.compare import compare
+from selfrag.evaluation.report import Report, evaluate, outcomes_of, read_run, run_of
+from selfrag.evaluation.tables import limits, markdown_table, number
 from selfrag.search import Agent
 from selfrag.telemetry import silence_libraries
 from selfrag.types import SearchOptions, Weights

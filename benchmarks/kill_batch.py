@@ -22,9 +22,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from selfrag.batch import Batch, Plan, Tally
-from selfrag.journal import Meta, open_journal
-from selfrag.rows import Row, read_rows, survey, unique
+from selfrag.batch.journal import Meta, open_journal
+from selfrag.batch.rows import Row, read_rows, survey, unique
+from selfrag.batch.run import Batch, Plan, Tally
 from selfrag.types import Answer, Cited, Critique, Decision, Observer, Passage, SearchOptions, Segment, Timing, Usage
 
 

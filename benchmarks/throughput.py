@@ -33,13 +33,13 @@ from vllm import SamplingParams
 from vllm.inputs import tokens_input
 
 from selfrag import reflection, templates
-from selfrag.batch import Batch, Plan
+from selfrag.batch.journal import Collected
+from selfrag.batch.rows import Row
+from selfrag.batch.run import Batch, Plan
 from selfrag.engines import open_engine
 from selfrag.engines.collector import Collector
 from selfrag.engines.vllm import VllmEngine
-from selfrag.journal import Collected
 from selfrag.reflectors.tokens import STOP, TokenReflector, evidence
-from selfrag.rows import Row
 from selfrag.search import Agent
 from selfrag.types import Completion, Engine, OnToken, Passage, Request, SearchOptions, Weights
 

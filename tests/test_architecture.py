@@ -17,12 +17,11 @@ PACKAGE = Path(selfrag.__file__).parent
 
 LAYERS = (
     ("errors", "types", "telemetry"),
-    ("reflection", "templates", "settings", "rows", "tasks", "questions", "profiles", "intervals", "curves", "metrics", "meter"),
-    ("temperatures", "beam"),
+    ("reflection", "templates", "settings", "profiles", "meter"),
+    ("beam",),
     ("search", "trace"),
-    ("reflectors", "formats", "journal", "outcome", "figures"),
-    ("batch", "evaluate", "compare", "calibrate"),
-    ("report", "plot"),
+    ("reflectors", "batch"),
+    ("evaluation",),
     ("render",),
     ("cli",),
 )
@@ -32,7 +31,7 @@ PARTS = {
     "ingest": {"errors", "types", "reflection", "telemetry"},
     "index": {"errors", "types", "reflection", "telemetry", "ingest", "templates"},
     "models": {"errors", "types", "reflection", "telemetry"},
-    "train": {"errors", "types", "reflection", "telemetry", "models", "curves", "metrics"},
+    "train": {"errors", "types", "reflection", "telemetry", "models", "evaluation"},
 }
 """What stands beside the layers and may import only these; of all others, only the command line may import them."""
 HEAVY = ("torch", "transformers", "vllm", "chromadb", "sentence_transformers", "httpx", "scipy", "numpy", "onnxruntime", "peft")

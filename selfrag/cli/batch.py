@@ -12,8 +12,8 @@ from selfrag.cli.running import RunFlags, exit_code, opened, run
 from selfrag.errors import ANSWERED
 
 if TYPE_CHECKING:
-    from selfrag.batch import Tally
-    from selfrag.questions import Questions
+    from selfrag.batch.questions import Questions
+    from selfrag.batch.run import Tally
 
 
 def register(app: typer.Typer) -> None:
@@ -56,7 +56,7 @@ async def answered(
     flags: AgentFlags, running: RunFlags, questions: Questions, out: Path | None, keep_passages: bool, quiet: bool
 ) -> Tally:
     """Opens what ``flags`` name and asks it everything."""
-    from selfrag.journal import Printed
+    from selfrag.batch.journal import Printed
 
     plan = running.plan(keep_passages)
     async with open_agent(flags, quiet=quiet) as agent:

@@ -14,9 +14,9 @@ from selfrag.cli.running import RunFlags, exit_code, opened, run
 from selfrag.errors import SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
-    from selfrag.calibrate import Fit
+    from selfrag.batch.questions import Questions
+    from selfrag.evaluation.calibrate import Fit
     from selfrag.profiles import Profile
-    from selfrag.questions import Questions
     from selfrag.search import Agent
     from selfrag.types import SearchOptions
 
@@ -60,7 +60,7 @@ def calibrate(
     import asyncio
 
     from selfrag import profiles
-    from selfrag.calibrate import crossed, examples, fit
+    from selfrag.evaluation.calibrate import crossed, examples, fit
     from selfrag.profiles import Profile
 
     if flags.mode is not None or file == "-":
@@ -108,8 +108,8 @@ async def ran(
     agent: Agent, options: SearchOptions, questions: Questions, running: RunFlags, out: Path | None, quiet: bool, name: str
 ) -> Rows:
     """One of the two runs; a run that does not come to its end ends the command."""
-    from selfrag.evaluate import read_run
-    from selfrag.journal import Collected
+    from selfrag.batch.journal import Collected
+    from selfrag.evaluation.report import read_run
 
     with opened(out, agent, options, running, questions) as sink:
         tally = await run(agent, options, questions, sink, running.plan(keep_passages=True), quiet, name)
@@ -122,7 +122,7 @@ async def ran(
 
 
 def text(profile: Profile, fitted: Fit, held: Held, count: int) -> str:
-    from selfrag.report import number, text_table
+    from selfrag.evaluation.tables import number, text_table
 
     thresholds = "  ".join(f"{name} {value:.3f}" for name, value in profile.thresholds.items())
     temperatures = "  ".join(f"{name} {value:.2f}" for name, value in profile.temperatures.items())

@@ -37,11 +37,11 @@ def compare(
       selfrag compare a.jsonl b.jsonl --changes 50
       selfrag compare a.jsonl b.jsonl --json | jq .differences
     """
-    from selfrag import report
-    from selfrag.compare import compare as compared
-    from selfrag.compare import comparison_json
-    from selfrag.evaluate import gold_by_id, outcomes_of, read_run
-    from selfrag.questions import open_questions
+    from selfrag.batch.questions import open_questions
+    from selfrag.evaluation import tables
+    from selfrag.evaluation.compare import compare as compared
+    from selfrag.evaluation.compare import comparison_json
+    from selfrag.evaluation.report import gold_by_id, outcomes_of, read_run
 
     if json and markdown:
         raise UsageError("--json and --markdown exclude each other", "run it twice")
@@ -51,5 +51,5 @@ def compare(
     if json:
         terminal.print_json(comparison_json(found))
     else:
-        shown = report.comparison_markdown if markdown else report.comparison_text
+        shown = tables.comparison_markdown if markdown else tables.comparison_text
         print(shown(found, names, changes))

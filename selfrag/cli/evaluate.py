@@ -13,7 +13,7 @@ from selfrag.cli.running import RunFlags, exit_code, opened, run
 from selfrag.errors import UsageError
 
 if TYPE_CHECKING:
-    from selfrag.evaluate import Report
+    from selfrag.evaluation.report import Report
 
 Rows = list[dict[str, Any]]
 
@@ -58,8 +58,8 @@ def evaluate(
     """
     import asyncio
 
-    from selfrag.evaluate import evaluate as report_of
-    from selfrag.evaluate import gold_by_id, is_run, outcomes_of, read_run, report_json, run_of
+    from selfrag.evaluation.report import evaluate as report_of
+    from selfrag.evaluation.report import gold_by_id, is_run, outcomes_of, read_run, report_json, run_of
 
     if json and markdown:
         raise UsageError("--json and --markdown exclude each other", "run it again on the kept rows: selfrag eval RUN --markdown")
@@ -75,7 +75,7 @@ def evaluate(
         gold = gold_by_id(questions.rows()) if file != "-" else None
     report = report_of(outcomes_of(rows, gold), run_of(rows))
     if plot:
-        from selfrag.plot import save_plot
+        from selfrag.evaluation.plot import save_plot
 
         save_plot(report, plot, f"{Path(file).name}, {report.questions} questions")
     if json:
@@ -86,15 +86,15 @@ def evaluate(
 
 
 def text(report: Report, markdown: bool, title: str) -> str:
-    from selfrag.report import report_markdown, report_text
+    from selfrag.evaluation.tables import report_markdown, report_text
 
     return report_markdown(report, title) if markdown else report_text(report)
 
 
 async def ran(flags: AgentFlags, running: RunFlags, file: str, out: Path | None, quiet: bool) -> tuple[Rows, int]:
     """The rows of a run over the questions of ``file``, and the exit status."""
-    from selfrag.evaluate import read_run
-    from selfrag.journal import Collected
+    from selfrag.batch.journal import Collected
+    from selfrag.evaluation.report import read_run
 
     questions = running.questions(file)
     async with open_agent(flags, quiet=quiet) as agent:

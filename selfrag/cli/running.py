@@ -16,9 +16,9 @@ from selfrag.cli import terminal
 from selfrag.errors import ANSWERED, FAILED, INTERRUPTED, SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
-    from selfrag.batch import Plan, Tally
-    from selfrag.journal import OnChange, Sink
-    from selfrag.questions import Questions
+    from selfrag.batch.journal import OnChange, Sink
+    from selfrag.batch.questions import Questions
+    from selfrag.batch.run import Plan, Tally
     from selfrag.search import Agent
     from selfrag.types import SearchOptions
 
@@ -49,12 +49,12 @@ class RunFlags:
 
     def questions(self, source: str) -> Questions:
         """What is asked, of ``source``. Raises InputError and UsageError."""
-        from selfrag.questions import open_questions
+        from selfrag.batch.questions import open_questions
 
         return open_questions(source, self.task, self.limit, self.sample, self.seed)
 
     def plan(self, keep_passages: bool) -> Plan:
-        from selfrag.batch import Plan
+        from selfrag.batch.run import Plan
 
         if self.timeout is not None and self.timeout <= 0:
             raise UsageError(f"--timeout is {self.timeout:g}, but a time is needed", "--timeout 60")
@@ -87,7 +87,7 @@ def meaning(agent: Agent, options: SearchOptions, flags: RunFlags, questions: Qu
 @contextmanager
 def opened(out: Path | None, agent: Agent, options: SearchOptions, flags: RunFlags, questions: Questions) -> Iterator[Sink]:
     """Where rows go: ``out``, locked and resumed, or memory."""
-    from selfrag.journal import Collected, Meta, open_journal
+    from selfrag.batch.journal import Collected, Meta, open_journal
 
     if out is None:
         yield Collected()
@@ -101,7 +101,7 @@ async def run(
     agent: Agent, options: SearchOptions, questions: Questions, sink: Sink, plan: Plan, quiet: bool, name: str = ""
 ) -> Tally:
     """Answers the questions, with progress on stderr; Ctrl-C stops in an orderly way."""
-    from selfrag.batch import Batch, interruptible
+    from selfrag.batch.run import Batch, interruptible
 
     with ExitStack() as stack:
         tell = stack.enter_context(progress(quiet, name))

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from selfrag import curves, metrics
+from selfrag.evaluation import curves, metrics
 from selfrag.train.items import Items
 from selfrag.train.judges import Judge, Written
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from selfrag.batch import Tally
+from selfrag.batch.run import Tally
 from selfrag.cli.running import clock, exit_code, status, summary
 from tests.cli.conftest import Run
 from tests.engines import tiny

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from selfrag import metrics
+from selfrag.batch.formats import RESERVED
 from selfrag.errors import InputError
-from selfrag.formats import RESERVED
-from selfrag.metrics import Gold
+from selfrag.evaluation import metrics
+from selfrag.evaluation.metrics import Gold
 
 Json = Mapping[str, Any]
 SUPPORTED = 0.5

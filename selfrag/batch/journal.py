@@ -16,9 +16,9 @@ from typing import Any, Literal, Protocol
 
 from filelock import FileLock, Timeout
 
+from selfrag.batch.formats import Csv, Format, JsonLines
+from selfrag.batch.rows import Row
 from selfrag.errors import InputError, LockedError
-from selfrag.formats import Csv, Format, JsonLines
-from selfrag.rows import Row
 
 Json = dict[str, Any]
 OnChange = Literal["refuse", "restart", "append"]

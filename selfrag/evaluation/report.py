@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from selfrag import curves, figures, intervals, metrics
-from selfrag.curves import Bin
+from selfrag.batch.formats import JsonLines
+from selfrag.batch.rows import Row
 from selfrag.errors import InputError
-from selfrag.figures import FIGURES
-from selfrag.formats import JsonLines
-from selfrag.intervals import Floats, Interval
-from selfrag.metrics import Gold
-from selfrag.outcome import Outcome, outcome
-from selfrag.rows import Row
+from selfrag.evaluation import curves, figures, intervals, metrics
+from selfrag.evaluation.curves import Bin
+from selfrag.evaluation.figures import FIGURES
+from selfrag.evaluation.intervals import Floats, Interval
+from selfrag.evaluation.metrics import Gold
+from selfrag.evaluation.outcome import Outcome, outcome
 
 Json = dict[str, Any]
 SIGNALS: Mapping[str, Callable[[Outcome], float]] = {

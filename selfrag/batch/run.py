@@ -18,10 +18,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from selfrag.batch.formats import RESERVED
+from selfrag.batch.journal import Sink
+from selfrag.batch.rows import Row
 from selfrag.errors import EngineError, InputError, SelfragError
-from selfrag.formats import RESERVED
-from selfrag.journal import Sink
-from selfrag.rows import Row
 from selfrag.trace import answer_json, error_json, passage_json
 from selfrag.types import Answer, Event, Observer, Opened, Passage, Retrieved, SearchOptions
 

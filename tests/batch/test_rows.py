@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from selfrag.batch.rows import MAX_LINE, Row, read_csv, read_jsonl, sample, survey, unique
 from selfrag.errors import InputError
-from selfrag.rows import MAX_LINE, Row, read_csv, read_jsonl, sample, survey, unique
 
 
 def jsonl(*lines: bytes | dict[str, object]) -> list[Row]:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from selfrag import profiles
-from selfrag.calibrate import crossed, examples, fit, fit_abstention, fit_retrieve
 from selfrag.errors import ConfigError, InputError, UsageError
+from selfrag.evaluation.calibrate import crossed, examples, fit, fit_abstention, fit_retrieve
+from selfrag.evaluation.temperatures import Example, fit_temperature, pair, tempered
 from selfrag.profiles import Profile
-from selfrag.temperatures import Example, fit_temperature, pair, tempered
 from tests.rows import row
 
 

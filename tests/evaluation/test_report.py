@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from selfrag.batch.rows import make_row
 from selfrag.errors import InputError, UsageError
-from selfrag.evaluate import Report, evaluate, gold_by_id, is_run, outcomes_of, read_run, report_json, run_of
-from selfrag.outcome import outcome
-from selfrag.plot import save_plot
-from selfrag.report import markdown_table, report_markdown, report_text
-from selfrag.rows import make_row
+from selfrag.evaluation.outcome import outcome
+from selfrag.evaluation.plot import save_plot
+from selfrag.evaluation.report import Report, evaluate, gold_by_id, is_run, outcomes_of, read_run, report_json, run_of
+from selfrag.evaluation.tables import markdown_table, report_markdown, report_text
 from tests.rows import row
 
 

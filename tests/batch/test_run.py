@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from selfrag.batch import Batch, Plan, Tally, interruptible
+from selfrag.batch.journal import Collected, Journal, Meta, Sink, open_journal
+from selfrag.batch.rows import Row, make_row, read_jsonl, unique
+from selfrag.batch.run import Batch, Plan, Tally, interruptible
 from selfrag.errors import EngineBusy, EngineError, InputError, LockedError
-from selfrag.journal import Collected, Journal, Meta, Sink, open_journal
-from selfrag.rows import Row, make_row, read_jsonl, unique
 from selfrag.types import Answer, SearchOptions
 from tests.fake_agent import FakeAgent
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from selfrag.compare import STAGES, Change, Comparison, Difference
-from selfrag.evaluate import Line, Report
-from selfrag.intervals import Interval
+from selfrag.evaluation.compare import STAGES, Change, Comparison, Difference
+from selfrag.evaluation.intervals import Interval
+from selfrag.evaluation.report import Line, Report
 
 Rows = list[list[str]]
 Table = Callable[[Sequence[str], Rows], str]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfrag import curves, intervals, metrics
-from selfrag.metrics import Gold, gold_of
+from selfrag.evaluation import curves, intervals, metrics
+from selfrag.evaluation.metrics import Gold, gold_of
 
 
 @pytest.mark.parametrize(

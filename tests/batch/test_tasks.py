@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from selfrag.batch.questions import open_questions
+from selfrag.batch.rows import Row
 from selfrag.errors import InputError, UsageError
-from selfrag.metrics import gold_of
-from selfrag.questions import open_questions
-from selfrag.rows import Row
+from selfrag.evaluation.metrics import gold_of
 
 SQUAD = {
     "version": "v2.0",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from selfrag import metrics
-from selfrag.intervals import Floats
-from selfrag.outcome import Outcome
+from selfrag.evaluation import metrics
+from selfrag.evaluation.intervals import Floats
+from selfrag.evaluation.outcome import Outcome
 
 Parts = tuple[float, float]
 """What one question adds to the top and to the bottom of a ratio. A mean has 1 at the bottom where the question counts."""

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfrag.curves import ece
 from selfrag.errors import InputError
-from selfrag.outcome import outcome
+from selfrag.evaluation.curves import ece
+from selfrag.evaluation.outcome import outcome
+from selfrag.evaluation.temperatures import READ, Example, Floats, fit_temperature, labelled, log_loss, pair, tempered
 from selfrag.reflection import GROUPS, ISSUP, ISUSE
-from selfrag.temperatures import READ, Example, Floats, fit_temperature, labelled, log_loss, pair, tempered
 
 Json = Mapping[str, Any]
 NEUTRAL = {"retrieve": 0.2, "isrel": 0.0, "issup": 0.0}

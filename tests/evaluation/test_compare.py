@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from selfrag.compare import compare, comparison_json, stage
 from selfrag.errors import InputError
-from selfrag.evaluate import outcomes_of
-from selfrag.outcome import outcome
-from selfrag.report import comparison_markdown, comparison_text
+from selfrag.evaluation.compare import compare, comparison_json, stage
+from selfrag.evaluation.outcome import outcome
+from selfrag.evaluation.report import outcomes_of
+from selfrag.evaluation.tables import comparison_markdown, comparison_text
 from tests.rows import row
 
 NO = {"answers": [], "unanswerable": True}

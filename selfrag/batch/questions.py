@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from selfrag.batch.rows import Row, sample, survey, unique
+from selfrag.batch.tasks import NAMES, detect, read_task
 from selfrag.errors import UsageError
-from selfrag.rows import Row, sample, survey, unique
-from selfrag.tasks import NAMES, detect, read_task
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from selfrag import figures, intervals
 from selfrag.errors import InputError
-from selfrag.figures import FIGURES
-from selfrag.intervals import Floats, Interval
-from selfrag.outcome import Outcome
+from selfrag.evaluation import figures, intervals
+from selfrag.evaluation.figures import FIGURES
+from selfrag.evaluation.intervals import Floats, Interval
+from selfrag.evaluation.outcome import Outcome
 
 Stage = Literal[
     "right", "failed", "answered all the same", "abstained", "not retrieved", "retrieval", "relevance", "support", "unknown"

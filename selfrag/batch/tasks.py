@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from selfrag import templates
+from selfrag.batch.rows import Row, bad_row, make_row, read_rows
 from selfrag.errors import InputError
-from selfrag.rows import Row, bad_row, make_row, read_rows
 
 Json = Mapping[str, Any]
 Convert = Callable[[Json], dict[str, Any]]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from selfrag.curves import Bin
 from selfrag.errors import UsageError
-from selfrag.evaluate import Report, thin
+from selfrag.evaluation.curves import Bin
+from selfrag.evaluation.report import Report, thin
 
 SIDE, LEFT, TOP, GAP = 300, 60, 50, 110
 STYLE = """text{font:12px sans-serif;fill:#333}
