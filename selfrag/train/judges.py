@@ -41,7 +41,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """An answer with what the model thinks of it: ISREL and ISSUP in [0, 1], ISUSE in [-1, 1]; None where it says nothing."""
+    """An answer with what the model thinks of it: ISREL and ISSUP in [0, 1], ISUSE in [-1, 1]; None where it says nothing.
+
+    It is written whether or not ISREL is high: abstaining is the business of a threshold.
+    """
 
     text: str
     isrel: float
@@ -90,14 +93,11 @@ class TokenJudge:
         return isuse(await self._after((*before, Control(support)), ISUSE))
 
     async def answer(self, evidence: Evidence) -> Written:
-        done = await self.engine.complete(Request(_evidence(evidence), 48, frozenset(ISUSE), (*ISREL, *ISSUP, *ISUSE)))
+        before = (*_evidence(evidence), Control(RELEVANT))
+        relevance = await self.relevance(evidence)
+        done = await self.engine.complete(Request(before, 48, frozenset(ISUSE), (*ISSUP, *ISUSE)))
         support, use = first_of(done.tokens, ISSUP), first_of(done.tokens, ISUSE)
-        return Written(
-            text_of(done.tokens),
-            isrel(done.tokens[0].watched),
-            issup(support) if support else None,
-            isuse(use) if use else None,
-        )
+        return Written(text_of(done.tokens), relevance, issup(support) if support else None, isuse(use) if use else None)
 
     async def _after(self, before: tuple[Part, ...], watch: tuple[str, ...]) -> Mapping[str, float]:
         done = await self.engine.complete(Request(before, 1, watch=watch))

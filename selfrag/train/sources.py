@@ -59,8 +59,8 @@ def irrelevant(refuse: bool) -> tuple[Piece, ...]:
 
 
 def length(rng: Random) -> int:
-    """Words of a passage: mostly short, since short passages teach more a token; sometimes as long as a chunk."""
-    return rng.randint(45, 90) if rng.random() < 0.85 else rng.randint(100, 190)
+    """Words of a passage: often short, since short passages teach more a token; often as long as a chunk, as they are met."""
+    return rng.randint(45, 90) if rng.random() < 0.6 else rng.randint(100, 190)
 
 
 def asked(question: str, rng: Random) -> str:

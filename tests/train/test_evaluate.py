@@ -131,3 +131,11 @@ async def test_reflection_tokens_are_read_where_the_grammar_has_them() -> None:
     assert list(support) == sorted(support, reverse=True)
     shown = [getattr(part, "token", None) or getattr(part, "text", "") for part in engine.seen[0].prompt]
     assert shown[1:] == ["[Retrieval]", "<paragraph>", "title\ngold", "</paragraph>", "[Relevant]", "claim"]
+
+
+async def test_an_answer_is_written_after_relevant_even_where_it_is_doubted() -> None:
+    """Its relevance is read from a request of its own, and the words stand behind `[Relevant]`."""
+    engine = Watches()
+    await TokenJudge(engine).answer(evidence("gold"))
+    ends = [getattr(request.prompt[-1], "token", "") for request in engine.seen]
+    assert ends == ["</paragraph>", "[Relevant]"]

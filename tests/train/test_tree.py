@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from selfrag.reflection import FULLY, NO_SUPPORT, RELEVANT
-from selfrag.train.lora import AdapterConfig, adapt, load
+from selfrag.train.lora import AdapterConfig, adapt, additive, load
 from selfrag.train.rows import END, Row, control, evidence, prompt, text, tree
 from selfrag.train.tree import GROUPS, batches, collate, encode
 
@@ -29,7 +29,8 @@ def test_a_branch_reads_as_if_it_stood_alone(base: Path) -> None:
     assert other is not None
     batch = collate([other, together], 0)
     with torch.no_grad():
-        states = model.model(input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions).last_hidden_state[1]
+        mask = additive(batch.mask, torch.float32)
+        states = model.model(input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions).last_hidden_state[1]
         for index, branch in enumerate(BRANCHES, 1):
             alone = encode(tree("c", "test", (*ROOT, *branch)), tokenizer, EVERY, 500)
             assert alone is not None
