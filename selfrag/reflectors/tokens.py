@@ -78,14 +78,14 @@ class TokenReflector:
 
     ``max_tokens`` limits a segment. ``temperatures`` maps a group ("Retrieve", "ISREL", "ISSUP", "ISUSE") to the temperature
     (> 0) that calibrates it; groups not named stay as the model gives them. From a passage whose ISREL is at least
-    ``relevant_above`` the model writes after `[Relevant]`, even where `[Irrelevant]` is the likelier: a threshold for a model
-    that is too strict, as there is one for Retrieve. One half leaves the choice to the model.
+    ``relevant_above`` (0 to 1) the model writes after `[Relevant]`, even where `[Irrelevant]` is the likelier: a threshold for a
+    model that is too strict, as there is one for Retrieve. 0 leaves the choice to the model.
     """
 
     engine: Engine
     max_tokens: int = 100
     temperatures: Mapping[str, float] = field(default_factory=dict)
-    relevant_above: float = 0.5
+    relevant_above: float = 0.0
     kind: ReflectionKind = "tokens"
 
     def using(self, engine: Engine) -> TokenReflector:
@@ -108,7 +108,7 @@ class TokenReflector:
         if not reflection.reports(token.watched, ISREL):
             return Opening(passage, Critique(), carry, token, ended)
         judged, rel = {"ISREL": reflection.distribution(token.watched, ISREL)}, reflection.isrel(token.watched)
-        if token.control == IRRELEVANT and rel >= self.relevant_above:
+        if token.control == IRRELEVANT and 0 < self.relevant_above <= rel:
             token = replace(token, control=RELEVANT, logprob=token.watched[RELEVANT])
         return Opening(passage, Critique(rel, distributions=judged), carry, token, ended)
 
