@@ -1,0 +1,113 @@
+"""What exact pruning saves: the same questions with pruning and without it, which must give the same answers.
+
+    python benchmarks/pruning.py corpora/wikipedia/questions.jsonl -c demo [--limit 50] [--model M] [--out FILE]
+
+The collection must be indexed. Each question is asked twice with the defaults of `selfrag ask` (beam 2, up to 4 segments), alone
+in the engine; which of the two goes first alternates. An answer is the same when its status, words and citations are equal and
+its scores differ by less than 1e-4: batches of another make-up round differently in the last digits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import platform
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from selfrag.batch.questions import open_questions
+from selfrag.cli.options import AgentFlags, open_agent
+from selfrag.search import Agent
+from selfrag.telemetry import silence_libraries
+from selfrag.types import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question's two answers with their seconds: pruned, unpruned."""
+
+    question: str
+    answers: tuple[Answer, Answer]
+    seconds: tuple[float, float]
+
+    @property
+    def same(self) -> bool:
+        a, b = self.answers
+        scores = zip((s.score for s in a.segments), (s.score for s in b.segments), strict=False)
+        return outcome(a) == outcome(b) and all(abs(x - y) < 1e-4 for x, y in scores)
+
+
+def outcome(answer: Answer) -> tuple[object, ...]:
+    return answer.status, answer.text, tuple((s.segment.text, s.citation) for s in answer.segments)
+
+
+async def ask(agent: Agent, question: str, prune: bool) -> tuple[Answer, float]:
+    began = time.perf_counter()
+    answer = await agent.ask(question, replace(agent.options, prune=prune))
+    return answer, time.perf_counter() - began
+
+
+async def measure(questions: list[str], flags: AgentFlags) -> list[Asked]:
+    asked = []
+    async with open_agent(flags, quiet=True) as agent:
+        await ask(agent, questions[0], prune=True)  # what is loaded lazily is loaded now
+        for index, question in enumerate(questions):
+            found = {prune: await ask(agent, question, prune) for prune in ((True, False) if index % 2 else (False, True))}
+            (with_it, fast), (without, slow) = found[True], found[False]
+            asked.append(Asked(question, (with_it, without), (fast, slow)))
+            print(f"{index + 1}/{len(questions)} {'same' if asked[-1].same else 'DIFFERENT'} {question}", file=sys.stderr)
+    return asked
+
+
+def report(asked: list[Asked], command: str, model: str) -> str:
+    """Markdown: totals of both runs and their ratio."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    figures = {
+        "tokens written": lambda a, _s: a.usage.completion_tokens,
+        "prompt tokens computed": lambda a, _s: a.usage.prompt_tokens,
+        "candidates written to the end": lambda a, _s: a.expanded,
+        "candidates given up": lambda a, _s: a.pruned,
+        "seconds": lambda _a, s: s,
+    }
+    lines = ["| | pruned | unpruned | ratio |", "|---|---:|---:|---:|"]
+    for name, read in figures.items():
+        with_it, without = (sum(read(a.answers[i], a.seconds[i]) for a in asked) for i in (0, 1))
+        lines.append(f"| {name} | {with_it:,.0f} | {without:,.0f} | {with_it / without:.2f} |" if without else
+                     f"| {name} | {with_it:,.0f} | {without:,.0f} | |")  # fmt: skip
+    same = sum(a.same for a in asked)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    different = "".join(f"\n- {a.question}" for a in asked if not a.same)
+    return (
+        "# Exact pruning\n\n"
+        f"`{command}`, commit {commit}, {platform.machine()}, two CPU cores, {len(asked)} questions, {model}.\n\n"
+        f"Same answer, citations and scores: {same} of {len(asked)}.{different}\n\n"
+        + "\n".join(lines)
+        + f"\n\nPeak memory of the process: {peak:,.0f} MiB.\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("questions", type=Path)
+    parser.add_argument("-c", "--collection", default="demo")
+    parser.add_argument("--limit", type=int, default=50)
+    parser.add_argument("--model")
+    parser.add_argument("--name", default="smollm2-135m-selfrag", help="what the report calls the model")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    silence_libraries()
+    questions = [row.question for row in open_questions(str(given.questions), limit=given.limit).rows()]
+    asked = asyncio.run(measure(questions, AgentFlags(collection=[given.collection], model=given.model)))
+    command = f"python benchmarks/pruning.py {given.questions} -c {given.collection} --limit {given.limit}"
+    text = report(asked, command, given.name)
+    print(text)
+    if given.out:
+        given.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
