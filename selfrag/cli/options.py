@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 
 from selfrag.cli import terminal
+from selfrag.errors import UsageError
 
 if TYPE_CHECKING:
     from selfrag.index.collection import Collection
     from selfrag.index.joined import Joined
     from selfrag.index.retrieve import Filter
+    from selfrag.index.writing import Hyde
     from selfrag.models import ModelInfo
     from selfrag.search import Agent
     from selfrag.settings import Settings
-    from selfrag.types import Engine, Passage, Reflector, Retriever
+    from selfrag.types import Engine, Passage, Reflector
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing more.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
@@ -38,6 +40,10 @@ Sources = Annotated[
 Where = Annotated[
     list[str] | None,
     typer.Option("--where", metavar="KEY=VALUE", help="Only sources whose front matter says so; may be repeated."),
+]
+HydeModel = Annotated[
+    str | None,
+    typer.Option("--hyde", metavar="M", help="Search with a passage that the instruct model M, or URL#M, makes up (HyDE), too."),
 ]
 
 
@@ -66,6 +72,10 @@ def _as_parameters(flags: type) -> list[inspect.Parameter]:
     hints = get_type_hints(flags, include_extras=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
     return [inspect.Parameter(f.name, keyword, default=f.default, annotation=hints[f.name]) for f in fields(flags)]
+
+
+_DOCUMENTS = ("collection", "source", "where", "hyde")
+"""The fields of AgentFlags that are no settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +126,13 @@ class AgentFlags:
 
     source: Sources = None
     where: Where = None
+    hyde: HydeModel = None
 
     def settings(self) -> Settings:
         """The settings with these flags over them. Raises ConfigError for values that cannot be."""
         from selfrag import settings
 
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("collection", "source", "where")}
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _DOCUMENTS}
         return settings.load(**given)
 
     def collections(self, settings: Settings) -> tuple[str, ...]:
@@ -144,30 +155,43 @@ async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = (), quiet: bo
         retriever = None if settings.mode == "never" else open_documents(settings, flags)
         model = open_model(settings)
         thresholds = {**model.thresholds, **(profile.thresholds if profile else {})}
+        options = settings.search_options(thresholds, choices)
         temperatures = profile.temperatures if profile else model.temperatures
-        reflector = open_reflector(settings, model, temperatures, thresholds.get("isrel"))
+        reflector = open_reflector(settings, model, temperatures, options.abstain_isrel)
     try:
-        yield Agent(reflector, retriever, settings.search_options(thresholds, choices))
+        yield Agent(reflector, retriever, options)
     finally:
         await reflector.engine.close()
+        if retriever:
+            await retriever.close()
 
 
-def open_documents(settings: Settings, flags: AgentFlags) -> Retriever:
-    """The collections that are asked, as one. Raises CollectionError for one that is not there."""
+def open_documents(settings: Settings, flags: AgentFlags) -> Documents:
+    """The collections that are asked, as one. Raises CollectionError for one that is not there, ModelError without --hyde's."""
     from selfrag import index
     from selfrag.index.retrieve import Filter
 
     retriever = index.open_retriever(settings.paths.data, flags.collections(settings), chroma_url=settings.chroma)
-    return Filtered(retriever.name, retriever, Filter.of(flags.source or (), flags.where or ()))
+    searched = open_hyde(settings, retriever, flags.hyde) if flags.hyde else retriever
+    return Documents(searched.name, searched, Filter.of(flags.source or (), flags.where or ()), flags.hyde or "")
+
+
+def open_hyde(settings: Settings, documents: Collection | Joined, model: str) -> Hyde:
+    """``documents``, searched with what the instruct model makes up, too. Raises ModelError."""
+    from selfrag import templates
+    from selfrag.index.writing import Hyde
+
+    return Hyde(documents, open_instruct(settings, model), templates.load("hyde").render)
 
 
 @dataclass
-class Filtered:
-    """Documents of which only some may answer."""
+class Documents:
+    """What an agent asks: ``filter`` says which sources may answer; ``hyde`` names the model that makes up passages, or is ""."""
 
     name: str
-    documents: Collection | Joined
+    documents: Collection | Joined | Hyde
     filter: Filter
+    hyde: str
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -178,6 +202,13 @@ class Filtered:
         from selfrag.index.retrieve import Question
 
         return [hit.passage for hit in await self.documents.find(Question(query, k, self.filter))]
+
+    async def close(self) -> None:
+        """Ends the engine of ``hyde``."""
+        from selfrag.index.writing import Hyde
+
+        if isinstance(self.documents, Hyde):
+            await self.documents.engine.close()
 
 
 def open_model(settings: Settings) -> ModelInfo:
@@ -193,13 +224,19 @@ def open_model(settings: Settings) -> ModelInfo:
 
 
 def open_instruct(settings: Settings, name: str) -> Engine:
-    """The instruct model ``name`` behind the engine of the settings, for prompts in words. Raises ModelError."""
+    """The instruct model ``name`` behind the engine of the settings, or ``URL#NAME`` behind a server, for prompts in words.
+
+    Raises ModelError, UsageError for a URL without a name.
+    """
     from selfrag import models
     from selfrag.engines import open_engine
 
-    path = name if is_url(settings.engine) else models.resolve(name, settings.paths.cache).path
-    engine = open_engine(settings.engine, str(path), device=settings.device, reflection="prompted")
-    engine.model = name
+    spec, _, model = name.partition("#") if is_url(name) else (settings.engine, "", name)
+    if not model:
+        raise UsageError(f"{spec} says no model", f"name one that it serves: {spec}#MODEL")
+    path = model if is_url(spec) else models.resolve(model, settings.paths.cache).path
+    engine = open_engine(spec, str(path), device=settings.device, reflection="prompted")
+    engine.model = model
     return engine
 
 
@@ -207,10 +244,8 @@ def is_url(engine: str) -> bool:
     return engine.startswith(("http://", "https://"))
 
 
-def open_reflector(
-    settings: Settings, model: ModelInfo, temperatures: Mapping[str, float], relevant_above: float | None = None
-) -> Reflector:
-    """The model behind its engine, and the way that it reflects."""
+def open_reflector(settings: Settings, model: ModelInfo, temperatures: Mapping[str, float], relevant_above: float) -> Reflector:
+    """The model behind its engine, and the way that it reflects: what is relevant enough for an answer is written as relevant."""
     from selfrag.engines import open_engine
 
     prompted = settings.reflection == "prompted"
@@ -222,4 +257,4 @@ def open_reflector(
         return PromptedReflector(engine)
     from selfrag.reflectors.tokens import TokenReflector
 
-    return TokenReflector(engine, temperatures=temperatures, relevant_above=min(relevant_above or 0.5, 0.5))
+    return TokenReflector(engine, temperatures=temperatures, relevant_above=relevant_above)

@@ -71,6 +71,7 @@ def meaning(agent: Agent, options: SearchOptions, flags: RunFlags, questions: Qu
     found = asdict(options)
     weights = {f"w_{name}": value for name, value in found.pop("weights").items()}
     drawn = {"sample": flags.sample, "seed": flags.seed} if flags.sample else {}
+    made_up = {"hyde": hyde} if (hyde := getattr(agent.retriever, "hyde", "")) else {}
     return {
         "model": agent.reflector.engine.model,
         "reflection": agent.reflector.kind,
@@ -79,6 +80,7 @@ def meaning(agent: Agent, options: SearchOptions, flags: RunFlags, questions: Qu
         "filter": str(getattr(agent.retriever, "filter", "")),
         "task": questions.task,
         **drawn,
+        **made_up,
         **{name: list(value) if isinstance(value, tuple) else value for name, value in found.items()},
         **weights,
     }

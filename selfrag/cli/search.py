@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfrag.cli import terminal
-from selfrag.cli.options import CollectionNames, Json, Quiet
+from selfrag.cli.options import CollectionNames, HydeModel, Json, Quiet, Sources, Where
 from selfrag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
     from selfrag.types import Passage
 
 _SHOWN = 400
-
-Sources = Annotated[
-    list[str] | None, typer.Option("--source", metavar="GLOB", help="Only such sources; git-style, may be repeated.")
-]
-Where = Annotated[
-    list[str] | None,
-    typer.Option("--where", metavar="KEY=VALUE", help="Only sources whose front matter says so; may be repeated."),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -40,12 +32,9 @@ def search(
     source: Sources = None,
     where: Where = None,
     neighbours: Annotated[int, typer.Option(metavar="N", min=0, help="Show N chunks before and after each passage, too.")] = 0,
-    hyde: Annotated[
-        bool, typer.Option("--hyde", help="Search with a passage that an instruct model makes up (HyDE), too.")
-    ] = False,
-    model: Annotated[str | None, typer.Option("--model", "-m", metavar="M", help="Instruct model for --hyde.")] = None,
+    hyde: HydeModel = None,
     engine: Annotated[
-        str | None, typer.Option(metavar="E", help="Its engine: auto, transformers, vllm or a URL.  [auto]")
+        str | None, typer.Option(metavar="E", help="Engine of --hyde: auto, transformers, vllm or a URL.  [auto]")
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the ranks on the dense and on the BM25 side.")] = False,
     chroma: Annotated[str | None, typer.Option("--chroma", metavar="URL", help="Chroma server.  [the collection's]")] = None,
@@ -62,7 +51,7 @@ def search(
       selfrag search "인공지능" -k 10 --explain
       selfrag search "who pays" -c contracts -c letters --source '2024/*.pdf' --json
       selfrag search "photosynthesis" --where topic=biology --neighbours 1
-      selfrag search "why is the sky blue" --hyde --model Qwen/Qwen3-0.6B
+      selfrag search "why is the sky blue" --hyde Qwen/Qwen3-0.6B
     """
     import asyncio
 
@@ -76,7 +65,7 @@ def search(
     wanted = Filter.of(source or (), where or ())
     retriever = open_retriever(settings.paths.data, collection or [settings.collection], chroma_url=settings.chroma)
     question = Question(query, settings.k, wanted)
-    hits = asyncio.run(_find_with_hyde(retriever, question, settings, model) if hyde else retriever.find(question))
+    hits = asyncio.run(_find_with_hyde(retriever, question, settings, hyde) if hyde else retriever.find(question))
     for warning in retriever.warnings:
         terminal.say(f"warning: {warning}", quiet)
     around = {hit.passage.chunk: retriever.neighbours(hit.passage.chunk, neighbours, neighbours) for hit in hits if neighbours}
@@ -89,18 +78,14 @@ def search(
         _show(number, hit, explain, around.get(hit.passage.chunk))
 
 
-async def _find_with_hyde(retriever: Collection | Joined, question: Question, settings: Settings, model: str | None) -> list[Hit]:
-    from selfrag import templates
-    from selfrag.cli.options import open_instruct
-    from selfrag.index.writing import Hyde
+async def _find_with_hyde(retriever: Collection | Joined, question: Question, settings: Settings, model: str) -> list[Hit]:
+    from selfrag.cli.options import open_hyde
 
-    if model is None:
-        raise UsageError("--hyde needs an instruct model", "selfrag search QUERY --hyde --model M")
-    engine = open_instruct(settings, model)
+    documents = open_hyde(settings, retriever, model)
     try:
-        return await Hyde(retriever, engine, templates.load("hyde").render).find(question)
+        return await documents.find(question)
     finally:
-        await engine.close()
+        await documents.engine.close()
 
 
 def hit_json(hit: Hit, explain: bool, around: list[Passage] | None) -> dict[str, Any]:

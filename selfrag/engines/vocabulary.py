@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -50,7 +51,8 @@ class Vocabulary:
         try:
             tokenizer = AutoTokenizer.from_pretrained(model)
         except (OSError, ValueError) as error:
-            raise ModelError(f"no tokenizer for {model}: {error}", "selfrag models list") from error
+            mends = "selfrag models list" if Path(model).exists() else f"selfrag models pull {model}"
+            raise ModelError(f"no tokenizer for {model}: {error}", mends) from error
         if not hasattr(tokenizer, "backend_tokenizer"):
             raise ModelError(f"{model} has no fast tokenizer", "save the model with a tokenizer.json file")
         return cls(tokenizer, _generation_ends(model), reflection)

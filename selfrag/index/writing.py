@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from selfrag.index.collection import Collection
 from selfrag.index.entries import digest
 from selfrag.index.joined import Joined
-from selfrag.index.retrieve import Filter, Hit, Question
-from selfrag.types import Engine, Message, Passage, Request
+from selfrag.index.retrieve import Hit, Question
+from selfrag.types import Engine, Message, Request
 
 _PART = 12_000
 """Characters of a document that stand before its chunks, about 3,000 tokens; a longer document is taken in such parts."""
@@ -59,7 +59,8 @@ class ContextWriter:
 
 @dataclass(frozen=True, slots=True)
 class Hyde:
-    """A `Retriever` that has a passage made up for every question. ``render`` fills prompts/hyde.txt with the question."""
+    """Documents searched with a passage that ``engine`` makes up for every question, embedded as a document, averaged with the
+    question, and never a passage itself. ``render`` fills prompts/hyde.txt with the question."""
 
     inner: Collection | Joined
     engine: Engine
@@ -69,24 +70,11 @@ class Hyde:
     def name(self) -> str:
         return self.inner.name
 
-    async def search(self, query: str, k: int) -> list[Passage]:
-        return [hit.passage for hit in await self.find(Question(query, k))]
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self.inner.warnings
 
     async def find(self, question: Question) -> list[Hit]:
+        """Raises EngineError when the passage cannot be made up."""
         passage = await _write(self.engine, self.render(question=question.text), _PASSAGE_TOKENS)
         return await self.inner.find(replace(question, hypotheses=(passage,) if passage else ()))
-
-
-@dataclass(frozen=True, slots=True)
-class Filtered:
-    """A `Retriever` of those sources that ``filter`` takes."""
-
-    inner: Collection | Joined | Hyde
-    filter: Filter
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    async def search(self, query: str, k: int) -> list[Passage]:
-        return [hit.passage for hit in await self.inner.find(Question(query, k, self.filter))]

@@ -91,6 +91,7 @@ async def test_hyde_searches_with_a_made_up_passage(place: Place) -> None:
     place.sync()
     place.collection.fusion = Fusion(bm25=0.0)
     engine = Author("The badger digs in the wood at night.")
-    found = await Hyde(place.collection, engine, templates.load("hyde").render).search("Who works at night?", 2)
-    assert [passage.title for passage in found] == ["b", "a"]
+    hyde = Hyde(place.collection, engine, templates.load("hyde").render)
+    found = await hyde.find(Question("Who works at night?", 2))
+    assert [hit.passage.text for hit in found] == ["The badger digs in the wood.", "The otter swims in the river."]
     assert "Who works at night?" in engine.prompts[0]
