@@ -1,6 +1,6 @@
 """Kills index runs with SIGKILL at every kind of boundary and at random instants, and compares what is left with a clean build.
 
-    python benchmarks/kill.py [--kills 300] [--seed 1] [--out benchmarks/results/kill.md]
+    python benchmarks/kill.py [--kills 300] [--seed 1] [--boundaries 0.5] [--out benchmarks/results/kill.md]
 
 Each round changes a folder (edits, moves, copies, deletions, new files), starts one of `index`, `rm`, `repair`, `index --rebuild`
 in a process of its own, and kills it: half of the time at the n-th boundary, n uniform over all of the run (before a statement of
@@ -288,19 +288,20 @@ def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--kills", type=int, default=300)
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--boundaries", type=float, default=0.5, help="share of the kills at boundaries, not at instants")
     options.add_argument("--out", type=Path)
     given = options.parse_args()
     silence_libraries()
     Mirror.check = check_here  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
-        lines = run(Bench(Path(folder), given.seed), given.kills, given.seed)
+        lines = run(Bench(Path(folder), given.seed), given.kills, given.seed, given.boundaries)
     print("\n".join(lines))
     if given.out:
         given.out.write_text("\n".join(["# Kills survived", "", *lines, ""]), encoding="utf-8")
     sys.exit(1 if any("FAILED" in line for line in lines) else 0)
 
 
-def run(bench: Bench, kills: int, seed: int) -> list[str]:
+def run(bench: Bench, kills: int, seed: int, share: float) -> list[str]:
     made: Counter[tuple[str, str]] = Counter()
     survived: Counter[tuple[str, str]] = Counter()
     failures: list[str] = []
@@ -316,7 +317,7 @@ def run(bench: Bench, kills: int, seed: int) -> list[str]:
         total, took = lengths[name]
         wheres = []
         for _ in range(bench.random.randint(1, 4)):
-            boundary = bench.random.randint(1, total) if bench.random.random() < 0.5 else None
+            boundary = bench.random.randint(1, total) if bench.random.random() < share else None
             seconds = None if boundary is not None else bench.random.uniform(0, took)
             status = bench.disturbed(bench.operation(name), boundary, seconds)
             if status == -signal.SIGKILL:
