@@ -151,7 +151,7 @@ def test_unchanged_imports_nothing_heavy(docs: Path, home: Path) -> None:
 
 
 def test_watch_follows_changes_and_ends_on_ctrl_c(docs: Path, home: Path) -> None:
-    """A line of JSON for the first run and for every burst of changes; Ctrl-C ends it cleanly, with the collection consistent."""
+    """A line of JSON for the first run and for every burst of changes, which searches find then; Ctrl-C ends it cleanly."""
     process = subprocess.Popen(
         [*COMMAND, "index", str(docs), "--watch", "--json"],
         stdout=subprocess.PIPE,
@@ -169,9 +169,16 @@ def test_watch_follows_changes_and_ends_on_ctrl_c(docs: Path, home: Path) -> Non
         time.sleep(1)  # the system's watch is set up a moment after it is said
         for number in range(20):
             (docs / f"{number}.txt").write_text(f"Heron {number}.")
-        brought = 0
-        while brought < 20:
-            brought += json.loads(process.stdout.readline())["new"]
+        runs = [json.loads(process.stdout.readline())]
+        while sum(done["new"] for done in runs) < 20:
+            runs.append(json.loads(process.stdout.readline()))
+        assert len(runs) < 20
+        (docs / "7.txt").write_text("The pelican glides.")
+        while not (changed := json.loads(process.stdout.readline()))["updated"]:
+            continue
+        assert changed["chunks"] == 22
+        found = json.loads(selfrag(home, "search", "pelican glides", "-k", "1", "--json", SELFRAG_EMBEDDER="hashing").stdout)
+        assert found["passages"][0]["source"] == str(docs / "7.txt")
         process.send_signal(signal.SIGINT)
         assert process.wait(120) in (0, 130)
     finally:
