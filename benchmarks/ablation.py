@@ -1,11 +1,12 @@
 """What each part of Self-RAG is worth: the same questions with one part changed at a time, as in table 3 of the paper.
 
-    python benchmarks/ablation.py corpora/wikipedia/questions.jsonl -c wikipedia [--sample 60] [--rows full,plain,none]
-        [--model M] [--work runs/ablation] [--out benchmarks/results/ablation.md]
+    python benchmarks/ablation.py corpora/wikipedia/questions.jsonl -c wikipedia --model MODEL [--thresholds-of NAME]
+        [--sample 60] [--rows full,plain,none] [--work runs/ablation] [--out benchmarks/results/ablation.md]
 
 The collection must be indexed. The model is loaded once; each row keeps its answers under --work and goes on where it stopped.
 Every row is short form (one segment) but those with a beam. `plain` is plain RAG with the same model: always the first passage,
-no scores and no abstention.
+always written from (the smallest relevance above 0 is enough), no scores and no abstention. Rows share what the model has
+written: times and counts of tokens are therefore not told here but by benchmarks/evaluation.py.
 """
 
 from __future__ import annotations
@@ -18,18 +19,24 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from selfrag.batch.questions import Questions, open_questions
 from selfrag.cli.options import AgentFlags, open_agent
 from selfrag.cli.running import RunFlags, opened, run
-from selfrag.evaluation.compare import compare
-from selfrag.evaluation.report import Report, evaluate, outcomes_of, read_run, run_of
+from selfrag.evaluation.compare import Comparison, compare
+from selfrag.evaluation.outcome import Outcome
+from selfrag.evaluation.report import Report, evaluate, outcomes_of, read_run
 from selfrag.evaluation.tables import limits, markdown_table, number
+from selfrag.models import resolve
+from selfrag.models.registry import entries
 from selfrag.search import Agent
+from selfrag.settings import DEFAULT_MODEL, find_paths
 from selfrag.telemetry import silence_libraries
-from selfrag.types import SearchOptions, Weights
+from selfrag.types import Completion, Engine, OnToken, Request, SearchOptions, Weights
 
 COLUMNS = (
     "accuracy",
@@ -48,18 +55,21 @@ def rows(base: SearchOptions) -> dict[str, tuple[str, SearchOptions]]:
     """Each row's label, with the flags that make it, and its options."""
     short = replace(base, max_segments=1)
     weights, nothing = base.weights, Weights(0.0, 0.0, 0.0, True)
-    willing = replace(short, abstain_isrel=0.0, abstain_issup=0.0)
+    plain = replace(short, mode="always", k=1, weights=nothing, abstain_isrel=1e-9, abstain_issup=0.0)
     found = {
         "full": ("full, short form: `--max-segments 1`", short),
         "none": ("no retrieval: `--mode never`", replace(short, mode="never")),
-        "plain": ("plain RAG: `--mode always -k 1`, no abstention", replace(willing, mode="always", k=1, weights=nothing)),
+        "plain": ("plain RAG: `--mode always -k 1 --abstain-isrel 1e-9 --abstain-issup 0`", plain),
         "always": ("always retrieve: `--mode always`", replace(short, mode="always")),
         "top1": ("top-1 passage: `-k 1`", replace(short, k=1)),
         "no-issup": ("without ISSUP: `--w-sup 0`", replace(short, weights=replace(weights, sup=0.0))),
         "no-isrel": ("without ISREL: `--w-rel 0`", replace(short, weights=replace(weights, rel=0.0))),
         "no-sequence": ("without the sequence term: `--no-sequence`", replace(short, weights=replace(weights, sequence=False))),
         "hard": ("hard constraint: `--require-support full`", replace(short, require_support="full")),
-        "answer-all": ("no abstention: `--abstain-isrel 0 --abstain-issup 0`", willing),
+        "answer-all": (
+            "no abstention: `--abstain-isrel 1e-9 --abstain-issup 0`",
+            replace(short, abstain_isrel=1e-9, abstain_issup=0.0),
+        ),
     }
     for threshold in (0.1, 0.5, 0.9):
         found[f"threshold-{threshold}"] = (f"`--threshold {threshold}`", replace(short, threshold=threshold))
@@ -69,78 +79,134 @@ def rows(base: SearchOptions) -> dict[str, tuple[str, SearchOptions]]:
     return found
 
 
-async def answer(agent: Agent, options: SearchOptions, questions: Questions, out: Path) -> float:
+class Remembered:
+    """An engine that computes no request twice: decoding is greedy, so that an answer to the same prompt is the same."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.name, self.model, self.exact = engine.name, engine.model, engine.exact
+        self.known: dict[str, Completion] = {}
+
+    async def complete(self, request: Request, on_token: OnToken | None = None) -> Completion:
+        key = repr(request)
+        if (done := self.known.get(key)) is None:
+            done = await self.engine.complete(request, on_token)
+            if done.finish != "cancelled":
+                self.known[key] = done
+            return done
+        for count, token in enumerate(done.tokens, 1):
+            if on_token and not on_token(token):
+                return replace(done, tokens=done.tokens[:count], finish="cancelled")
+        return done
+
+    async def close(self) -> None:
+        await self.engine.close()
+
+
+def set_up(agent: Agent, options: SearchOptions) -> Agent:
+    """The agent that `selfrag ask` would open with these options: what is relevant enough for an answer is written from."""
+    return Agent(replace(agent.reflector, relevant_above=options.abstain_isrel), agent.retriever, options)  # type: ignore[type-var]
+
+
+async def answer(agent: Agent, options: SearchOptions, questions: Questions, out: Path, concurrency: int) -> float:
     """Runs one row, or the rest of it; returns the seconds that it took now."""
-    begun, flags = time.monotonic(), RunFlags(concurrency=2)
-    with opened(out, agent, options, flags, questions) as sink:
-        tally = await run(agent, options, questions, sink, flags.plan(keep_passages=True), False, out.stem)
+    begun, flags, asked = time.monotonic(), RunFlags(concurrency=concurrency), set_up(agent, options)
+    with opened(out, asked, options, flags, questions) as sink:
+        tally = await run(asked, options, questions, sink, flags.plan(keep_passages=True), False, out.stem)
     if tally.stopped:
         raise SystemExit("interrupted; the same command goes on")
     return time.monotonic() - begun
 
 
+def model_flags(given: argparse.Namespace) -> dict[str, Any]:
+    """The model, and the registry's thresholds of another name for a folder that has none of its own."""
+    fitted = entries()[given.thresholds_of].thresholds if given.thresholds_of else {}
+    return {
+        "model": given.model,
+        "threshold": fitted.get("retrieve"),
+        "abstain_isrel": fitted.get("isrel"),
+        "abstain_issup": fitted.get("issup"),
+    }
+
+
+def outcomes(out: Path) -> list[Outcome]:
+    return outcomes_of(read_run(out))
+
+
 async def main(given: argparse.Namespace) -> None:
     questions = open_questions(given.questions, count=given.sample, seed=given.seed)
     given.work.mkdir(parents=True, exist_ok=True)
-    flags = AgentFlags(collection=[given.collection], model=given.model)
-    async with open_agent(flags) as agent:
+    async with open_agent(AgentFlags(collection=[given.collection], **model_flags(given))) as agent:
+        agent.reflector = replace(agent.reflector, engine=Remembered(agent.reflector.engine))  # type: ignore[type-var]
         table = rows(agent.options)
         chosen = given.rows.split(",") if given.rows else list(table)
         for name in chosen:
-            seconds = await answer(agent, table[name][1], questions, given.work / f"{name}.jsonl")
+            seconds = await answer(agent, table[name][1], questions, given.work / f"{name}.jsonl", given.concurrency)
             print(f"{name}: {seconds:.0f} s", file=sys.stderr)
-    write(given, {name: table[name][0] for name in chosen})
+            write(given, {each: table[each][0] for each in chosen[: chosen.index(name) + 1]}, agent.options)
 
 
-def write(given: argparse.Namespace, labels: dict[str, str]) -> None:
-    runs = {name: read_run(given.work / f"{name}.jsonl") for name in labels}
-    outcomes = {name: outcomes_of(found) for name, found in runs.items()}
-    reports = {name: evaluate(found, run_of(runs[name])) for name, found in outcomes.items()}
+def write(given: argparse.Namespace, labels: Mapping[str, str], options: SearchOptions) -> None:
+    found = {name: outcomes(given.work / f"{name}.jsonl") for name in labels}
+    reports = {name: evaluate(each) for name, each in found.items()}
     first = next(iter(labels))
-    lines = [f"# {given.title}", "", *circumstances(given, reports[first]), ""]
-    lines += [
-        markdown_table(["run", *COLUMNS, "tokens p50"], [cells(label, reports[name]) for name, label in labels.items()]),
-        "",
+    drawn = f" --sample {given.sample} --seed {given.seed}" if given.sample else ""
+    command = f"python benchmarks/ablation.py {Path(given.questions).name} -c {given.collection}{drawn}"
+    told = circumstances(command, given, Path(given.questions), reports[first].questions, thresholds(options))
+    blocks = [
+        "# Ablations",
+        told,
+        markdown_table(["run", *COLUMNS], [cells(label, reports[name]) for name, label in labels.items()]),
+        "95 % intervals in brackets: percentile bootstrap over questions, 1,000 draws. –: nothing to measure.",
     ]
-    lines += ["Intervals at 95 %, percentile bootstrap over questions, 1,000 draws. – : nothing to measure.", ""]
     if len(labels) > 1:
-        lines += [f"Against `{first}`, question by question:", ""]
-        found = {name: compare(outcomes[first], outcomes[name]) for name in labels if name != first}
-        told = []
-        for name, comparison in found.items():
-            by_name = {d.name: d for d in comparison.differences}
-            acc = by_name["accuracy"]
-            better = sum(c.stages[1] == "right" for c in comparison.changes)
-            change = f"{better} / {len(comparison.changes) - better}"
-            told.append([labels[name], f"{acc.difference.value:+.3f}", limits(acc.difference), f"{acc.p:.3f}", change])
-        lines += [
-            markdown_table(["run", "accuracy, difference", "95 % interval", "McNemar p", "now right / now wrong"], told),
-            "",
-        ]
-    if given.note:
-        lines += [given.note, ""]
+        head = ["run", "accuracy, difference", "95 % interval", "McNemar p", "now right / now wrong"]
+        lines = [paired(labels[name], compare(found[first], found[name])) for name in labels if name != first]
+        blocks += [f"Against `{first}`, question by question:", markdown_table(head, lines)]
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text("\n".join(lines), encoding="utf-8")
+    given.out.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+
+
+def paired(label: str, found: Comparison) -> list[str]:
+    accuracy = next(d for d in found.differences if d.name == "accuracy")
+    better = sum(change.stages[1] == "right" for change in found.changes)
+    p = "–" if accuracy.p is None else f"{accuracy.p:.3f}"
+    difference = "–" if accuracy.difference.value is None else f"{accuracy.difference.value:+.3f}"
+    return [label, difference, limits(accuracy.difference), p, f"{better} / {len(found.changes) - better}"]
 
 
 def cells(label: str, report: Report) -> list[str]:
     found = [report[name] for name in COLUMNS]
-    shown = [f"{number(i.value)} ({limits(i)})" if i.value is not None else "–" for i in found]
-    return [label, *shown, number(report["generated_p50"].value)]
+    return [label, *(f"{number(i.value)} ({limits(i)})" if i.value is not None else "–" for i in found)]
 
 
-def circumstances(given: argparse.Namespace, report: Report) -> list[str]:
+# --- under which circumstances -------------------------------------------------------------------------------------------------
+
+
+def thresholds(options: SearchOptions) -> str:
+    return f"retrieve {options.threshold:g}, abstain below ISREL {options.abstain_isrel:g} and ISSUP {options.abstain_issup:g}"
+
+
+def circumstances(command: str, given: argparse.Namespace, questions: Path, asked: int, *more: str) -> str:
+    """Command, commit, machine, data and model as a list; the model by the name of its folder and the digest of its weights."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    arguments = " ".join(a if not a.startswith("/") else Path(a).name for a in sys.argv[1:])
-    data = hashlib.sha256(Path(given.questions).read_bytes()).hexdigest()[:12]
-    drawn = f", a sample of {given.sample} with seed {given.seed}" if given.sample else ""
-    return [
-        f"- command: `python benchmarks/ablation.py {arguments}`, commit {commit}",
-        f"- machine: {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, shared with other work",
-        f"- data: {Path(given.questions).name} (sha256 {data}…), {report.questions} questions{drawn}",
-        f"- collection: {given.collection}",
-        f"- model: {Path(str(report.run.get('model'))).name}, engine {report.run.get('engine')}",
+    data = hashlib.sha256(questions.read_bytes()).hexdigest()[:12]
+    lines = [
+        f"command: `{command} --model MODEL`, commit {commit}",
+        f"machine: {os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}, no GPU",
+        f"data: {questions.name} (sha256 {data}…), {asked} questions",
+        f"model: {checkpoint(given.model)}",
+        *more,
     ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def checkpoint(model: str | None) -> str:
+    """Which checkpoint: its name, and the digest of its weights."""
+    found = resolve(model or DEFAULT_MODEL, find_paths().cache)
+    file = Path(found.path) / "model.safetensors"
+    digest = f" (weights sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:12]}…)" if file.is_file() else ""
+    return found.name + digest
 
 
 if __name__ == "__main__":
@@ -148,12 +214,12 @@ if __name__ == "__main__":
     parser.add_argument("questions")
     parser.add_argument("-c", "--collection", default="default")
     parser.add_argument("--model")
+    parser.add_argument("--thresholds-of", metavar="NAME", help="the registry's thresholds of NAME, where MODEL is a folder")
     parser.add_argument("--sample", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", help="names of rows, separated by commas; the first is what the others are compared with")
     parser.add_argument("--work", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ablation.md"))
-    parser.add_argument("--title", default="Ablation")
-    parser.add_argument("--note", default="")
+    parser.add_argument("--concurrency", type=int, default=8)
     silence_libraries()
     asyncio.run(main(parser.parse_args()))

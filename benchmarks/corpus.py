@@ -35,8 +35,8 @@ class Corpus:
 
 def wikipedia(data: Path) -> Corpus:
     """Natural Questions over 10,033 Wikipedia summaries. A document counts as gold if an accepted answer occurs in it."""
-    rows = list(_rows(data / "corpora" / "wikipedia_vital_10k.jsonl.gz"))
-    questions = list(_rows(data / "dev" / "nq_wikipedia_vital.jsonl.gz"))
+    rows = list(read_rows(data / "corpora" / "wikipedia_vital_10k.jsonl.gz"))
+    questions = list(read_rows(data / "dev" / "nq_wikipedia_vital.jsonl.gz"))
     index = {row["title"]: number for number, row in enumerate(rows)}
     return Corpus(
         "Natural Questions over Wikipedia summaries",
@@ -49,8 +49,8 @@ def wikipedia(data: Path) -> Corpus:
 
 def squad(data: Path) -> Corpus:
     """Answerable questions of SQuAD 2.0's development part over all its paragraphs, those of the training part included."""
-    development = list(_rows(data / "dev" / "squad2_halfdev.jsonl.gz"))
-    rows = [*development, *_rows(data / "train" / "squad2_halfdev.jsonl.gz")]
+    development = list(read_rows(data / "dev" / "squad2_halfdev.jsonl.gz"))
+    rows = [*development, *read_rows(data / "train" / "squad2_halfdev.jsonl.gz")]
     titles = {row["context"]: row["title"] for row in rows}
     index = {context: number for number, context in enumerate(titles)}
     asked = [row for row in development if not row["unanswerable"]]
@@ -84,7 +84,7 @@ def intervals(ranks: NDArray[np.float64], resamples: int = 2000, seed: int = 0) 
     return {name: tuple(np.percentile([each[name] for each in drawn], (2.5, 97.5))) for name in drawn[0]}
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         yield from map(json.loads, lines)
 

@@ -82,9 +82,18 @@ def contains(answer: str, golds: Sequence[str]) -> float:
 
 
 def accuracy(answer: str, golds: Sequence[str]) -> float:
-    """A gold answer's words stand in the answer, one after the other, after normalisation."""
-    words = f" {normalise(answer)} "
-    return float(any(f" {normalise(gold)} " in words for gold in golds if normalise(gold)) or exact_match(answer, golds))
+    """A gold answer's words stand in the answer, one after the other, after normalisation; those that a hyphen or a slash joins
+    count as one word or as several ("434-line" says "434")."""
+    found = any(_within(normalise(gold), normalise(answer)) or _within(_apart(gold), _apart(answer)) for gold in golds)
+    return float(found or exact_match(answer, golds))
+
+
+def _within(words: str, text: str) -> bool:
+    return bool(words) and f" {words} " in f" {text} "
+
+
+def _apart(text: str) -> str:
+    return normalise(re.sub(r"[-–—/]", " ", text))
 
 
 def string_em(answer: str, groups: Sequence[Sequence[str]]) -> float:

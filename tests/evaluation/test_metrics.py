@@ -34,6 +34,8 @@ def test_contains_is_the_paper_s_and_accuracy_compares_words() -> None:
     assert metrics.contains("Comparison", ["Paris", "paris"]) == 1
     assert metrics.accuracy("It was in paris.", ["Paris"]) == 1
     assert metrics.accuracy("Comparison", ["Paris"]) == 0
+    assert metrics.accuracy("a 434-line poem", ["434"]) == metrics.accuracy("in 1914–1918", ["1914-1918"]) == 1
+    assert metrics.accuracy("1,500 people", ["500"]) == 0
     assert metrics.accuracy("", ["Paris"]) == metrics.accuracy("Paris", []) == 0
 
 
