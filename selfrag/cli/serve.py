@@ -63,7 +63,7 @@ def serve(
     if print_command:
         from selfrag.engines import launch
 
-        terminal.out().print(shlex.join(launch.command(serving, cpu=not _has_cuda())))
+        print(shlex.join(launch.command(serving, cpu=not _has_cuda(), program=launch.shown_program())))
         return
     run(serving, log_to_stderr="--debug" in sys.argv)
 

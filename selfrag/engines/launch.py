@@ -86,6 +86,14 @@ def installed_program() -> tuple[str, ...]:
     return (str(script), "serve") if script.exists() else (sys.executable, "-m", "vllm.entrypoints.cli.main", "serve")
 
 
+def shown_program() -> tuple[str, ...]:
+    """What ``installed_program`` finds; where vLLM is not installed, its command as it is after `pip install vllm`."""
+    try:
+        return installed_program()
+    except ModelError:
+        return "vllm", "serve"
+
+
 def environment(*, cpu: bool, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The server's environment. An API key goes this way, where no list of processes shows it."""
     added = {"VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1"}
