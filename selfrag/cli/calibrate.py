@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Rows = list[dict[str, Any]]
 Held = list[tuple[str, float | None, float | None]]
+ANY_RELEVANCE = 1e-9
+"""Every passage is written from as if relevant, as those above the threshold are that is to be fitted."""
 
 
 def register(app: typer.Typer) -> None:
@@ -91,12 +93,14 @@ async def both(
     flags: AgentFlags, running: RunFlags, file: str, out: Path | None, quiet: bool
 ) -> tuple[Rows, Rows, dict[str, float]]:
     """The rows with evidence and without it, at temperature 1, and the thresholds that hold now."""
+    from selfrag.reflectors.tokens import TokenReflector
+
     questions = running.questions(file)
     async with open_agent(flags, quiet=quiet) as agent:
         now = agent.options
         before = {"retrieve": now.threshold, "isrel": now.abstain_isrel, "issup": now.abstain_issup}
-        if getattr(agent.reflector, "temperatures", None):
-            agent.reflector = replace(agent.reflector, temperatures={})  # type: ignore[type-var]
+        if isinstance(agent.reflector, TokenReflector):
+            agent.reflector = replace(agent.reflector, temperatures={}, relevant_above=ANY_RELEVANCE)
         free = replace(now, abstain_isrel=0.0, abstain_issup=0.0, threshold=0.0, require_support=None)
         rows = await ran(agent, free, questions, running, out / "evidence.jsonl" if out else None, quiet, "with evidence")
         never = replace(free, mode="never")

@@ -158,6 +158,8 @@ async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = (), quiet: bo
         options = settings.search_options(thresholds, choices)
         temperatures = profile.temperatures if profile else model.temperatures
         reflector = open_reflector(settings, model, temperatures, options.abstain_isrel)
+    if profile and profile.model not in ("", model.name):
+        terminal.say(f"warning: the profile {profile.name} was fitted on {profile.model}, not on {model.name}", quiet)
     try:
         yield Agent(reflector, retriever, options)
     finally:

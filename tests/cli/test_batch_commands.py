@@ -149,6 +149,9 @@ def test_calibrate_writes_a_profile_that_is_used(ready: Path, run: Run, tmp_path
     assert settings["abstain_isrel"] == found["thresholds"]["isrel"]
     assert settings["temperatures"] == found["temperatures"]
     assert run("calibrate", source, "--mode", "never").code == 2
+    profile = ready / "profiles" / "tiny.toml"
+    profile.write_text(profile.read_text().replace('model = "', 'model = "not-'))
+    assert "fitted on not-" in run("batch", source, "-o", out, "--profile", "tiny").err
 
 
 def test_progress_says_what_a_person_waits_for() -> None:
