@@ -9,8 +9,9 @@
 - nq: Natural Questions over 10,033 Wikipedia summaries.
 
 DATA is the folder with corpora/ and dev/. Documents are written below --work and indexed into a collection named after the table,
-under SELFRAG_HOME; a second run finds them there. Every row keeps its answers under --work; the same command goes on where it
-stopped. The rows are those of benchmarks/ablation.py; `full` is the program with its defaults but short form, as in the paper.
+under SELFRAG_HOME (one --work for one home); a second run finds them there. Every row keeps its answers under --work; the same
+command goes on where it stopped. The rows are those of benchmarks/ablation.py; `full` is the program with its defaults but short
+form, as in the paper.
 """
 
 from __future__ import annotations
