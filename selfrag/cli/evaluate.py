@@ -63,6 +63,10 @@ def evaluate(
 
     if json and markdown:
         raise UsageError("--json and --markdown exclude each other", "run it again on the kept rows: selfrag eval RUN --markdown")
+    if plot:
+        from selfrag.evaluation.plot import check_plot, save_plot
+
+        check_plot(plot)  # before the questions are answered, which may take a night
     code, gold = 0, None
     if results is None and file != "-" and Path(file).is_file() and is_run(Path(file)):
         rows = read_run(Path(file))
@@ -75,8 +79,6 @@ def evaluate(
         gold = gold_by_id(questions.rows()) if file != "-" else None
     report = report_of(outcomes_of(rows, gold), run_of(rows))
     if plot:
-        from selfrag.evaluation.plot import save_plot
-
         save_plot(report, plot, f"{Path(file).name}, {report.questions} questions")
     if json:
         terminal.print_json(report_json(report))

@@ -18,10 +18,17 @@ STYLE = """text{font:12px sans-serif;fill:#333}
 .bin{fill:#1f77b4;fill-opacity:0.6}"""
 
 
-def save_plot(report: Report, path: Path, title: str) -> None:
-    """UsageError if the file is not to be an SVG."""
+def check_plot(path: Path) -> None:
+    """UsageError if the file is not to be an SVG, or its folder is not there."""
     if path.suffix.lower() != ".svg":
         raise UsageError(f"{path} does not end in .svg", f"--plot {path.with_suffix('.svg')}")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}", f"mkdir -p {path.parent}")
+
+
+def save_plot(report: Report, path: Path, title: str) -> None:
+    """Raises what `check_plot` raises."""
+    check_plot(path)
     path.write_text(svg(report, title), "utf-8")
 
 

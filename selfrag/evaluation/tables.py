@@ -93,7 +93,7 @@ def _change(change: Change, names: tuple[str, str]) -> str:
         f"  {name:<{width}}  [{stage}] {_short(answer) or '(no answer)'}"
         for name, stage, answer in zip(names, change.stages, change.answers, strict=True)
     ]
-    gold = " | ".join(change.gold[:3]) or "(none)"
+    gold = " | ".join([*dict.fromkeys(change.gold)][:3]) or "(none)"
     return "\n".join([f"{change.id}: {_short(change.question)}", *told, f"  {'gold':<{width}}  {_short(gold)}"])
 
 
