@@ -22,7 +22,7 @@ import json
 import random
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,21 @@ from selfrag.settings import find_paths
 from selfrag.telemetry import silence_libraries
 
 ROWS = ("full", "plain", "none")
+FITTED = (
+    "The registry's thresholds were fitted on items of the same development part (see the model card): the figures of "
+    "abstention flatter."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Questions, and the folder of the documents that they are asked of."""
+    """Questions, and the folder of the documents that they are asked of. ``note`` says what a reader must know besides."""
 
     name: str
     title: str
     questions: Path
     folder: Path
+    note: str = ""
 
 
 # --- the data ------------------------------------------------------------------------------------------------------------------
@@ -66,7 +71,8 @@ def squad(data: Path, work: Path) -> Table:
     kept = ("id", "question", "answers", "unanswerable", "context")
     drawn = [{name: row[name] for name in kept} for row in random.Random(0).sample(found, 200)]
     title = f"SQuAD 2.0: 200 of {len(found):,} questions over its {len(paragraphs)} paragraphs"
-    return written("squad", title, drawn, Corpus("squad", tuple(paragraphs.values()), tuple(paragraphs), (), ()), work)
+    table = written("squad", title, drawn, Corpus("squad", tuple(paragraphs.values()), tuple(paragraphs), (), ()), work)
+    return replace(table, note=FITTED)
 
 
 def natural_questions(data: Path, work: Path) -> Table:
@@ -132,6 +138,7 @@ def document(
         markdown_table(["figure", *reports], figures(reports)),
         "95 % intervals in brackets: percentile bootstrap over questions, 1,000 draws. –: nothing to measure. "
         "*: judged by the model's own critique.",
+        *([table.note] if table.note else []),
     ]
     for other in ROWS[1:]:
         blocks.append(comparison_markdown(compare(found[other], found["full"]), (other, "full"), changes=5).strip())
