@@ -3,7 +3,7 @@
     python benchmarks/reranking.py DATA --work FOLDER --model REFLECTION_MODEL [--hyde INSTRUCT_MODEL] [--questions 60]
 
 The work folder is that of benchmarks/retrieval.py, which indexes the collection. Every method answers the same questions, a
-sample of those with odd numbers, on which nothing was chosen.
+fixed random sample of those with odd numbers, on which nothing was chosen.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import time
 from pathlib import Path
 
@@ -66,7 +67,7 @@ async def main() -> None:
     options = parser.parse_args()
     corpus = wikipedia(options.data)
     odd = range(1, len(corpus.questions), 2)
-    sample = list(odd)[:: max(1, len(odd) // options.questions)][: options.questions]
+    sample = sorted(random.Random(0).sample(odd, min(options.questions, len(odd))))
     questions, gold = [corpus.questions[at] for at in sample], tuple(corpus.gold[at] for at in sample)
     collection, documents = indexed(corpus, "wikipedia", "headings", options.work)
     hits = collection.find_now([Question(question, FIRST) for question in questions])

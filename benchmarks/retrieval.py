@@ -83,14 +83,14 @@ def reciprocal(dense: Scored, bm25: Scored, k: int, weight: float) -> list[list[
 
 
 def convex(dense: Scored, bm25: Scored, share: float) -> list[list[int]]:
-    """Weighted sum of scores, each side brought to [0, 1] by its candidates (Bruch et al. 2023); missing counts 0."""
+    """Weighted sum of scores (Bruch et al. 2023): cosines between the lowest and the highest, BM25 over its highest candidate."""
     fused = []
     for one, other in zip(dense, bm25, strict=True):
         scores: dict[int, float] = {}
-        for side, factor in ((one, share), (other, 1 - share)):
-            low, high = (side[-1][1], side[0][1]) if side else (0.0, 1.0)
+        for side, factor, low in ((one, share, one[-1][1] if one else 0.0), (other, 1 - share, 0.0)):
+            span = side[0][1] - low if side else 0.0
             for document, score in side:
-                scores[document] = scores.get(document, 0.0) + factor * (score - low) / max(high - low, 1e-9)
+                scores[document] = scores.get(document, 0.0) + factor * ((score - low) / span if span > 0 else 1.0)
         fused.append(sorted(scores, key=lambda document: -scores[document]))
     return fused
 
@@ -140,7 +140,7 @@ def study(corpus: Corpus, key: str, work: Path, contexts: list[str]) -> dict[str
         }
         best = sorted(methods, key=lambda name: -quality(methods[name][0::2]))
         shown = dict.fromkeys(
-            [*best[:3], (1.0, "RRF k=60, dense ×1"), *[name for name in best if name[1].startswith("convex")][:1]]
+            [*best[:2], (1.0, "RRF k=60, dense ×1"), (0.5, "convex, dense 0.5")] if context == "headings" else best[:2]
         )
         table += [row(f"{name}, head ×{head:g}{suffix}", methods[head, name]) for head, name in shown]
         chosen[context] = {f"{name}, head ×{head:g}": round(quality(methods[head, name][0::2]), 2) for head, name in best[:15]}

@@ -43,7 +43,7 @@ def search(
 ) -> None:
     """Find passages, without a model.
 
-    Dense and BM25 search are fused by rank; passages that say nearly the same are shown once.
+    Dense and BM25 search are fused by their scores; passages that say nearly the same are shown once.
 
     \b
     Examples:

@@ -11,7 +11,7 @@ from selfrag.types import Passage
 
 
 class Joined:
-    """Asks every collection and merges by fused score; scores are of ranks, so they compare across embedders."""
+    """Asks every collection and merges by fused score, which is 0 to 1 within each, so it compares across embedders."""
 
     def __init__(self, collections: Sequence[Collection]) -> None:
         self._collections = tuple(collections)

@@ -150,7 +150,9 @@ def test_a_collection_that_is_not_there(zoo: Place) -> None:
         open_collection(zoo.home, "../escape")
 
 
-def test_fusion_is_reciprocal_ranks() -> None:
-    """By hand: 1/61 + 1/62 for the one that both sides found."""
-    scores = fuse(Fusion(), ["a", "b"], ["b"])
-    assert scores == {"a": 1 / 61, "b": 1 / 62 + 1 / 61}
+def test_fusion_is_a_sum_of_scores() -> None:
+    """By hand: cosines from lowest to highest candidate, BM25 over its highest, half each; a candidate alone has all of it."""
+    scores = fuse(Fusion(), [("a", 0.9), ("b", 0.6), ("c", 0.5)], [("b", 8.0), ("d", 2.0)])
+    assert scores == pytest.approx({"a": 0.5, "b": 0.5 * 0.25 + 0.5, "c": 0.0, "d": 0.5 * 0.25})
+    assert fuse(Fusion(), [("a", 0.3)], []) == {"a": 0.5}
+    assert fuse(Fusion(), [], []) == {}
