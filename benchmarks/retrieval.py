@@ -143,7 +143,9 @@ def study(corpus: Corpus, key: str, work: Path, contexts: list[str]) -> dict[str
             [*best[:2], (1.0, "RRF k=60, dense ×1"), (0.5, "convex, dense 0.5")] if context == "headings" else best[:2]
         )
         table += [row(f"{name}, head ×{head:g}{suffix}", methods[head, name]) for head, name in shown]
-        chosen[context] = {f"{name}, head ×{head:g}": round(quality(methods[head, name][0::2]), 2) for head, name in best[:15]}
+        chosen[context] = {
+            f"{name}, head ×{head:g}": [round(quality(methods[head, name][half::2]), 2) for half in (0, 1)] for head, name in best
+        }
         table.append(row(f"as shipped{suffix}", shipped(collection, documents, corpus)))
         collection.close()
     return {
@@ -162,6 +164,21 @@ def shipped(collection: Collection, documents: dict[str, int], corpus: Corpus) -
     return first_ranks(ranked, corpus.gold)
 
 
+def together(studies: list[dict[str, object]], context: str = "headings") -> list[str]:
+    """Fusions by the mean of their quality over the even halves of all collections, best first, with that over the odd ones."""
+    by_study: list[dict[str, list[float]]] = [each["chosen"][context] for each in studies]  # type: ignore[index]
+    means = {name: np.mean([scores[name] for scores in by_study], axis=0) for name in by_study[0]}
+    best = sorted(means, key=lambda name: -means[name][0])
+    shown = dict.fromkeys([*best[:5], "RRF k=60, dense ×1, head ×1"])
+    lines = [
+        "## Fusions over all collections: mean of recall@1, @5, @10",
+        "",
+        "| fusion | even half | odd half |",
+        "|---|---|---|",
+    ]
+    return [*lines, *(f"| {name} | {means[name][0]:.2f} | {means[name][1]:.2f} |" for name in shown), ""]
+
+
 def markdown(studies: list[dict[str, object]]) -> str:
     lines = ["# Retrieval", "", (__doc__ or "").split("\n", maxsplit=1)[0], ""]
     for each in studies:
@@ -176,6 +193,8 @@ def markdown(studies: list[dict[str, object]]) -> str:
                 f"| {line['method']} | {' | '.join(cells)} | {' / '.join(str(value) for value in line['odd half'].values())} |"
             )
         lines.append("")
+    if all("headings" in each["chosen"] for each in studies):  # type: ignore[operator]
+        lines += together(studies)
     return "\n".join(lines)
 
 
