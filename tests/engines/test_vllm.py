@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -17,7 +20,7 @@ from selfrag.errors import ModelError, UsageError
 from selfrag.reflection import JUDGEMENTS
 from selfrag.types import Request, Text
 from tests.engines.contract import LONG, PROMPT, ModelContract
-from tests.engines.serving import served_by_vllm
+from tests.engines.serving import START_SECONDS, served_by_vllm
 
 pytestmark = pytest.mark.vllm
 pytest.importorskip("vllm", reason="vLLM is not installed: make test-vllm")
@@ -78,6 +81,15 @@ async def test_the_process_of_the_model_ends_with_close(checkpoint: Path) -> Non
     assert children() == before
 
 
+@pytest.mark.parametrize(("question", "code"), [("Say hello.", 0), ("word " * 600, 1)], ids=["answered", "failed"])
+def test_ask_leaves_no_process_behind(checkpoint: Path, home: Path, question: str, code: int) -> None:
+    """Neither after an answer nor after an error, here of a question that is longer than the model's context window."""
+    process = ask(checkpoint, question)
+    _, said = process.communicate(timeout=START_SECONDS)
+    assert process.returncode == code, said
+    assert nothing_left(process.pid)
+
+
 def test_a_model_that_vllm_cannot_load_is_an_error_with_its_cause(checkpoint: Path, tmp_path: Path, capfd) -> None:
     """The reason is vLLM's own, found in the output of its process, which does not reach the terminal."""
     from selfrag.engines.vllm import VllmEngine
@@ -115,3 +127,28 @@ def children() -> dict[int, str]:
         with suppress(psutil.NoSuchProcess):
             found[process.pid] = f"{process.status()} {process.name()} {' '.join(process.cmdline())}"
     return {pid: words for pid, words in found.items() if "multiprocessing.resource_tracker" not in words}
+
+
+def ask(checkpoint: Path, question: str) -> subprocess.Popen[str]:
+    """`selfrag ask` with vLLM in process, as a session of its own."""
+    words = [sys.executable, "-m", "selfrag", "ask", question, "--engine", "vllm", "--model", str(checkpoint), "--mode", "never"]
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def nothing_left(leader: int, seconds: float = 60) -> bool:
+    """Python's helper, which a process with children of vLLM's kind has, ends a moment after that process."""
+    deadline = time.monotonic() + seconds
+    while left := session(leader):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+    return True
+
+
+def session(leader: int) -> dict[int, str]:
+    """The processes of a session and what they run; vLLM's change their names."""
+    found = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getsid(process.pid) == leader:
+                found[process.pid] = f"{process.status()} {process.name()} {' '.join(process.cmdline())}"
+    return found
