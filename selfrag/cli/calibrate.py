@@ -50,8 +50,9 @@ def calibrate(
     """Fit when to retrieve, when to abstain, and the temperature of each reflection group.
 
     The questions are answered twice, with evidence and without. The retrieval threshold is the one under which most answers are
-    right; the thresholds of abstention are those with the best F1 of answerability (the mean over both classes), or under
-    --max-risk. Before and after are told on held-out folds. `--profile NAME` then uses the profile in ask, chat, batch and eval.
+    right, and stays where the questions do not tell. The thresholds of abstention are those with the best F1 of answerability
+    (the mean over both classes), or under --max-risk. Before and after are told on held-out folds. `--profile NAME` then uses
+    the profile in ask, chat, batch and eval.
 
     \b
     Examples:
@@ -73,7 +74,7 @@ def calibrate(
         out.mkdir(parents=True, exist_ok=True)
     with_evidence, alone, before = asyncio.run(both(flags, running, file, out, quiet))
     found = examples(with_evidence, {str(row["id"]): row for row in alone})
-    fitted = fit(found, max_risk)
+    fitted = fit(found, max_risk, before["retrieve"])
     held = crossed(found, before, max_risk=max_risk)
     model = next((row["model"] for row in with_evidence if row["status"] != "error"), "")
     profile = Profile(name, model, fitted.thresholds, fitted.temperatures)

@@ -22,6 +22,7 @@ from selfrag.reflection import GROUPS, ISSUP, ISUSE
 
 Json = Mapping[str, Any]
 NEUTRAL = {"retrieve": 0.2, "isrel": 0.0, "issup": 0.0}
+FEW = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +97,16 @@ def between(values: Floats, most: int = 60) -> Floats:
     return np.concatenate([[0.0], middles])
 
 
-def fit_retrieve(found: Sequence[Example], temperatures: Mapping[str, float]) -> float | None:
-    """The threshold under which most answers are right; of equals the one that retrieves least. None without both runs."""
+def fit_retrieve(found: Sequence[Example], temperatures: Mapping[str, float], now: float = NEUTRAL["retrieve"]) -> float | None:
+    """The threshold under which most answers are right; of equals the one nearest to ``now``, so that nothing changes without
+    a reason. None without both runs."""
     p, with_it, alone = retrieving(found, temperatures)
     if not len(p):
         return None
-    candidates = between(p)
-    right = [np.where(p > t, with_it, alone).mean() for t in candidates]
-    return float(candidates[np.flatnonzero(np.isclose(right, max(right)))[-1]])
+    candidates = np.append(between(p), now)
+    right = np.array([np.where(p > t, with_it, alone).mean() for t in candidates])
+    best = candidates[np.isclose(right, right.max())]
+    return float(best[np.abs(best - now).argmin()])
 
 
 def macro_f1(keep: NDArray[np.bool_], good: NDArray[np.bool_]) -> float:
@@ -139,19 +142,20 @@ def fit_abstention(found: Sequence[Example], temperatures: Mapping[str, float], 
     return chosen
 
 
-def fit(found: Sequence[Example], max_risk: float | None = None) -> Fit:
-    """InputError if no question is labelled."""
+def fit(found: Sequence[Example], max_risk: float | None = None, retrieve: float = NEUTRAL["retrieve"]) -> Fit:
+    """``retrieve`` is the threshold that holds now. InputError if no question is labelled."""
     if not found:
         raise InputError('no question is labelled with "answers" or "unanswerable"', "add them to the rows of the file")
     fitted = {group: fit_temperature(found, group) for group in GROUPS}
     temperatures = {group: temperature for group, (temperature, _) in fitted.items()}
     notes = [note for _, note in fitted.values() if note]
     thresholds = dict(zip(("isrel", "issup"), fit_abstention(found, temperatures, max_risk), strict=True))
-    retrieve = fit_retrieve(found, temperatures)
-    if retrieve is None:
+    if (threshold := fit_retrieve(found, temperatures, retrieve)) is None:
         notes.append("Retrieve: no run without retrieval to compare with: its threshold stays as it is")
     else:
-        thresholds["retrieve"] = retrieve
+        thresholds["retrieve"] = threshold
+    if len(found) < FEW:
+        notes.append(f"{len(found)} questions are few: other ones may give quite other thresholds; {FEW} and more say something")
     return Fit(temperatures, thresholds, tuple(notes))
 
 
@@ -168,7 +172,7 @@ def crossed(
     for number in range(min(folds, len(found))):
         training = [e for e, f in zip(found, where, strict=True) if f != number]
         held.append([e for e, f in zip(found, where, strict=True) if f == number])
-        fitted = fit(training, max_risk) if training else old
+        fitted = fit(training, max_risk, old.thresholds["retrieve"]) if training else old
         new.append(Fit(fitted.temperatures, {**old.thresholds, **fitted.thresholds}))
     pairs = [(e, f) for fold, f in zip(held, new, strict=True) for e in fold]
     was, now = figures([(e, old) for e, _ in pairs]), figures(pairs)

@@ -56,6 +56,13 @@ def test_the_retrieval_threshold_separates_what_evidence_helps() -> None:
     assert fit_retrieve([Example(True, True, None, 0.5)], {}) is None
 
 
+def test_the_retrieval_threshold_stays_where_nothing_speaks_against_it() -> None:
+    """Evidence that never makes a difference leaves the threshold that holds now."""
+    indifferent = [Example(True, False, False, p) for p in (0.9999, 0.99999)]
+    assert fit_retrieve(indifferent, {}, 0.5) == 0.5
+    assert "2 questions are few" in fit(indifferent).notes[-1]
+
+
 def judged(answerable: bool, isrel: float, issup: float, right: bool | None = None) -> Example:
     return Example(answerable, answerable if right is None else right, None, None, (isrel,), ((issup, 0.0, 1 - issup),))
 
