@@ -18,7 +18,7 @@ import pytest_asyncio
 from selfrag.engines.server import ServerEngine
 from selfrag.errors import ModelError, UsageError
 from selfrag.reflection import JUDGEMENTS
-from selfrag.types import Request, Text
+from selfrag.types import Request, Text, Token
 from tests.engines.contract import LONG, PROMPT, ModelContract
 from tests.engines.serving import START_SECONDS, served_by_vllm
 
@@ -45,9 +45,12 @@ class TestVllm(ModelContract):
 
     async def test_a_cancelled_request_leaves_the_batch(self, engine) -> None:
         """A request that nobody waits for any more is taken out of vLLM."""
-        task = asyncio.create_task(engine.complete(Request((Text("word " * 20),), 400)))
-        await _until(lambda: engine._llm.get_num_unfinished_requests() == 1)
-        task.cancel()
+
+        def on_token(_token: Token) -> bool:
+            task.cancel()  # while vLLM works on it, however fast it is
+            return True
+
+        task = asyncio.create_task(engine.complete(Request((Text("word " * 20),), 400), on_token))
         with pytest.raises(asyncio.CancelledError):
             await task
         await _until(lambda: engine._llm.get_num_unfinished_requests() == 0)
