@@ -38,6 +38,9 @@ from selfrag.settings import DEFAULT_MODEL, find_paths
 from selfrag.telemetry import silence_libraries
 from selfrag.types import Completion, Engine, OnToken, Request, SearchOptions, Weights
 
+_DESCRIBE = ["git", "describe", "--always", "--dirty"]
+COMMIT = subprocess.run(_DESCRIBE, capture_output=True, text=True, check=False).stdout.strip()
+"""The state that this process loads; "-dirty" where files differ from it. At the end of a long run there may be another one."""
 COLUMNS = (
     "accuracy",
     "em",
@@ -189,10 +192,9 @@ def thresholds(options: SearchOptions) -> str:
 
 def circumstances(command: str, given: argparse.Namespace, questions: Path, asked: int, *more: str) -> str:
     """Command, commit, machine, data and model as a list; the model by the name of its folder and the digest of its weights."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     data = hashlib.sha256(questions.read_bytes()).hexdigest()[:12]
     lines = [
-        f"command: `{command} --model MODEL`, commit {commit}",
+        f"command: `{command} --model MODEL`, commit {COMMIT}",
         f"machine: {os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}, no GPU",
         f"data: {questions.name} (sha256 {data}…), {asked} questions",
         f"model: {checkpoint(given.model)}",
