@@ -71,8 +71,8 @@ class Pool:
         return best[-1].score if self.width and len(best) == self.width else -math.inf
 
     def best(self) -> list[Path]:
-        """The paths to keep, best first; of equals, the one that stood earlier."""
-        return sorted(self._paths.values(), key=lambda p: (-p.score, p.order))[: self.width]
+        """The paths to keep, best first; of equals, the one that stood earlier, whichever was written first."""
+        return sorted(self._paths.values(), key=lambda p: (-p.score, p.order, p.id))[: self.width]
 
 
 def cite(path: Path) -> tuple[tuple[Cited, ...], tuple[Passage, ...]]:
