@@ -70,11 +70,16 @@ def own_relevance(written: Sequence[Written], items: Items) -> dict[str, NDArray
     return {"gold": np.array([p for p, yes in pairs if yes]), "unanswerable": np.array([p for p, yes in pairs if not yes])}
 
 
+def answer_f1s(written: Sequence[Written], items: Items) -> NDArray[Any]:
+    """F1 of each answerable question's answer from its own passage, 0 to 1, in their order."""
+    return np.array([metrics.token_f1(w.text, golds) for w, (_, golds, _) in zip(written, items.answers, strict=True) if golds])
+
+
 def answer_figures(written: Sequence[Written], items: Items) -> Figures:
     """EM and F1, in percent, over the answerable questions with their own passage."""
     pairs = [(w.text, golds) for w, (_, golds, _) in zip(written, items.answers, strict=True) if golds]
     return {
-        "answer F1": 100 * float(np.mean([metrics.token_f1(t, g) for t, g in pairs])),
+        "answer F1": 100 * float(answer_f1s(written, items).mean()),
         "answer EM": 100 * float(np.mean([metrics.exact_match(t, g) for t, g in pairs])),
         "answer words": float(np.mean([len(t.split()) for t, _ in pairs])),
     }
@@ -176,9 +181,8 @@ def abstention_figures(written: Sequence[Written], items: Items) -> tuple[Figure
         for mine in (half, ~half):
             said[mine] = abstains(scores[mine], fit_abstention(scores[~mine], empty[~mine]))
     best = fit_abstention(scores, empty)
-    right = [metrics.token_f1(w.text, golds) for w, (_, golds, _) in zip(written, items.answers, strict=True) if golds]
     figures: Figures = {
-        "answer F1, where it abstains 0": 100 * float(np.mean(np.array(right) * ~said[~empty])),
+        "answer F1, where it abstains 0": 100 * float((answer_f1s(written, items) * ~said[~empty]).mean()),
         "abstention F1": binary_f1(said, empty),
         "abstention F1, all abstained": binary_f1(np.ones_like(empty), empty),
     }
