@@ -67,13 +67,27 @@ def prompt(instruction: str, extra: str = "") -> Piece:
 
 def evidence(title: str, passage: str, loss: float = 0.3) -> tuple[Piece, ...]:
     """`[Retrieval]<paragraph>title\\ntext</paragraph>`: ``loss`` is on the decision alone, never inside the passage."""
-    inside = (control(PARAGRAPH, 0.0), text(f"{title}\n{passage}"), control(END_PARAGRAPH, 0.0))
-    return (control(RETRIEVAL, loss), *inside)
+    return (control(RETRIEVAL, loss), *paragraph(title, passage))
+
+
+def paragraph(title: str, passage: str) -> tuple[Piece, ...]:
+    return (control(PARAGRAPH, 0.0), text(f"{title}\n{passage}"), control(END_PARAGRAPH, 0.0))
 
 
 def tree(row_id: str, source: str, root: Iterable[Piece], branches: Iterable[Iterable[Piece]] = ()) -> Row:
     """A root with branches that all stand directly behind it."""
     nodes = [Node(-1, tuple(root)), *(Node(0, tuple(branch)) for branch in branches)]
+    return Row(row_id, source, tuple(nodes))
+
+
+def forest(
+    row_id: str, source: str, root: Iterable[Piece], passages: Iterable[tuple[Iterable[Piece], Iterable[Iterable[Piece]]]]
+) -> Row:
+    """A root with several passages behind it, none of which sees another, each with branches of its own."""
+    nodes = [Node(-1, tuple(root))]
+    for passage, branches in passages:
+        here = len(nodes)
+        nodes += [Node(0, tuple(passage)), *(Node(here, tuple(branch)) for branch in branches)]
     return Row(row_id, source, tuple(nodes))
 
 

@@ -24,8 +24,8 @@ from selfrag.reflection import (
     RETRIEVAL,
 )
 from selfrag.train.neighbours import Neighbours
-from selfrag.train.rows import END, REFUSAL, Piece, Row, control, evidence, prompt, text, tree
-from selfrag.train.spans import holds, sentence_at, sentences, tidy, window, wrong_spans
+from selfrag.train.rows import END, REFUSAL, Piece, Row, control, evidence, forest, paragraph, prompt, text, tree
+from selfrag.train.spans import holds, likest, sentence_at, sentences, tidy, window, wrong_spans
 
 Record = Mapping[str, Any]
 
@@ -60,7 +60,7 @@ def irrelevant(refuse: bool) -> tuple[Piece, ...]:
 
 def length(rng: Random) -> int:
     """Words of a passage: often short, since short passages teach more a token; often as long as a chunk, as they are met."""
-    return rng.randint(45, 90) if rng.random() < 0.6 else rng.randint(100, 190)
+    return rng.randint(35, 80) if rng.random() < 0.75 else rng.randint(100, 190)
 
 
 def asked(question: str, rng: Random) -> str:
@@ -163,18 +163,25 @@ def explain_row(q: Question, rng: Random) -> Row | None:
     return tree(f"{q.id}-explain", q.source, (prompt(instruction), *evidence(q.title, passage)), branches)
 
 
-def neighbour_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
-    """The question with a passage that BM25 takes for its own (hard) or with any other (easy)."""
-    hard = rng.random() < 0.85
-    found = near.wrong(q.question, q.passage, q.answers or list(q.tempting)) if hard else [rng.choice(near.passages)]
-    if not found or holds(found[0][1], q.answers or list(q.tempting)):
+def compared_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
+    """An answerable question with two passages: its own, and one that the search would take for it. Both cuts are of one length
+    and lie where the question's words are, so that only what they say tells them apart."""
+    wrong = near.wrong(q.question, q.passage, q.answers) if rng.random() < 0.9 else [rng.choice(near.passages)]
+    if not wrong or holds(wrong[0][1], q.answers):
         return None
-    title, passage = found[min(int(rng.expovariate(0.7)), len(found) - 1)]
-    cut = window(passage, rng.randrange(len(passage)), length(rng), rng)
-    root = (prompt(asked(q.question, rng)), *evidence(title, cut))
-    tempting = wrong_spans(cut, q.answers, 1, rng) if q.answers and rng.random() < 0.5 else []
-    return tree(f"{q.id}-near", q.source, root,
-                [irrelevant(rng.random() < 0.3), *(judged(t, NO_SUPPORT, 1) for t in tempting)])  # fmt: skip
+    words = length(rng)
+    title, other = wrong[min(int(rng.expovariate(0.7)), len(wrong) - 1)]
+    own, cut = window(q.passage, q.at, words, rng), window(other, likest(other, q.question), words, rng)
+    tempting = (judged(span, NO_SUPPORT, 1) for span in wrong_spans(cut, q.answers, 2, rng))
+    return forest(
+        f"{q.id}-compared",
+        q.source,
+        (prompt(asked(q.question, rng)), control(RETRIEVAL, 0.3)),
+        (
+            (paragraph(q.title, own), answer_branches(q, own, rng)),
+            (paragraph(title, cut), [irrelevant(rng.random() < 0.15), *tempting]),
+        ),
+    )
 
 
 def vitaminc(records: Iterable[Record], rng: Random) -> Iterator[Row]:

@@ -50,6 +50,13 @@ def window(passage: str, at: int, words: int, rng: Random) -> str:
     return passage[spans[low][0] : spans[high][1]].strip()
 
 
+def likest(passage: str, question: str) -> int:
+    """Where the sentence of ``passage`` begins that shares most of the longer words of ``question``; the first such."""
+    wanted = {w for w in _plain(question).split() if len(w) > 3}
+    spans = sentence_spans(passage) or [(0, len(passage))]
+    return max(spans, key=lambda span: len(wanted & set(_plain(passage[slice(*span)]).split())))[0]
+
+
 def sentence_at(passage: str, at: int) -> str:
     return next((passage[a:b].strip() for a, b in sentence_spans(passage) if a <= at < b), "")
 

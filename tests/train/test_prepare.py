@@ -10,9 +10,10 @@ from random import Random
 import pytest
 
 from selfrag.errors import InputError, UsageError
-from selfrag.reflection import CONTINUE, FULLY, IRRELEVANT, ISSUP, NO_SUPPORT, PARTIALLY, RETRIEVAL
+from selfrag.reflection import CONTINUE, FULLY, IRRELEVANT, ISSUP, NO_SUPPORT, PARAGRAPH, PARTIALLY, RELEVANT, RETRIEVAL
 from selfrag.train import sources
 from selfrag.train.instructions import instructions
+from selfrag.train.neighbours import Neighbours
 from selfrag.train.prepare import LIMITS, PrepareConfig, limits_of, load, prepare
 from selfrag.train.rows import Row, read
 
@@ -46,6 +47,19 @@ def test_an_impossible_question() -> None:
     assert first[0] == IRRELEVANT
     assert not set(first) & set(ISSUP)
     assert NO_SUPPORT in [p.value for p in row.nodes[2].pieces]
+
+
+def test_a_question_is_compared_with_the_passage_that_the_search_would_take() -> None:
+    """One question stands before two passages that do not see each other: its own, answered, and a similar one, refused, whose
+    tempting words are judged without support."""
+    (question,) = sources.squad([ANSWERABLE])
+    near = Neighbours([("Korea", CONTEXT), ("Towns", "Which town is called the capital of fashion? Many say it is Paris.")])
+    row = next(filter(None, (sources.compared_row(question, near, Random(seed)) for seed in range(9))))
+    own, other = (n for n, node in enumerate(row.nodes) if PARAGRAPH in [p.value for p in node.pieces])
+    first = {(node.parent, node.pieces[0].value) for node in row.nodes if node.pieces[0].loss}
+    assert {(own, RELEVANT), (other, IRRELEVANT)} <= first
+    assert [row.nodes[n].parent for n in (own, other)] == [0, 0]
+    assert NO_SUPPORT in [p.value for node in row.nodes if node.parent == other for p in node.pieces]
 
 
 def test_claims_share_their_evidence() -> None:
@@ -101,6 +115,14 @@ def test_the_same_seed_writes_the_same_file(tmp_path: Path) -> None:
     assert outs[0].read_bytes() == outs[1].read_bytes() != outs[2].read_bytes()
     assert counts[0]["squad2", "rows"] == sum(row.source == "squad2" for row in read(outs[0]))
     assert counts[0]["nq_open", RETRIEVAL] == 1
+
+
+def test_questions_that_are_kept_back_are_not_trained_on(tmp_path: Path) -> None:
+    """A question of a file named in ``without`` is in no row, whatever its capitals and its mark."""
+    data, kept = folder(tmp_path), tmp_path / "kept.jsonl"
+    kept.write_text(json.dumps({"question": "Who is IT?"}) + "\n", encoding="utf-8")
+    counts = prepare(PrepareConfig((data,), tmp_path / "rows.jsonl", without=(kept,)))
+    assert counts["nq_open", "rows"] == 0 < counts["squad2", "rows"]
 
 
 def test_malformed_data_is_refused_by_line(tmp_path: Path) -> None:

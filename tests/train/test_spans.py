@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from selfrag.train.neighbours import Neighbours
-from selfrag.train.spans import holds, sentence_at, tidy, window, wrong_spans
+from selfrag.train.spans import holds, likest, sentence_at, tidy, window, wrong_spans
 
 PASSAGE = (
     "Marie Curie was born in Warsaw in 1867. She moved to Paris in 1891. With Pierre Curie she found polonium and radium. "
@@ -53,3 +53,9 @@ def test_neighbours_share_words_but_not_the_answer() -> None:
     near = Neighbours(passages)
     assert near.search("Where was Marie Curie born?", 3)[0] == 0
     assert near.wrong("Where was Marie born?", PASSAGE, ["Warsaw"]) == [passages[2]]
+
+
+def test_the_sentence_with_the_words_of_a_question() -> None:
+    """It is found by the longer words that it shares with the question; without any, the first one is taken."""
+    assert PASSAGE[likest(PASSAGE, "When did the Nobel prize come?") :].startswith("The Nobel Prize")
+    assert likest(PASSAGE, "why?") == 0
