@@ -83,11 +83,10 @@ def sequence_term(logprob: float, count: int) -> float:
 
 
 def segment_score(critique: Critique, weights: Weights) -> float:
-    """f = [sequence term] + w_rel·ISREL + w_sup·ISSUP + w_use·ISUSE (paper, eq. 4)."""
-    reflected = weights.rel * critique.isrel + weights.sup * critique.issup + weights.use * critique.isuse
-    if not weights.sequence:
-        return reflected
-    return critique.sequence + weights.rel * critique.isrel + weights.sup * critique.issup + weights.use * critique.isuse
+    """f = [sequence term] + w_rel·ISREL + w_sup·ISSUP + w_use·ISUSE (paper, eq. 4) + w_ret·(the passage's retrieval score)."""
+    first = critique.sequence if weights.sequence else 0.0
+    reflected = first + weights.rel * critique.isrel + weights.sup * critique.issup + weights.use * critique.isuse
+    return reflected + weights.ret * critique.retrieval
 
 
 def path_score(segment_scores: Sequence[float]) -> float:
@@ -96,7 +95,7 @@ def path_score(segment_scores: Sequence[float]) -> float:
 
 
 def score_bound(critique: Critique, weights: Weights, sequence: float = 1.0) -> float:
-    """The most that ``segment_score`` can become when only what ``critique`` carries is known.
+    """The most that ``segment_score`` can become when only what ``critique`` carries is known, its retrieval score included.
 
     Every group still open counts its maximum, 1; ``sequence`` bounds the sequence term. Sound because weights are non-negative.
     """
@@ -106,6 +105,7 @@ def score_bound(critique: Critique, weights: Weights, sequence: float = 1.0) -> 
         issup=critique.issup if "ISSUP" in known else 1.0,
         isuse=critique.isuse if "ISUSE" in known else 1.0,
         sequence=sequence,
+        retrieval=critique.retrieval,
     )
     return segment_score(best, weights)
 
@@ -117,7 +117,7 @@ def sequence_bound(logprob: float, max_tokens: int) -> float:
 
 def check_weights(weights: Weights) -> Weights:
     """Refuses negative or non-finite weights: the bounds of pruning, and what a weight means, need them non-negative."""
-    for name in ("rel", "sup", "use"):
+    for name in ("rel", "sup", "use", "ret"):
         value = getattr(weights, name)
         if not (math.isfinite(value) and value >= 0):
             raise UsageError(f"w_{name} is {value}, but a weight is a finite number of at least 0", f"pass --w-{name} 1.0")
@@ -154,7 +154,7 @@ def critique(tokens: Sequence[Token], opening: Critique | None = None) -> Critiq
     if useful := first_of(tokens, ISUSE):
         use, found["ISUSE"] = isuse(useful), distribution(useful, ISUSE)
     sequence = sequence_term(sum(token.logprob for token in tokens), len(tokens))
-    return Critique(rel, sup, use, sequence, found)
+    return Critique(rel, sup, use, sequence, found, opening.retrieval if opening else 0.0)
 
 
 def temper(token: Token, temperatures: Mapping[str, float]) -> Token:

@@ -174,7 +174,11 @@ class Search:
             return await self.retriever.search(query, self.options.k)
 
     async def open(self, path: Path, passage: Passage | None, carry: bool) -> Opening:
-        return await self.reflector.open(self.instruction, path.segments, passage, carry)
+        """The reflector's first look, with what the search that found the passage thought of it."""
+        opening = await self.reflector.open(self.instruction, path.segments, passage, carry)
+        if passage is None or carry:
+            return opening
+        return replace(opening, critique=replace(opening.critique, retrieval=min(1.0, max(0.0, passage.score))))
 
     # --- branch and bound ------------------------------------------------------------------------------------------------------
 

@@ -103,7 +103,13 @@ def cited_json(cited: Cited) -> Json:
 
 
 def critique_json(critique: Critique) -> Json:
-    return {"isrel": critique.isrel, "issup": critique.issup, "isuse": critique.isuse, "sequence": critique.sequence}
+    return {
+        "isrel": critique.isrel,
+        "issup": critique.issup,
+        "isuse": critique.isuse,
+        "sequence": critique.sequence,
+        "retrieval": critique.retrieval,
+    }
 
 
 def passage_json(passage: Passage) -> Json:
@@ -264,7 +270,7 @@ def rescore(trace: Trace, weights: Weights, require_support: Support | None = No
 
 def segment_from(row: Json, passages: Mapping[str, Passage]) -> Segment:
     c = row["critique"]
-    critique = Critique(c["isrel"], c["issup"], c["isuse"], c["sequence"], c["distributions"])
+    critique = Critique(c["isrel"], c["issup"], c["isuse"], c["sequence"], c["distributions"], c.get("retrieval", 0.0))
     passage = passages[row["passage"]] if row["passage"] else None
     return Segment(row["text"], passage, critique, row["carry"], finished=row["finished"])
 

@@ -155,12 +155,17 @@ class Retriever(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How much each critique counts in a segment's score; non-negative. ``sequence`` adds the sequence term."""
+    """How much each critique counts in a segment's score; non-negative. ``sequence`` adds the sequence term.
+
+    ``ret`` counts the passage's own score in the search that found it. The paper has no such term: it is for models that judge
+    passages less well than the search ranks them.
+    """
 
     rel: float = 1.0
     sup: float = 1.0
     use: float = 0.5
     sequence: bool = True
+    ret: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +173,8 @@ class Critique:
     """What the model says of one segment: ISREL and ISSUP in [0, 1], ISUSE in [-1, 1], the sequence term in [0, 1].
 
     A group that the segment does not carry counts 0 and is missing from ``distributions``, which maps a group's name to the
-    probabilities of its tokens, normalised within the group.
+    probabilities of its tokens, normalised within the group. ``retrieval`` is not the model's: the score, in [0, 1], of the new
+    passage in the search that found it; 0 without one.
     """
 
     isrel: float = 0.0
@@ -176,6 +182,7 @@ class Critique:
     isuse: float = 0.0
     sequence: float = 0.0
     distributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    retrieval: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

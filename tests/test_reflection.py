@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,7 @@ def test_defect_2_every_group_and_weight_counts() -> None:
     critique = Critique(isrel=0.5, issup=0.25, isuse=-1.0, sequence=0.125)
     assert reflection.segment_score(critique, Weights(2, 4, 8)) == 0.125 + 1.0 + 1.0 - 8.0
     assert reflection.segment_score(critique, Weights(2, 4, 8, sequence=False)) == -6.0
+    assert reflection.segment_score(replace(critique, retrieval=0.5), Weights(2, 4, 8, ret=3.0)) == -5.875 + 1.5
 
 
 def test_defect_5_control_is_told_by_id() -> None:
@@ -126,14 +128,15 @@ def test_what_an_engine_does_not_report_is_not_invented() -> None:
 
 
 LOGPROB = st.floats(-30, 0)
-CRITIQUES = st.builds(Critique, isrel=st.floats(0, 1), issup=st.floats(0, 1), isuse=st.floats(-1, 1), sequence=st.floats(0, 1))
-WEIGHTS = st.builds(Weights, *[st.floats(0, 10)] * 3, sequence=st.booleans())
+SHARE = st.floats(0, 1)
+CRITIQUES = st.builds(Critique, isrel=SHARE, issup=SHARE, isuse=st.floats(-1, 1), sequence=SHARE, retrieval=SHARE)
+WEIGHTS = st.builds(Weights, *[st.floats(0, 10)] * 3, sequence=st.booleans(), ret=st.floats(0, 10))
 
 
 @given(critique=CRITIQUES, weights=WEIGHTS, known=st.sets(st.sampled_from(["ISREL", "ISSUP", "ISUSE"])))
 def test_no_score_exceeds_its_bound(critique: Critique, weights: Weights, known: set[str]) -> None:
     """Whatever is still to come, the score cannot pass the bound computed from what is known."""
-    partial = Critique(critique.isrel, critique.issup, critique.isuse, 0.0, {group: {} for group in known})
+    partial = replace(critique, sequence=0.0, distributions={group: {} for group in known})
     assert reflection.segment_score(critique, weights) <= reflection.score_bound(partial, weights)
 
 
@@ -153,7 +156,7 @@ def test_scores_stay_in_their_ranges(logprobs: dict[str, float]) -> None:
     assert sum(reflection.distribution(logprobs, ISSUP).values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("bad", [Weights(rel=-0.1), Weights(sup=math.inf), Weights(use=math.nan)])
+@pytest.mark.parametrize("bad", [Weights(rel=-0.1), Weights(sup=math.inf), Weights(use=math.nan), Weights(ret=-1)])
 def test_impossible_weights_are_refused(bad: Weights) -> None:
     """A negative, infinite or undefined weight would break the bounds; the message names the flag."""
     with pytest.raises(UsageError, match="w_"):

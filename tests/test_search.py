@@ -49,8 +49,8 @@ from selfrag.types import (
 ASK = SearchOptions(mode="always", k=3, max_segments=1)
 
 
-def passage(n: int, text: str = "") -> Passage:
-    return Passage(chunk=f"c{n}", title=f"T{n}", text=text or f"passage {n}", source=f"d{n}.md", lines=(1, 2))
+def passage(n: int, text: str = "", score: float = 0.0) -> Passage:
+    return Passage(chunk=f"c{n}", title=f"T{n}", text=text or f"passage {n}", source=f"d{n}.md", lines=(1, 2), score=score)
 
 
 class Shelf:
@@ -398,6 +398,20 @@ async def test_everything_dropped_is_an_abstention_with_the_nearest_evidence() -
 # --- pruning -------------------------------------------------------------------------------------------------------------------
 
 
+async def test_the_search_score_of_a_passage_counts_by_its_weight() -> None:
+    """With ``w_ret`` the passage that was found first can outweigh one that the model judges a little better; without, not."""
+    engine = model(
+        {
+            after(1): [judged(0.7), *words("found"), backed(0.9), useful(5)],
+            after(2): [judged(0.9), *words("judged"), backed(0.9), useful(5)],
+        }
+    )
+    asked = agent(engine, Shelf(passage(1, score=1.0), passage(2, score=0.4)))
+    assert (await asked.ask("q?")).text == "judged"
+    answer = await asked.ask("q?", replace(asked.options, weights=Weights(ret=1.0)))
+    assert (answer.text, answer.segments[0].segment.critique.retrieval) == ("found", 1.0)
+
+
 async def test_a_hopeless_candidate_is_not_written() -> None:
     """Once a good answer is there, a passage whose bound is below it is read for ISREL and never written."""
     engine = model(
@@ -461,13 +475,14 @@ def random_model(seed: int) -> ScriptedEngine:
     return ScriptedEngine(reply)
 
 
+WEIGHT = st.sampled_from([0.0, 0.5, 1.0, 3.0])
 OPTIONS = st.builds(
     SearchOptions,
     k=st.integers(1, 5),
     mode=st.sampled_from(["adaptive", "always"]),
     beam_width=st.integers(1, 3),
     max_segments=st.integers(1, 4),
-    weights=st.builds(Weights, *[st.sampled_from([0.0, 0.5, 1.0, 3.0])] * 3, sequence=st.booleans()),
+    weights=st.builds(Weights, *[WEIGHT] * 3, sequence=st.booleans(), ret=WEIGHT),
     require_support=st.sampled_from([None, "full", "partial"]),
     abstain_isrel=st.sampled_from([0.0, 0.4]),
 )
@@ -481,7 +496,7 @@ ALL_TIED = SearchOptions(k=2, beam_width=1, max_segments=2, weights=Weights(0.0,
 @settings(max_examples=400, deadline=None)
 async def test_pruning_never_changes_the_answer(seed: int, options: SearchOptions) -> None:
     """With pruning and without it the answer, its score, its citations and its status are identical, for no more tokens."""
-    shelf = Shelf(*(passage(n) for n in range(5)))
+    shelf = Shelf(*(passage(n, score=(1.0, 0.7, 0.7, 0.2, 0.0)[n]) for n in range(5)))
     pruned = await Agent(TokenReflector(random_model(seed), max_tokens=12), shelf, options).ask("q?")
     whole = await Agent(TokenReflector(random_model(seed), max_tokens=12), shelf, replace(options, prune=False)).ask("q?")
     assert (pruned.text, pruned.score, pruned.status) == (whole.text, whole.score, whole.status)

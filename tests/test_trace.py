@@ -26,7 +26,7 @@ ASK = SearchOptions(mode="always", k=5, max_segments=3, prune=False)
 
 async def searched(seed: int, options: SearchOptions = ASK) -> tuple[Answer, trace.Recorder]:
     recorder = trace.Recorder()
-    shelf = Shelf(*(passage(n) for n in range(5)))
+    shelf = Shelf(*(passage(n, score=1 - n / 5) for n in range(5)))
     return await Agent(TokenReflector(random_model(seed)), shelf, options).ask("q?", observer=recorder), recorder
 
 
@@ -68,7 +68,7 @@ def test_what_is_no_trace_is_refused(tmp_path: Path, text: str) -> None:
     assert "--save-trace" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("weights", [Weights(), Weights(3, 0, 0), Weights(0, 2, 0.5, sequence=False)])
+@pytest.mark.parametrize("weights", [Weights(), Weights(3, 0, 0), Weights(0, 2, 0.5, sequence=False), Weights(ret=2)])
 async def test_rescoring_a_whole_single_step_equals_a_new_search(tmp_path: Path, weights: Weights) -> None:
     """Where every candidate was written, other weights give the answer that a new search under them gives."""
     for seed in range(20):
