@@ -114,7 +114,7 @@ _support = partial(_choice, names=("full", "partial"))
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting, as `config show` lists them. None leaves the choice to the model (thresholds) or to the machine (device)."""
+    """Every setting, as `config show` lists them. None leaves it to the model (thresholds, weights) or the machine (device)."""
 
     paths: Paths
     collection: str = field(default="default", metadata=_about(_text, "collection that is asked when no -c is given"))
@@ -132,9 +132,10 @@ class Settings:
     threshold: float | None = field(default=None, metadata=_about(_share, "retrieve when its probability is above this"))
     beam_width: int = field(default=2, metadata=_about(_whole, "answers kept after each segment"))
     max_segments: int = field(default=4, metadata=_about(_whole, "segments of an answer at most; 1 is the short form"))
-    w_rel: float = field(default=1.0, metadata=_about(_number, "weight of ISREL, relevance"))
-    w_sup: float = field(default=1.0, metadata=_about(_number, "weight of ISSUP, support"))
-    w_use: float = field(default=0.5, metadata=_about(_number, "weight of ISUSE, usefulness"))
+    w_rel: float | None = field(default=None, metadata=_about(_number, "weight of ISREL, relevance"))
+    w_sup: float | None = field(default=None, metadata=_about(_number, "weight of ISSUP, support"))
+    w_use: float | None = field(default=None, metadata=_about(_number, "weight of ISUSE, usefulness"))
+    w_ret: float | None = field(default=None, metadata=_about(_number, "weight of the passage's score in the search"))
     sequence: bool = field(default=True, metadata=_about(_flag, "count the sequence term in scores"))
     prune: bool = field(default=True, metadata=_about(_flag, "skip candidates that cannot win; same answer"))
     require_support: Support | None = field(default=None, metadata=_about(_support, "full or partial: drop segments below it"))
@@ -142,10 +143,17 @@ class Settings:
     abstain_issup: float | None = field(default=None, metadata=_about(_share, "abstain when support is below this"))
     origins: Mapping[str, str] = field(default_factory=dict)
 
-    def search_options(self, fitted: Mapping[str, float] | None = None, choices: tuple[str, ...] = ()) -> SearchOptions:
-        """The options of a search. ``fitted`` holds thresholds ("retrieve", "isrel", "issup") for those a person left open."""
+    def search_options(
+        self,
+        fitted: Mapping[str, float] | None = None,
+        choices: tuple[str, ...] = (),
+        weights: Mapping[str, float] | None = None,
+    ) -> SearchOptions:
+        """The options of a search. ``fitted`` holds thresholds ("retrieve", "isrel", "issup") and ``weights`` weights ("rel",
+        "sup", "use", "ret") for those a person left open."""
+        weighed = {"rel": self.w_rel, "sup": self.w_sup, "use": self.w_use, "ret": self.w_ret}
         given = {"retrieve": self.threshold, "isrel": self.abstain_isrel, "issup": self.abstain_issup}
-        known = dict(fitted or {}) | {name: value for name, value in given.items() if value is not None}
+        known = over(fitted, given)
         defaults = SearchOptions()
         return SearchOptions(
             k=self.k,
@@ -153,13 +161,18 @@ class Settings:
             threshold=known.get("retrieve", defaults.threshold),
             beam_width=self.beam_width,
             max_segments=self.max_segments,
-            weights=Weights(self.w_rel, self.w_sup, self.w_use, self.sequence),
+            weights=Weights(sequence=self.sequence, **over(weights, weighed)),
             require_support=self.require_support,
             prune=self.prune,
             abstain_isrel=known.get("isrel", defaults.abstain_isrel),
             abstain_issup=known.get("issup", defaults.abstain_issup),
             choices=choices,
         )
+
+
+def over(fitted: Mapping[str, float] | None, given: Mapping[str, float | None]) -> dict[str, float]:
+    """What was fitted, under what a person gave."""
+    return dict(fitted or {}) | {name: value for name, value in given.items() if value is not None}
 
 
 KEYS: Mapping[str, str] = {f.name: f.metadata["help"] for f in fields(Settings) if "read" in f.metadata}

@@ -8,7 +8,7 @@ import pytest
 
 from selfrag import settings
 from selfrag.errors import ConfigError
-from selfrag.types import SearchOptions
+from selfrag.types import SearchOptions, Weights
 
 
 def write(home: Path, text: str) -> Path:
@@ -92,6 +92,12 @@ def test_fitted_thresholds_fill_what_is_open(home: Path) -> None:
     fitted = {"retrieve": 0.4, "isrel": 0.5, "issup": 0.6}
     options = settings.load(abstain_isrel=0.1).search_options(fitted)
     assert (options.threshold, options.abstain_isrel, options.abstain_issup) == (0.4, 0.1, 0.6)
+
+
+def test_a_models_weights_fill_what_is_open(home: Path) -> None:
+    """A model's weights of a score count where a person set none, and the paper's where neither says anything."""
+    options = settings.load(w_rel=3.0).search_options(weights={"rel": 0.5, "ret": 2.0})
+    assert options.weights == Weights(rel=3.0, sup=1.0, use=0.5, ret=2.0)
 
 
 def test_save_keeps_the_rest(home: Path) -> None:

@@ -82,6 +82,7 @@ def described(info: ModelInfo) -> dict[str, Any]:
         "licence": info.licence,
         "card": str(info.card) if info.card else None,
         "thresholds": dict(info.thresholds),
+        "weights": dict(info.weights),
         "temperatures": dict(info.temperatures),
     }
 

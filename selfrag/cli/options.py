@@ -105,9 +105,12 @@ class AgentFlags:
     max_segments: Annotated[int | None, typer.Option(metavar="N", help="Segments of an answer at most; 1: short form.  [4]")] = (
         None
     )
-    w_rel: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISREL, relevance.  [1.0]")] = None
-    w_sup: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISSUP, support.  [1.0]")] = None
-    w_use: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISUSE, usefulness.  [0.5]")] = None
+    w_rel: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISREL, relevance.  [the model's, or 1]")] = None
+    w_sup: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISSUP, support.  [the model's, or 1]")] = None
+    w_use: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISUSE, usefulness.  [the model's, or 0.5]")] = None
+    w_ret: Annotated[
+        float | None, typer.Option(metavar="X", help="Weight of the passage's score in the search.  [the model's, or 0]")
+    ] = None
     sequence: Annotated[
         bool | None, typer.Option("--sequence/--no-sequence", help="Count the mean token probability in scores.  [on]")
     ] = None
@@ -155,7 +158,7 @@ async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = (), quiet: bo
         retriever = None if settings.mode == "never" else open_documents(settings, flags)
         model = open_model(settings)
         thresholds = {**model.thresholds, **(profile.thresholds if profile else {})}
-        options = settings.search_options(thresholds, choices)
+        options = settings.search_options(thresholds, choices, model.weights)
         temperatures = profile.temperatures if profile else model.temperatures
         reflector = open_reflector(settings, model, temperatures, options.abstain_isrel)
     if profile and profile.model not in ("", model.name):

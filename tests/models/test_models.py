@@ -11,7 +11,8 @@ from selfrag import models
 from selfrag.errors import ModelError
 from selfrag.models.base import reflection_ids
 from selfrag.models.registry import entries
-from selfrag.reflection import REFLECTION_TOKENS
+from selfrag.reflection import REFLECTION_TOKENS, check_weights
+from selfrag.types import Weights
 
 
 def test_a_model_that_was_not_fetched_names_the_command(tmp_path: Path) -> None:
@@ -45,6 +46,7 @@ def test_the_registry_is_complete() -> None:
         assert entry.licence
         assert all(0 <= value <= 1 for value in entry.thresholds.values())
         assert all(value > 0 for value in entry.temperatures.values())
+        assert check_weights(Weights(**entry.weights))
         assert entry.base is None or len(entry.base.sha256) == 64
 
 
