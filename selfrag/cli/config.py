@@ -12,7 +12,7 @@ from selfrag.cli.options import Json
 if TYPE_CHECKING:
     from selfrag.settings import Settings
 
-Key = Annotated[str, typer.Argument(help="Name of the setting, as `selfrag config show` lists it.")]
+Key = Annotated[str, typer.Argument(metavar="KEY", help="Name of the setting, as `selfrag config show` lists it.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -96,7 +96,7 @@ def get(key: Key) -> None:
     print("" if value is None else value)
 
 
-def set_(key: Key, value: Annotated[str, typer.Argument(help="Its new value.")]) -> None:
+def set_(key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="Its new value.")]) -> None:
     """Write one setting to the configuration file.
 
     \b

@@ -27,13 +27,13 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    question: Annotated[str, typer.Argument(help="What to ask the example documents.")] = QUESTION,
+    question: Annotated[str, typer.Argument(metavar="[QUESTION]", help="What to ask the example documents.")] = QUESTION,
     quiet: Quiet = False,
 ) -> None:
     """Index the example documents, ask them a question, show the answer.
 
     Fetches the embedded model if it is not there yet, brings the collection `demo` up to date with 411 Wikipedia summaries, and
-    asks twice: once with everything still to be loaded, once with it in memory. Delete it with `selfrag rm -c demo --all`.
+    asks twice: once with everything still to be loaded, once with it in memory. Delete it with `selfrag rm -c demo --yes`.
 
     \b
     Examples:

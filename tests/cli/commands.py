@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,3 +24,19 @@ def _below(path: list[str], command: Any) -> Iterator[tuple[list[str], Any]]:
     yield path, command
     for name, child in getattr(command, "commands", {}).items():
         yield from _below([*path, name], child)
+
+
+def written_commands(text: str) -> Iterator[str]:
+    """The commands that stand in ``text``: on lines of their own, in pipes, and, those with options, in backquotes."""
+    for line in re.findall(r"^ {2,}(?:\w+=\S+ )*(selfrag .+)$|`(selfrag [^`]* -[^`]*)`|\| (selfrag [^|]+)", text, re.MULTILINE):
+        command = re.split(r" \| | {3,}", next(filter(None, line)))[0]
+        yield " ".join(command.split())
+
+
+def found_command(line: str) -> tuple[Any, list[str]]:
+    """The command that ``line`` calls, and its arguments."""
+    command: Any = typer.main.get_command(app)
+    words = shlex.split(line)[1:]
+    while words and (child := getattr(command, "get_command", lambda *_: None)(None, words[0])) is not None:
+        command, words = child, words[1:]
+    return command, words

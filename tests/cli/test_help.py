@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.commands import every_command
+from tests.cli.commands import every_command, found_command, written_commands
 
 ALL = [pytest.param(path, command, id=" ".join(path) or "selfrag") for path, command in every_command()]
 
@@ -31,3 +32,14 @@ def test_every_command_says_what_it_does(path: list[str], command: Any) -> None:
     """The first line of the help is a sentence."""
     first = (command.help or "").strip().splitlines()[0]
     assert first.endswith((".", ":")), first
+
+
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+WRITTEN = {line for text in (README, *(command.help or "" for _, command in every_command())) for line in written_commands(text)}
+
+
+@pytest.mark.parametrize("line", sorted(WRITTEN))
+def test_what_help_and_readme_tell_to_type_is_understood(line: str) -> None:
+    """Every command that stands in a help text or in the README has the options and arguments that it is given there."""
+    command, arguments = found_command(line)
+    assert command.make_context(line, arguments).command is command
