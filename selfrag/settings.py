@@ -261,10 +261,11 @@ def _as_toml(value: object) -> str:
 def save(paths: Paths, name: str, value: str | None) -> None:
     """Writes one key to the configuration file, or takes it out for None; other lines, comments too, stay as they are.
 
-    Raises ConfigError for an unknown key, unless it is one to take out, and for a value that cannot be.
+    Raises ConfigError for an unknown key, unless it is one to take out, for a value that cannot be, and for a file that is no
+    text.
     """
     setting = None if value is None else read_value(name, value, "config set")
-    lines = paths.file.read_text(encoding="utf-8").splitlines() if paths.file.exists() else []
+    lines = _lines(paths.file)
     at = next((i for i, line in enumerate(lines) if re.match(rf"\s*{re.escape(name)}\s*=", line)), None)
     if setting is not None:
         lines[slice(len(lines), None) if at is None else slice(at, at + 1)] = [f"{name} = {_as_toml(setting)}"]
@@ -272,5 +273,18 @@ def save(paths: Paths, name: str, value: str | None) -> None:
         del lines[at]
     else:
         check_key(name, "config unset")
+        return
     paths.file.parent.mkdir(parents=True, exist_ok=True)
-    paths.file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    file = paths.file.resolve()  # a link stays a link
+    part = file.with_suffix(f".{os.getpid()}.part")
+    part.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    part.replace(file)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: {error}", f"correct the file, or remove it: {file}") from None

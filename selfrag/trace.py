@@ -190,14 +190,18 @@ def save(path: Path, answer: Answer, events: Sequence[Event]) -> None:
 
 
 def load(path: Path) -> Trace:
+    """The trace that `save` wrote. Raises InputError for a file that is not there, or that is none."""
+    mend = 'make one with: selfrag ask "…" --save-trace FILE'
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["schema"] != TRACE_SCHEMA:
             raise ValueError(f"its schema is {document['schema']!r}, not {TRACE_SCHEMA!r}")
         passages = {chunk: passage_from(row) for chunk, row in document["passages"].items()}
         return Trace(document["answer"], options_from(document["options"]), tuple(document["events"]), passages)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not a trace: {error}", 'make one with: selfrag ask "…" --save-trace FILE') from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", mend) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not a trace: {error}", mend) from error
 
 
 def passage_from(row: Json) -> Passage:

@@ -112,6 +112,30 @@ def test_save_keeps_the_rest(home: Path) -> None:
     assert settings.load().k == 5
 
 
+def test_unsetting_what_is_not_set_writes_nothing(home: Path) -> None:
+    """No file comes into being where there was nothing to take out."""
+    settings.save(settings.find_paths(), "k", None)
+    assert not home.exists()
+
+
+def test_save_refuses_a_file_that_is_no_text(home: Path) -> None:
+    """What cannot be read is left as it is, and told by its name."""
+    file = write(home, "")
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"config\.toml"):
+        settings.save(settings.find_paths(), "k", "3")
+    assert file.read_bytes() == b"\xff\xfe"
+
+
+def test_save_follows_a_link(home: Path, tmp_path: Path) -> None:
+    """A configuration that lies elsewhere and is linked to stays there."""
+    home.mkdir()
+    (home / "config.toml").symlink_to(tmp_path / "dotfiles.toml")
+    settings.save(settings.find_paths(), "k", "3")
+    assert (home / "config.toml").is_symlink()
+    assert (tmp_path / "dotfiles.toml").read_text() == "k = 3\n"
+
+
 def test_save_can_take_out_what_should_not_be_there(home: Path) -> None:
     """An unknown key that stands in the file can be removed by the command, but not be written."""
     write(home, "modle = 'x'\n")

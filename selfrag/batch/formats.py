@@ -146,5 +146,6 @@ def ends_with_newline(path: Path) -> bool:
 
 def foreign(path: Path, line: int) -> InputError:
     return InputError(
-        f"{path}, line {line}, is not a row that `selfrag batch` wrote", "--restart overwrites it; -o names another file"
+        f"{path}, line {line}, is not a row that `selfrag batch` wrote",
+        "-o names another file; --restart overwrites none but an output of `selfrag batch`",
     )

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 from filelock import FileLock, Timeout
 
-from selfrag.batch.formats import Csv, Format, JsonLines
+from selfrag.batch.formats import Csv, Format, JsonLines, foreign
 from selfrag.batch.rows import Row
 from selfrag.errors import InputError, LockedError
 
@@ -119,7 +119,7 @@ class Journal:
 
     def __init__(self, path: Path, lock: FileLock) -> None:
         self.path, self.lock = path, lock
-        self.format: Format = Csv() if path.suffix.lower() == ".csv" else JsonLines()
+        self.format = format_of(path)
         self.done: dict[str, str] = {}
         self.dropped = 0
         self.descriptor: int | None = None
@@ -172,12 +172,15 @@ class Journal:
 def open_journal(out: Path, meta: Meta, rows: Callable[[], Iterable[Row]], on_change: OnChange = "refuse") -> Journal:
     """Opens ``out`` for a run described by ``meta``, going on where an earlier one stopped.
 
-    InputError if the input or the settings differ from those of the rows that are there, or if it is no such file; with
-    "append" the rows of questions that are still the same are kept and the others answered anew. ``rows`` reads the input.
-    LockedError if another run is writing to it.
+    InputError if the input or the settings differ from those of the rows that are there, or if it is no such file, which not
+    even "restart" overwrites; with "append" the rows of questions that are still the same are kept and the others answered
+    anew. ``rows`` reads the input. LockedError if another run is writing to it.
     """
+    if out.exists() and not out.is_file():
+        raise InputError(f"{out} is not a file that a run can go on with", "name a file; without -o the rows are printed")
     journal = Journal(out, _lock(out))
     try:
+        _check_ours(out)
         if on_change == "restart":
             out.unlink(missing_ok=True)
         if out.exists() and out.stat().st_size:
@@ -187,10 +190,21 @@ def open_journal(out: Path, meta: Meta, rows: Callable[[], Iterable[Row]], on_ch
                 raise _refusal(out, changes)
             journal.resume({row.key: row.digest for row in rows()} if changes and meta.input else {})
         save_meta(out, meta)
+        out.touch()
     except BaseException:
         journal.close()
         raise
     return journal
+
+
+def format_of(out: Path) -> Format:
+    return Csv() if out.suffix.lower() == ".csv" else JsonLines()
+
+
+def _check_ours(out: Path) -> None:
+    """InputError unless a run wrote ``out``: another file may be the only copy of something."""
+    if out.exists() and out.stat().st_size and not meta_path(out).exists() and next(format_of(out).read(out), None) is None:
+        raise foreign(out, 1)
 
 
 def _lock(out: Path) -> FileLock:

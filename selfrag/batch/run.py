@@ -50,7 +50,8 @@ class Plan:
 
 @dataclass(slots=True)
 class Tally:
-    """How far a run has come. ``total`` is None while the input's length is not known; ``resumed`` rows were there before."""
+    """How far a run has come. ``total`` is None while the input's length is not known; ``resumed`` rows were there before;
+    ``why`` is what the first row that failed says."""
 
     total: int | None = None
     resumed: int = 0
@@ -58,6 +59,7 @@ class Tally:
     abstained: int = 0
     failed: int = 0
     stopped: Literal["", "interrupted", "failures"] = ""
+    why: str = ""
     times: deque[float] = field(default_factory=lambda: deque([time.monotonic()], maxlen=256))
 
     @property
@@ -76,7 +78,9 @@ class Tally:
             return None
         return max(0, self.total - self.resumed - self.finished) / self.rate
 
-    def count(self, status: str) -> None:
+    def count(self, record: Json) -> None:
+        status = record["status"]
+        self.why = self.why or record["error"] or ""
         self.answered += status == "answered"
         self.abstained += status == "abstained"
         self.failed += status == "error"
@@ -145,7 +149,7 @@ class Batch:
         while not self.tally.stopped and (row := await source.next()) is not None:
             record = await self.answer(row)
             self.sink.append(record)
-            self.tally.count(record["status"])
+            self.tally.count(record)
             if too_many(self.tally, self.plan.fail_on_error, self.tally.total):
                 self.tally.stopped = self.tally.stopped or "failures"
                 source.end()

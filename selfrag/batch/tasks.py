@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from selfrag import templates
-from selfrag.batch.rows import Row, bad_row, make_row, read_rows
+from selfrag.batch.rows import Row, bad_row, make_row, read_csv, read_jsonl
 from selfrag.errors import InputError
 
 Json = Mapping[str, Any]
@@ -153,7 +153,7 @@ def _by_keys(keys: frozenset[str], otherwise: str) -> str:
 def read_task(stream: BinaryIO, name: str, task: str) -> Iterator[Row]:
     """The rows of a file in the format ``task``. A record that lacks what the format has is a row with a problem."""
     if task in ("jsonl", "csv"):
-        yield from read_rows(stream, name if task == "jsonl" else f"{name}.csv")
+        yield from read_jsonl(stream) if task == "jsonl" else read_csv(stream, name)
         return
     convert = next((t.convert for t in TASKS if t.name == task), dict)
     for line, record in records(stream, name, task):

@@ -6,6 +6,7 @@ Commands are loaded one at a time, when they are called, so that `--help` stays 
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -87,6 +88,7 @@ class Commands(TyperGroup):
 
 app = typer.Typer(
     cls=Commands,
+    no_args_is_help=True,
     rich_markup_mode=None,  # help texts name tokens such as [Relevant]
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -125,9 +127,9 @@ def selfrag(
 def main() -> None:
     """The console script."""
     silence_libraries()
-    for stream in (sys.stdout, sys.stderr):
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file name need not be valid text
+            stream.reconfigure(errors=errors)  # what is typed, and a file's name, need not be valid text
     sys.exit(run(sys.argv[1:]))
 
 
@@ -143,10 +145,11 @@ def run(arguments: list[str]) -> int:
     except SelfragError as error:
         _report(error, debug)
         return error.exit_code
+    except OSError as error:
+        _report(_of_the_system(error), debug)
+        return FAILED
     except Exception as error:
-        _report(
-            SelfragError(f"internal error: {type(error).__name__}: {error}", "the same command with --debug tells where"), debug
-        )
+        _report(_of_ours(error), debug)
         return FAILED
     finally:
         _flush()
@@ -169,6 +172,23 @@ def _invoke(arguments: list[str]) -> int:
             print("interrupted", file=sys.stderr)
         return stop.code if isinstance(stop.code, int) else FAILED
     return 0
+
+
+_ROOM = "make room, then the same command again"
+_ELSEWHERE = "SELFRAG_HOME=FOLDER keeps collections, models and settings elsewhere"
+_MENDS = {errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EROFS: _ELSEWHERE, errno.EACCES: _ELSEWHERE, errno.EPERM: _ELSEWHERE}
+
+
+def _of_the_system(error: OSError) -> SelfragError:
+    """What the file system refuses, which is no bug: the file, and why."""
+    if error.filename is None and error.errno not in _MENDS:
+        return _of_ours(error)
+    place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return SelfragError(f"{place}{error.strerror}", _MENDS.get(error.errno or 0))
+
+
+def _of_ours(error: Exception) -> SelfragError:
+    return SelfragError(f"internal error: {type(error).__name__}: {error}", "the same command with --debug tells where")
 
 
 def _report(error: SelfragError, debug: bool) -> None:

@@ -78,12 +78,24 @@ def read_question(given: str | None) -> str:
     text = sys.stdin.read() if given in (None, "-") else given
     if not text or not text.strip():
         raise UsageError("the question is empty", 'selfrag ask "When was the Eiffel Tower built?"')
-    return text.strip()
+    return checked(text.strip())
+
+
+def checked(question: str) -> str:
+    """``question``, unless it came as bytes that are no text, of which no tokenizer can make anything."""
+    try:
+        question.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the question is not valid UTF-8 at character {error.start + 1}", "iconv -f LATIN1 -t UTF-8") from None
+    return question
 
 
 def split_choices(given: list[str] | None) -> tuple[str, ...]:
-    """Choices may be joined by commas or be given one by one."""
-    return tuple(choice.strip() for part in given or () for choice in part.split(",") if choice.strip())
+    """Choices may be joined by commas or be given one by one. UsageError if that leaves none."""
+    choices = tuple(choice.strip() for part in given or () for choice in part.split(",") if choice.strip())
+    if given and not choices:
+        raise UsageError("--choices names no answer", "--choices yes,no")
+    return choices
 
 
 async def answered(question: str, flags: AgentFlags, choices: tuple[str, ...], quiet: bool) -> tuple[Answer, Recorder]:

@@ -108,10 +108,10 @@ def obey(line: str, last: tuple[Answer, Recorder] | None) -> None:
 
 async def reply(agent: Agent, question: str, quiet: bool, talking: bool) -> tuple[Answer, Recorder] | None:
     """Asks and prints; None where that failed, or was stopped by a person at the terminal."""
-    from selfrag.cli.ask import Show, ask_agent, show_answer
+    from selfrag.cli.ask import Show, ask_agent, checked, show_answer
 
     try:
-        asking = ask_agent(agent, question, quiet)
+        asking = ask_agent(agent, checked(question), quiet)
         found = await stoppable(asking) if talking else await asking
     except SelfragError as error:
         terminal.complain(error)

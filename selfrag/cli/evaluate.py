@@ -10,7 +10,7 @@ import typer
 from selfrag.cli import terminal
 from selfrag.cli.options import AgentFlags, Json, Quiet, open_agent, with_flags
 from selfrag.cli.running import RunFlags, exit_code, opened, run
-from selfrag.errors import UsageError
+from selfrag.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from selfrag.evaluation.report import Report
@@ -77,7 +77,9 @@ def evaluate(
         else:
             rows, code = asyncio.run(ran(flags, running, file, out, quiet))
         gold = gold_by_id(questions.rows()) if file != "-" else None
-    report = report_of(outcomes_of(rows, gold), run_of(rows))
+    if not (outcomes := outcomes_of(rows, gold)):
+        raise InputError(f"{file} holds no question" + (f" that {results} answers" if results else ""), "name another file")
+    report = report_of(outcomes, run_of(rows))
     if plot:
         save_plot(report, plot, f"{Path(file).name}, {report.questions} questions")
     if json:

@@ -94,6 +94,8 @@ def opened(out: Path | None, agent: Agent, options: SearchOptions, flags: RunFla
     if out is None:
         yield Collected()
         return
+    if questions.fingerprint and out.exists() and out.samefile(questions.name):
+        raise UsageError(f"{out} is the file of questions", "name another file with -o")
     meta = Meta(questions.fingerprint, meaning(agent, options, flags, questions))
     with open_journal(out, meta, questions.rows, flags.on_change()) as journal:
         yield journal
@@ -162,9 +164,16 @@ def status(tally: Tally, name: str = "") -> str:
 
 def summary(tally: Tally, name: str = "") -> str:
     said = f"{tally.answered:,} answered, {tally.abstained:,} abstained, {tally.failed:,} failed"
+    first = f"\n  → the first: {shortened(tally.why)}" if tally.why else ""
     before = f", {tally.resumed:,} were there before" if tally.resumed else ""
     why = {"interrupted": "; interrupted, the same command goes on", "failures": "; stopped: too many failed"}
-    return (f"{name}: " if name else "") + said + before + why.get(tally.stopped, "")
+    return (f"{name}: " if name else "") + said + before + why.get(tally.stopped, "") + first
+
+
+def shortened(text: str, length: int = 200) -> str:
+    """``text`` on one line, cut where it is longer."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= length else flat[: length - 1] + "…"
 
 
 def clock(seconds: float) -> str:

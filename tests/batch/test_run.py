@@ -259,13 +259,26 @@ async def test_append_answers_only_what_is_new_or_changed(tmp_path: Path) -> Non
 
 
 async def test_a_file_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
-    """What batch did not write is neither resumed nor overwritten without --restart."""
-    out = tmp_path / "out.jsonl"
-    out.write_text('{"my": "data"}\n{"more": "data"}\n')
-    for choice in ("refuse", "append"):
-        with pytest.raises(InputError):
-            journal(out, questions(1), on_change=choice)
-    assert out.read_text().startswith('{"my"')
+    """What batch did not write is neither resumed nor overwritten, a file of one line and a table no more than others."""
+    for name, text in (("a.jsonl", '{"my": "data"}\n{"more": "data"}\n'), ("b.jsonl", '{"my": "data"}'), ("c.csv", "my,data\n")):
+        out = tmp_path / name
+        out.write_text(text)
+        for choice in ("refuse", "append", "restart"):
+            with pytest.raises(InputError):
+                journal(out, questions(1), on_change=choice)
+        assert out.read_text() == text
+
+
+async def test_what_is_no_file_cannot_be_gone_on_with(tmp_path: Path) -> None:
+    """A folder or a device as the output is told as what it is, and nothing is made beside it."""
+    with pytest.raises(InputError, match="is not a file"):
+        journal(tmp_path, questions(1))
+    assert not list(tmp_path.parent.glob(f"*{tmp_path.name}.*"))
+
+
+async def test_no_questions_make_an_empty_file(tmp_path: Path) -> None:
+    """What comes after a run finds its output, also when there was nothing to ask."""
+    assert await written(tmp_path / "out.jsonl", []) == []
 
 
 async def test_two_runs_cannot_write_the_same_file(tmp_path: Path) -> None:

@@ -59,6 +59,15 @@ def test_question_from_stdin(ready: Path, run: Run, monkeypatch: pytest.MonkeyPa
         assert tiny.KOREAN in run(*arguments).out
 
 
+@pytest.mark.parametrize("arguments", [["ask", "caf\udce9?"], ["ask", "-"], ["ask", QUESTION, "--choices", " , "]])
+def test_questions_that_cannot_be_asked(home: Path, run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    """Bytes that are no UTF-8, typed or piped, and a closed set without answers are usage errors, before a model is loaded."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("caf\udce9?\n"))
+    done = run(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "internal" not in done.err
+
+
 def test_abstaining(ready: Path, run: Run) -> None:
     """Below the threshold the program says that it has no answer, shows the nearest evidence, and exits 3."""
     done = run("ask", QUESTION, "--abstain-isrel", "1")
@@ -157,8 +166,15 @@ def test_what_is_no_trace(home: Path, run: Run, tmp_path: Path, text: str) -> No
     file.write_text(text)
     done = run("trace", "show", file)
     assert done.code == 1
-    assert str(file) in done.err
-    assert "internal" not in done.err
+    assert f"{file} is not a trace" in done.err
+
+
+def test_a_trace_that_is_not_there(home: Path, run: Run, tmp_path: Path) -> None:
+    """A file that cannot be read is not said to be something else."""
+    file = tmp_path / "none.json"
+    done = run("trace", "show", file)
+    assert done.code == 1
+    assert f"{file} cannot be read: No such file or directory" in done.err
 
 
 def test_unwritable_trace(ready: Path, run: Run, tmp_path: Path) -> None:
@@ -176,6 +192,14 @@ def test_chat_through_a_pipe(ready: Path, run: Run, monkeypatch: pytest.MonkeyPa
     assert done.out.count(tiny.KOREAN) == 2
     assert "Seoul is the capital and largest city" in done.out
     assert "/nonsense" in done.err
+
+
+def test_chat_goes_on_after_a_line_that_is_no_text(ready: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of another encoding is told, and the next question is answered."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"caf\udce9?\n{QUESTION}\n"))
+    done = run("chat", "--quiet")
+    assert (done.code, done.out.count(tiny.KOREAN)) == (0, 1)
+    assert "not valid UTF-8 at character 4" in done.err
 
 
 def test_chat_abstains(ready: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

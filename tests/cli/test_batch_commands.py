@@ -44,7 +44,7 @@ def test_batch_writes_a_row_for_each_question(ready: Path, run: Run, tmp_path: P
     assert (rows["k"]["answer"], rows["k"]["topic"], rows["k"]["status"]) == (tiny.KOREAN, "cities", "answered")
     assert str(rows["line-3"]["error"]).startswith("line 3: not JSON")
     assert done.out == ""
-    assert "2 answered, 0 abstained, 1 failed" in done.err
+    assert "2 answered, 0 abstained, 1 failed\n  → the first: line 3: not JSON" in done.err
 
 
 def test_batch_goes_on_and_refuses_other_settings(ready: Path, run: Run, tmp_path: Path) -> None:
@@ -90,15 +90,36 @@ def test_batch_reads_stdin(ready: Path, run: Run, tmp_path: Path, monkeypatch: p
         (["Q", "--task", "quiz"], "there is no task"),
         (["Q", "--timeout", "0"], "--timeout is 0"),
         (["-", "--sample", "3"], "cannot be sampled"),
+        (["T"], "T.csv: the header has no column"),
     ],
 )
 def test_batch_refuses_what_cannot_be(ready: Path, run: Run, tmp_path: Path, arguments: list[str], told: str) -> None:
     """Each refusal names the value and ends before a model is loaded or a file is made."""
-    source = questions(tmp_path)
-    done = run("batch", *(source if a == "Q" else a for a in arguments), "-o", tmp_path / "out.jsonl")
+    source, table = questions(tmp_path), tmp_path / "T.csv"
+    table.write_text("a,b\n1,2\n")
+    done = run("batch", *({"Q": source, "T": table}.get(a, a) for a in arguments), "-o", tmp_path / "out.jsonl")
     assert done.code in (1, 2)
     assert told in done.err
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_the_questions_are_not_overwritten(ready: Path, run: Run, tmp_path: Path) -> None:
+    """An output in the place of its own questions is refused, --restart or not, also where they are an output themselves."""
+    source = questions(tmp_path)
+    assert run("batch", source, "-o", tmp_path / "run.jsonl", "-q").code == 0
+    for file in (source, tmp_path / "run.jsonl"):
+        text = file.read_bytes()
+        done = run("batch", file, "-o", file, "--restart")
+        assert (done.code, file.read_bytes()) == (2, text)
+        assert "is the file of questions" in done.err
+
+
+def test_eval_needs_questions(ready: Path, run: Run, tmp_path: Path) -> None:
+    """Figures of no question at all are no report."""
+    (tmp_path / "none.jsonl").write_text("\n")
+    done = run("eval", tmp_path / "none.jsonl")
+    assert (done.code, done.out) == (1, "")
+    assert "holds no question" in done.err
 
 
 def test_eval_runs_and_scores(ready: Path, run: Run, tmp_path: Path) -> None:

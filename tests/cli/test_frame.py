@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
@@ -55,6 +56,13 @@ def test_an_unknown_key_in_the_file_stops_every_command_but_help(home: Path) -> 
     assert selfrag(home, "ask", "--help").returncode == 0
 
 
+def test_nothing_to_do_shows_the_help(home: Path) -> None:
+    """The bare command shows what there is, and exits 2."""
+    done = selfrag(home)
+    assert done.returncode == 2
+    assert "Documents:" in done.stdout + done.stderr
+
+
 def failing(error: BaseException) -> typer.Typer:
     app = typer.Typer()
 
@@ -81,6 +89,27 @@ def test_bugs_are_words_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     shown = capsys.readouterr().err
     assert "internal error: ZeroDivisionError: by zero" in shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/home/x/data"),
+            "/home/x/data: Permission denied\n  → SELFRAG_HOME=",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device\n  → make room"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", b"/a"), "/a: No such file or directory\n"),
+        (OSError(errno.EBADF, "Bad file descriptor"), "internal error: OSError: [Errno 9] Bad file descriptor"),
+    ],
+)
+def test_what_the_file_system_refuses(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError, told: str
+) -> None:
+    """A full disk or a folder that may not be written is no internal error: the message names the file and the way out."""
+    monkeypatch.setattr(cli, "app", failing(error))
+    assert cli.run([]) == 1
+    assert capsys.readouterr().err.startswith(f"selfrag: {told}")
 
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (typer.Exit(ABSTAINED), 3)])
