@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from selfrag.train.evaluate import Result
 
+BASE = "smollm2-135m-instruct"
+
 
 def register(app: typer.Typer) -> None:
     train = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -89,7 +91,13 @@ def show_counts(counts: Counter[tuple[str, str]]) -> None:
 def run(
     rows: Annotated[Path, typer.Argument(metavar="ROWS", help="What `selfrag train prepare` wrote.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The run's folder; a run that is there goes on.")],
-    base: Annotated[str, typer.Option(metavar="M", help="Model to start from.")] = "smollm2-135m-instruct",
+    base: Annotated[
+        str | None, typer.Option(metavar="M", help=f"Model to adapt: {BASE}, or the one that --from was trained on.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="A", help="Train an adapter further: its folder, or the name of a model with one."),
+    ] = None,
     epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Times through the rows.")] = 1,
     minutes: Annotated[
         float, typer.Option(metavar="T", min=0, help="End the schedule after T minutes of training; 0: no limit.")
@@ -98,8 +106,10 @@ def run(
     max_tokens: Annotated[int, typer.Option(metavar="N", min=32, help="Longer rows are left out.")] = 512,
     lr: Annotated[float, typer.Option(metavar="X", help="Peak learning rate of the adapter.")] = 6e-4,
     rows_lr: Annotated[float, typer.Option(metavar="X", help="Peak learning rate of the new tokens' rows.")] = 2e-3,
-    rank: Annotated[int, typer.Option(metavar="R", min=1, help="Rank of the adapter.")] = 32,
-    first_block: Annotated[int, typer.Option(metavar="N", min=0, help="The adapter begins at this block.")] = 0,
+    rank: Annotated[int | None, typer.Option(metavar="R", min=1, help="Rank of the adapter: 32, or that of --from.")] = None,
+    first_block: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="The adapter begins at this block: 0, or as --from does.")
+    ] = None,
     output_rows: Annotated[
         bool, typer.Option("--output-rows", help="New rows learn from the output side alone: faster with a high first block.")
     ] = False,
@@ -113,19 +123,29 @@ def run(
     \b
     Examples:
       selfrag train run rows.jsonl -o runs/first --minutes 60 --first-block 10 --output-rows
+      selfrag train run mine.jsonl -o runs/mine --from smollm2-135m-selfrag
       selfrag train run rows.jsonl -o runs/gpu --epochs 3 --batch-tokens 32000
       accelerate launch -m selfrag train run rows.jsonl -o runs/eight --base meta-llama/Llama-3.1-8B --epochs 3
     """
     from selfrag import models, settings
+    from selfrag.train import adapters
     from selfrag.train.lora import AdapterConfig
     from selfrag.train.run import RunConfig
     from selfrag.train.run import run as train
 
-    info = models.resolve(base, settings.load().paths.cache)
-    adapter = AdapterConfig(rank=rank, first_block=first_block, rows_from_input=not output_rows)
+    folder = adapters.find(start) if start else None
+    shape = adapters.shape(folder) if folder else AdapterConfig(first_block=0)
+    adapter = AdapterConfig(
+        rank=shape.rank if rank is None else rank,
+        scale=shape.scale,
+        first_block=shape.first_block if first_block is None else first_block,
+        rows_from_input=not output_rows,
+    )
+    base = base or (adapters.base_of(start) if start else BASE)
     config = RunConfig(
-        base=info.path,
-        base_name=base, rows=rows, out=out, epochs=epochs, minutes=minutes, batch_tokens=batch_tokens, max_tokens=max_tokens,
+        base=models.resolve(base, settings.load().paths.cache).path,
+        base_name=base, start=folder,
+        rows=rows, out=out, epochs=epochs, minutes=minutes, batch_tokens=batch_tokens, max_tokens=max_tokens,
         lr=lr, rows_lr=rows_lr, seed=seed, dtype=dtype, checkpoint_minutes=checkpoint_minutes, adapter=adapter,
     )  # fmt: skip
     train(config, lambda line: terminal.say(line, quiet))

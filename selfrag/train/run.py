@@ -24,6 +24,7 @@ from accelerate.utils import DistributedType, set_seed
 
 from selfrag.errors import InputError, UsageError
 from selfrag.train import rows as training_rows
+from selfrag.train.adapters import adapt_from
 from selfrag.train.lora import AdapterConfig, MasterAdamW, Objective, adapt, by_group, load, peaks
 from selfrag.train.tree import Batch, Encoded, batches, collate, encode
 
@@ -36,6 +37,7 @@ WEIGHTS: Mapping[str, float] = {
 class RunConfig:
     """How to train ``base``, a folder or a Hugging Face name, which the adapter calls ``base_name``.
 
+    ``start`` is the folder of an adapter of the shape ``adapter`` to begin with, weights and token rows; the optimizer is new.
     ``minutes`` (0: no limit) ends the schedule early: the learning rate falls to 0 by then, or by the last step, whichever comes
     first. ``batch_tokens`` is per process. ``dtype`` is the precision of weights and matrix products.
     """
@@ -44,6 +46,7 @@ class RunConfig:
     rows: Path
     out: Path
     base_name: str = ""
+    start: Path | None = None
     epochs: int = 1
     minutes: float = 0.0
     batch_tokens: int = 1600
@@ -106,7 +109,10 @@ class Trainer:
         set_seed(config.seed)
         config.out.mkdir(parents=True, exist_ok=True)
         model, self.tokenizer = load(config.base, getattr(torch, config.dtype))
-        self.peft = adapt(model, self.tokenizer, config.adapter)
+        if config.start:
+            self.peft = adapt_from(model, self.tokenizer, config.adapter, config.start)
+        else:
+            self.peft = adapt(model, self.tokenizer, config.adapter)
         self.peft.peft_config["default"].base_model_name_or_path = config.base_name or config.base
         self.data = self._encode()
         self.plan = self._plan()

@@ -26,7 +26,10 @@ SMALL = AdapterConfig(rank=2, first_block=1)
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    file = tmp_path / "rows.jsonl"
+    return write_rows(tmp_path / "rows.jsonl")
+
+
+def write_rows(file: Path) -> Path:
     made = [
         tree(f"r{i}", "test", (prompt(f"Where is {i}?"), *evidence("Paris", f"Paris {i} is in France.")),
              [(control(RELEVANT), text("France", 1.0), control(FULLY), END),
