@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -100,7 +97,7 @@ def index(
     if watch and (dry_run or rebuild):
         raise UsageError("--watch goes with neither --dry-run nor --rebuild", "selfrag index PATH --watch")
     with _context_writer(opened, options, settings, model) as given:
-        with _stopping() as stop, progress(quiet or json) as observer:
+        with terminal.stopping("the files in hand") as stop, progress(quiet or json) as observer:
             report = opened.sync(paths or (), given, observer, stop)
         _print(report, dry_run, json, watch)
         if watch:
@@ -188,25 +185,6 @@ def progress(quiet: bool) -> Iterator[Observer]:
         yield show
 
 
-@contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """Set by the first Ctrl-C (or SIGTERM): the work ends after the files in hand. The second one ends it at once."""
-    stop = threading.Event()
-
-    def handle(*_: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        os.write(2, b"\nstopping after the files in hand; Ctrl-C again stops now\n")
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 # --- watching -------------------------------------------------------------------------------------------------------------------
 
 
@@ -215,6 +193,6 @@ def _watch(collection: Collection, options: Options, quiet: bool, json: bool) ->
     from selfrag.index.watch import watch
 
     terminal.say("watching; Ctrl-C ends it", quiet)
-    with _stopping() as stop:
+    with terminal.stopping("the files in hand") as stop:
         tell: Callable[[SyncReport], None] = lambda report: _print(report, False, json, line=True)  # noqa: E731
         watch(collection, options, stop, tell, lambda error: terminal.complain(error))

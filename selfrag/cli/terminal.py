@@ -100,3 +100,22 @@ def stopping_at_once() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def stopping(after: str) -> Iterator[threading.Event]:
+    """Set by the first Ctrl-C (or SIGTERM): the work ends ``after`` what it has in hand. The second one ends it at once."""
+    stop = threading.Event()
+
+    def handle(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        os.write(2, f"\nstopping after {after}; Ctrl-C again stops now\n".encode())
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

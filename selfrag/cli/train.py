@@ -20,17 +20,18 @@ BASE = "smollm2-135m-instruct"
 
 def register(app: typer.Typer) -> None:
     train = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    for command in (prepare, run, eval_):
+    for command in (prepare, run, merge, eval_):
         train.command(command.__name__.rstrip("_"))(command)
     app.add_typer(train, name="train", help=TRAIN)
 
 
-TRAIN = """Train a reflection model: prepare rows, run, eval.
+TRAIN = """Train a reflection model: prepare rows, run, merge, eval.
 
 \b
 Examples:
   selfrag train prepare data/train -o rows.jsonl
   selfrag train run rows.jsonl -o runs/first --minutes 60
+  selfrag train merge runs/first/adapter -o runs/first/merged
   selfrag train eval smollm2-135m-selfrag --data data/dev
 """
 
@@ -45,6 +46,9 @@ def prepare(
     limit: Annotated[
         list[str] | None, typer.Option(metavar="SOURCE=N", help="At most N rows of a source; may be repeated.")
     ] = None,
+    without: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="No question of this JSONL file is trained on; may be repeated.")
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -57,13 +61,14 @@ def prepare(
     Examples:
       selfrag train prepare data/train -o rows.jsonl
       selfrag train prepare data/train -o all.jsonl --all --limit vitaminc=8000
+      selfrag train prepare data/train -o rows.jsonl --without data/dev/nq_wikipedia_vital.jsonl
       selfrag train prepare my_questions.jsonl -o mine.jsonl
     """
     from selfrag.train.prepare import EVERYTHING, LIMITS, PrepareConfig, limits_of
     from selfrag.train.prepare import prepare as make
 
     limits = limits_of(limit or [], EVERYTHING if everything else LIMITS)
-    counts = make(PrepareConfig(tuple(data), out, seed, limits))
+    counts = make(PrepareConfig(tuple(data), out, seed, limits, tuple(without or ())))
     if json:
         sources = sorted({source for source, _ in counts})
         terminal.print_json({s: {token: n for (name, token), n in sorted(counts.items()) if name == s} for s in sources})
@@ -104,8 +109,8 @@ def run(
     ] = 0,
     batch_tokens: Annotated[int, typer.Option(metavar="N", min=64, help="Tokens in a batch of each process.")] = 1600,
     max_tokens: Annotated[int, typer.Option(metavar="N", min=32, help="Longer rows are left out.")] = 512,
-    lr: Annotated[float, typer.Option(metavar="X", help="Peak learning rate of the adapter.")] = 6e-4,
-    rows_lr: Annotated[float, typer.Option(metavar="X", help="Peak learning rate of the new tokens' rows.")] = 2e-3,
+    lr: Annotated[float, typer.Option(metavar="X", min=0, help="Peak learning rate of the adapter.")] = 6e-4,
+    rows_lr: Annotated[float, typer.Option(metavar="X", min=0, help="Peak learning rate of the new tokens' rows.")] = 2e-3,
     rank: Annotated[int | None, typer.Option(metavar="R", min=1, help="Rank of the adapter: 32, or that of --from.")] = None,
     first_block: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="The adapter begins at this block: 0, or as --from does.")
@@ -115,7 +120,7 @@ def run(
     ] = False,
     dtype: Annotated[str, typer.Option(metavar="D", help="bfloat16 or float32.")] = "bfloat16",
     seed: Annotated[int, typer.Option(metavar="N", help="Order of the batches, start of the adapter.")] = 1,
-    checkpoint_minutes: Annotated[float, typer.Option(metavar="T", help="Minutes between checkpoints.")] = 5.0,
+    checkpoint_minutes: Annotated[float, typer.Option(metavar="T", min=0, help="Minutes between checkpoints.")] = 5.0,
     quiet: Quiet = False,
 ) -> None:
     """Train an adapter and the rows of the reflection tokens; goes on from the last checkpoint after a kill.
@@ -148,8 +153,29 @@ def run(
         rows=rows, out=out, epochs=epochs, minutes=minutes, batch_tokens=batch_tokens, max_tokens=max_tokens,
         lr=lr, rows_lr=rows_lr, seed=seed, dtype=dtype, checkpoint_minutes=checkpoint_minutes, adapter=adapter,
     )  # fmt: skip
-    train(config, lambda line: terminal.say(line, quiet))
+    with terminal.stopping("this step") as stop:
+        train(config, lambda line: terminal.say(line, quiet), stop)
     print(out / "adapter")
+
+
+def merge(
+    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="An adapter's folder, or the name of a model with one.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The checkpoint's folder.")],
+    base: Annotated[str | None, typer.Option(metavar="M", help="Model to merge into: the one it was trained on.")] = None,
+) -> None:
+    """Merge an adapter into its base: an ordinary checkpoint, which --model takes, and transformers and vLLM load.
+
+    \b
+    Examples:
+      selfrag train merge runs/first/adapter -o runs/first/merged
+    """
+    from selfrag import models, settings
+    from selfrag.train import adapters
+
+    folder = adapters.find(adapter)
+    info = models.resolve(base or adapters.base_of(adapter), settings.load().paths.cache)
+    adapters.merge(info.path, folder, out)
+    print(out)
 
 
 def eval_(

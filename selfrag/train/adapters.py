@@ -9,11 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import LoraConfig, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
 from selfrag.errors import InputError, UsageError
 from selfrag.models.registry import entries
-from selfrag.train.lora import AdapterConfig, adapt
+from selfrag.train.lora import AdapterConfig, adapt, load
 
 # What decides how the weights are used, beside rank and blocks: an adapter that differs here is not of the kind trained here.
 SAME = ("lora_alpha", "target_modules", "use_rslora", "use_dora", "bias", "rank_pattern", "alpha_pattern", "modules_to_save")
@@ -34,7 +35,7 @@ def find(name: str) -> Path:
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / file).exists():
             inside = folder / "adapter"
-            hint = f"--from {inside}" if (inside / file).exists() else "name the folder `adapter` of a run, or a registry name"
+            hint = f"name {inside}" if (inside / file).exists() else "name the folder `adapter` of a run, or a registry name"
             raise InputError(f"{folder} holds no adapter: {file} is missing", hint)
     return folder
 
@@ -72,6 +73,23 @@ def adapt_from(model: Any, tokenizer: Any, config: AdapterConfig, folder: Path) 
         raise _other_base(folder, f"{len(odd)} of {len(expected)} weights do not fit, first {min(odd)}")
     set_peft_model_state_dict(adapted, saved)
     return adapted
+
+
+def merge(base: str, folder: Path, out: Path) -> None:
+    """Writes ``base`` with the adapter in ``folder`` merged into it as an ordinary checkpoint ``out``, in bfloat16.
+
+    Raises:
+        UsageError: when something is at ``out``, or the adapter does not fit.
+        ModelError: when the base cannot be loaded.
+    """
+    if out.exists():
+        raise UsageError(f"there is a {out} already", "name another folder with --out")
+    model, tokenizer = load(base, torch.float32)
+    adapted = adapt_from(model, tokenizer, shape(folder), folder)
+    partial = out.with_name(f".{out.name}.partial")
+    adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    partial.rename(out)
 
 
 def _settings(folder: Path) -> dict[str, Any]:

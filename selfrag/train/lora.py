@@ -12,6 +12,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from selfrag.errors import ModelError
 from selfrag.models.base import add_reflection_tokens
 from selfrag.train.tree import GROUPS, Batch
 
@@ -37,10 +38,18 @@ def load(base: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
     """A causal language model and its tokenizer, with the fifteen reflection tokens added where they are missing.
 
     On a CPU attention is two plain matrix products: its fused kernel made a step of 1,600 tokens 1.22 times as long.
+
+    Raises:
+        ModelError: when there is no such model here, nor on the hub as far as it can be reached.
     """
     attention = "sdpa" if torch.cuda.is_available() else "eager"
-    model = AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype, attn_implementation=attention)
-    tokenizer = AutoTokenizer.from_pretrained(str(base))
+    try:
+        model = AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype, attn_implementation=attention)
+        tokenizer = AutoTokenizer.from_pretrained(str(base))
+    except OSError as error:
+        raise ModelError(
+            f"cannot load the base {base}: {str(error).splitlines()[0]}", "name a folder or a model: --base M"
+        ) from error
     add_reflection_tokens(model, tokenizer)
     return model, tokenizer
 

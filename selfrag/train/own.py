@@ -80,9 +80,9 @@ def labelled(record: Mapping[str, Any], name: str) -> Row:
     if not record.get("passage"):
         return tree(name, source, (prompt(question), control(NO_RETRIEVAL), *_answer(answer, 1.0), use, END))
     root = (prompt(question), *evidence(str(record.get("title", "")), _text(record, "passage")))
-    if not record.get("relevant", True):
+    if not _flag(record, "relevant"):
         return tree(name, source, root, [(control(IRRELEVANT), text(REFUSAL, 1.0), control(ISUSE[0]), END)])
-    support = SUPPORT.get(record.get("support", "full"))
+    support = SUPPORT.get(str(record.get("support", "full")))
     if support not in ISSUP:
         raise ValueError(f"support is {record['support']!r}, expected full, partial or none")
     teaches = 1.0 if support == FULLY else 0.0
@@ -97,9 +97,16 @@ def _answer(value: object, loss: float) -> tuple[Piece, ...]:
 
 def _utility(record: Mapping[str, Any], default: int) -> Piece:
     value = record.get("utility", default)
-    if value not in (1, 2, 3, 4, 5):
+    if type(value) is not int or not 1 <= value <= 5:
         raise ValueError(f"utility is {value!r}, expected a whole number from 1 to 5")
     return control(ISUSE[value - 1])
+
+
+def _flag(record: Mapping[str, Any], name: str) -> bool:
+    value = record.get(name, True)
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}, expected true or false")
+    return value
 
 
 def _text(record: Mapping[str, Any], name: str) -> str:

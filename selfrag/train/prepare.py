@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -49,22 +50,26 @@ def load(path: Path) -> list[Record]:
     """Records of a JSONL file, gzipped or not.
 
     Raises:
-        InputError: naming file and line, where a line is not a JSON object.
+        InputError: naming file and line, where a line is not a JSON object in UTF-8, and for a file that cannot be read.
     """
-    if not path.exists():
-        raise InputError(f"there is no {path}", "name the folder that holds the data sets")
     opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
-    records: list[Record] = []
-    with opener(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{path}:{number}: not JSON: {error}") from error
-            if not isinstance(record, dict):
-                raise InputError(f"{path}:{number}: a JSON object was expected")
-            records.append(record)
-    return records
+    try:
+        with opener(path, "rb") as lines:
+            return [_record(path, number, line) for number, line in enumerate(lines, 1)]
+    except FileNotFoundError as error:
+        raise InputError(f"there is no {path}", "name the folder that holds the data sets") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read: {error}", "fetch it again") from error
+
+
+def _record(path: Path, number: int, line: bytes) -> Record:
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}:{number}: not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path}:{number}: a JSON object was expected")
+    return record
 
 
 def prepare(config: PrepareConfig) -> Counter[tuple[str, str]]:

@@ -107,10 +107,10 @@ def read(path: Path) -> Iterator[Row]:
     Raises:
         InputError: naming file and line, at the first row that is not in the format.
     """
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield _row(json.loads(line))
+                yield _row(json.loads(line.decode("utf-8")))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise InputError(
                     f"{path}:{number}: not a training row: {error}", "make rows with: selfrag train prepare"

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -19,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
 
-from selfrag.errors import InputError, UsageError
+from selfrag.errors import InputError, Interrupted, UsageError
+from selfrag.train import checkpoint, sharded
 from selfrag.train import rows as training_rows
 from selfrag.train.adapters import adapt_from
 from selfrag.train.lora import AdapterConfig, MasterAdamW, Objective, adapt, by_group, load, peaks
@@ -73,13 +74,22 @@ class State:
 
 
 def file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Raises InputError where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read the rows {path}: {error.strerror}", "make rows with: selfrag train prepare") from error
 
 
-def run(config: RunConfig, say: Callable[[str], None] | None = None) -> State:
-    """Trains to the end of the schedule, going on from ``config.out/checkpoint.pt`` if there is one."""
-    return Trainer(config, say or (lambda line: print(line, file=sys.stderr, flush=True))).train()
+def run(config: RunConfig, say: Callable[[str], None] | None = None, stop: threading.Event | None = None) -> State:
+    """Trains to the end of the schedule, going on from ``config.out/checkpoint.pt`` if there is one.
+
+    Raises:
+        Interrupted: after ``stop`` was set and the step in hand is done and saved.
+    """
+    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    return Trainer(config, say, stop or threading.Event()).train()
 
 
 class Meter:
@@ -102,12 +112,18 @@ class Meter:
 class Trainer:
     """One run: data, model, optimizer and state."""
 
-    def __init__(self, config: RunConfig, say: Callable[[str], None]) -> None:
-        self.config, self.accelerator, self.state = config, Accelerator(), State()
+    def __init__(self, config: RunConfig, say: Callable[[str], None], stop: threading.Event) -> None:
+        if config.dtype not in ("bfloat16", "float32"):
+            raise UsageError(f"--dtype is {config.dtype!r}", "bfloat16 or float32")
+        self.rows_hash = file_hash(config.rows)
+        self.config, self.accelerator, self.state = config, sharded.start(), State()
+        self.stop, self.stopping = stop, False
         self.say = say if self.accelerator.is_main_process else lambda _line: None
         self.sharded = self.accelerator.distributed_type == DistributedType.DEEPSPEED
         set_seed(config.seed)
-        config.out.mkdir(parents=True, exist_ok=True)
+        checkpoint.folder(config.out)
+        if self.sharded:
+            sharded.load_whole()
         model, self.tokenizer = load(config.base, getattr(torch, config.dtype))
         if config.start:
             self.peft = adapt_from(model, self.tokenizer, config.adapter, config.start)
@@ -117,7 +133,6 @@ class Trainer:
         self.data = self._encode()
         self.plan = self._plan()
         self.objective, self.optimizer = self._prepare()
-        self.rows_hash = file_hash(config.rows)
         self._resume()
         self._write_config()
 
@@ -139,13 +154,13 @@ class Trainer:
         for epoch in range(self.config.epochs):
             made = batches(self.data, self.config.batch_tokens, self.config.seed + 1000 * epoch)
             plan.extend(made[rank : len(made) // world * world : world] if world > 1 else made)
+        if not plan:
+            raise InputError(f"the rows fill {len(made)} batches, too few for {world} processes", "lower --batch-tokens")
         return plan
 
     def _prepare(self) -> tuple[Any, Any]:
         objective, c = Objective(self.peft), self.config
         if self.sharded:
-            from selfrag.train import sharded
-
             return sharded.shard(self.accelerator, objective, c.lr, c.rows_lr, c.clip)
         wrapped = self.accelerator.prepare(objective)
         return wrapped, MasterAdamW(peaks(wrapped, c.lr, c.rows_lr), c.clip)
@@ -153,7 +168,7 @@ class Trainer:
     def train(self) -> State:
         self.began, saved = self.clock() - self.state.seconds, self.clock()
         meter = Meter(self.clock())
-        while self.state.step < len(self.plan) and (progress := self.progress()) < 1.0:
+        while (progress := self.progress()) < 1.0 and not self.stopping:
             meter.add(*self._step(progress))
             now = self.clock()
             self.state.seconds = now - self.began
@@ -164,12 +179,18 @@ class Trainer:
                 self.save()
                 saved = self.clock()
         self.save()
+        where = f"step {self.state.step} of {len(self.plan)}, checkpoint in {self.config.out}"
+        if self.progress() < 1.0:
+            raise Interrupted(f"stopped after {where}", "the same command goes on from there")
+        self.say(f"done after {where}")
         return self.state
 
     def clock(self) -> float:
-        """Seconds, the same in every process, so that all of them stop and save at the same step."""
-        now = torch.tensor(time.monotonic(), dtype=torch.float64, device=self.accelerator.device)
-        return float(self.accelerator.reduce(now, "mean") if self.accelerator.num_processes > 1 else now)
+        """Seconds, the same in every process, so that all of them save at the same step; also learns whether any is to stop."""
+        here = torch.tensor([time.monotonic(), self.stop.is_set()], dtype=torch.float64, device=self.accelerator.device)
+        now, asked = (self.accelerator.reduce(here, "mean") if self.accelerator.num_processes > 1 else here).tolist()
+        self.stopping = asked > 0
+        return float(now)
 
     def _step(self, progress: float) -> tuple[Batch, torch.Tensor]:
         batch = self._batch(self.plan[self.state.step])
@@ -200,49 +221,50 @@ class Trainer:
         line = {"step": self.state.step, "progress": round(progress, 4), "seconds": round(self.state.seconds, 1),
                 "tokens_per_second": round(speed), "loss": {n: round(v, 4) for n, v in losses.items()}}  # fmt: skip
         if self.accelerator.is_main_process:
-            with (self.config.out / "curve.jsonl").open("a", encoding="utf-8") as curve:
+            with checkpoint.writing(self.config.out), (self.config.out / "curve.jsonl").open("a", encoding="utf-8") as curve:
                 curve.write(json.dumps(line) + "\n")
         shown = " ".join(f"{n} {v:.3f}" for n, v in losses.items())
         self.say(f"step {self.state.step}/{len(self.plan)} {progress:.1%}, {left:.0f} min left, {speed:.0f} tokens/s | {shown}")
 
     def save(self) -> None:
         """Writes the checkpoint, under a temporary name first, and the adapter. Every process calls it at the same step."""
-        known: dict[str, Any] = {"state": asdict(self.state), "rows": self.rows_hash}
-        weights = None
+        known, weights = self._known() | {"state": asdict(self.state)}, None
         if self.sharded:
-            from selfrag.train import sharded
-
             sharded.save(self.accelerator, self.config.out / "checkpoint", known)
             weights = sharded.adapter_weights(self.accelerator, self.objective)
         elif self.accelerator.is_main_process:
             partial = self.config.out / "checkpoint.partial"
-            torch.save(known | {"optimizer": self.optimizer.state_dict()}, partial)
-            os.replace(partial, self.config.out / "checkpoint.pt")
+            with checkpoint.writing(self.config.out):
+                torch.save(known | {"optimizer": self.optimizer.state_dict()}, partial)
+                os.replace(partial, self.config.out / "checkpoint.pt")
         if self.accelerator.is_main_process:
-            self.peft.save_pretrained(str(self.config.out / "adapter"), state_dict=weights, save_embedding_layers=False)
+            with checkpoint.writing(self.config.out):
+                self.peft.save_pretrained(str(self.config.out / "adapter"), state_dict=weights, save_embedding_layers=False)
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
         folder, file = self.config.out / "checkpoint", self.config.out / "checkpoint.pt"
         if self.sharded and folder.exists():
-            from selfrag.train import sharded
-
             saved = sharded.load(self.accelerator, folder)
         elif not self.sharded and file.exists():
             saved = torch.load(file, map_location="cpu", weights_only=True)
         else:
             return
-        if saved["rows"] != self.rows_hash:
-            raise UsageError(
-                f"{self.config.out} was trained on other rows than {self.config.rows}",
-                "name another --out, or the rows it began with",
-            )
+        checkpoint.check(self.config.out, saved, self._known())
         if not self.sharded:
             self.optimizer.load_state_dict(saved["optimizer"])
         self.state = State(**saved["state"])
         self.say(f"going on from step {self.state.step}")
 
+    def _known(self) -> dict[str, Any]:
+        """What a checkpoint is tied to: the rows, and all that orders the batches or shapes the weights."""
+        c = self.config
+        settings = {"batch_tokens": c.batch_tokens, "max_tokens": c.max_tokens, "seed": c.seed, "rank": c.adapter.rank,
+                    "first_block": c.adapter.first_block, "processes": self.accelerator.num_processes}  # fmt: skip
+        return {"rows": self.rows_hash, "settings": settings}
+
     def _write_config(self) -> None:
         if self.accelerator.is_main_process:
             value = asdict(self.config) | {"rows_sha256": self.rows_hash, "steps": len(self.plan)}
-            (self.config.out / "config.json").write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
+            with checkpoint.writing(self.config.out):
+                (self.config.out / "config.json").write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")

@@ -6,12 +6,14 @@ DeepSpeed keeps its own float32 masters and clips; its backward pass takes the s
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from peft.tuners.trainable_tokens import TrainableTokensLayer
 from torch import nn
 
@@ -31,6 +33,23 @@ class ShardedAdamW:
         """Nothing: `Accelerator.backward` has taken it."""
 
 
+def start() -> Accelerator:
+    """What the launcher asked for, which for DeepSpeed on CPUs accelerate cannot start without being told how they talk."""
+    on_cpus = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" and not torch.cuda.is_available()
+    return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if on_cpus else None)
+
+
+def load_whole() -> None:
+    """Has transformers and peft make the model whole in every process, until `shard` shares it out.
+
+    They take ZeRO-3 as a reason to share it out while it is read, whatever `--zero3_init_flag` says; the rows and matrices that
+    are added afterwards would then be made from empty weights, and peft's do not work without CUDA at all.
+    """
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
+
+
 def shard(accelerator: Accelerator, objective: nn.Module, lr: float, rows_lr: float, clip: float) -> tuple[Any, ShardedAdamW]:
     """``objective`` and its optimizer under the DeepSpeed configuration that the launcher chose."""
     settings = accelerator.state.deepspeed_plugin.deepspeed_config
@@ -43,11 +62,11 @@ def shard(accelerator: Accelerator, objective: nn.Module, lr: float, rows_lr: fl
 
 def _announce_rows(objective: nn.Module) -> None:
     """The layer of the new rows reads its embedding's weight without calling it, which ZeRO-3 must be told."""
-    from deepspeed.zero import register_external_parameter
+    import deepspeed
 
     for module in objective.modules():
         if isinstance(module, TrainableTokensLayer):
-            register_external_parameter(module, module.base_layer.weight)
+            deepspeed.zero.register_external_parameter(module, module.base_layer.weight)
 
 
 def save(accelerator: Accelerator, folder: Path, state: dict[str, Any]) -> None:

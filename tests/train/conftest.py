@@ -14,7 +14,11 @@ WORDS = ["### Instruction: Response: Where is Paris? Paris is the capital of Fra
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base")
+    return build(tmp_path_factory.mktemp("base"))
+
+
+def build(folder: Path) -> Path:
+    """Writes the checkpoint into ``folder``."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

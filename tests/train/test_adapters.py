@@ -103,7 +103,7 @@ def test_what_is_no_adapter_is_refused(first: Path, tmp_path: Path) -> None:
     """A folder without an adapter, a model without one, and a file that describes none are named, with what to name instead."""
     with pytest.raises(InputError, match="holds no adapter") as caught:
         adapters.find(str(first))
-    assert caught.value.hint == f"--from {first / 'adapter'}"
+    assert caught.value.hint == f"name {first / 'adapter'}"
     with pytest.raises(InputError, match="no adapter comes with smollm2-135m-instruct"):
         adapters.find("smollm2-135m-instruct")
     (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
@@ -116,3 +116,30 @@ def test_the_packaged_adapter_can_be_named() -> None:
     folder = adapters.find("smollm2-135m-selfrag")
     assert adapters.shape(folder).rank > 0
     assert adapters.base_of("smollm2-135m-selfrag") == "smollm2-135m-instruct"
+
+
+def test_a_merged_checkpoint_writes_what_the_adapted_model_writes(base: Path, first: Path, tmp_path: Path) -> None:
+    """It is an ordinary checkpoint with the reflection tokens; a second one is not written over it."""
+    command = ["train", "merge", str(first / "adapter"), "-o", str(tmp_path / "merged")]
+    assert program(command) == 0
+    merged, tokenizer = load(tmp_path / "merged", torch.float32)
+    adapted = adapters.adapt_from(*load(base, torch.float32), SMALL, first / "adapter")
+    ids = tokenizer("Where is Paris?[Relevant]", return_tensors="pt").input_ids
+    with torch.no_grad():
+        difference = (merged(ids).logits - adapted(ids).logits).abs().max()
+    assert 0 < difference < 0.05  # bfloat16
+    assert "lora" not in " ".join(name for name, _ in merged.named_parameters())
+    before = (tmp_path / "merged" / "config.json").stat().st_mtime_ns
+    assert program(command) == 2
+    assert (tmp_path / "merged" / "config.json").stat().st_mtime_ns == before
+
+
+def test_a_base_that_is_not_there_is_told(first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither merging nor training ends in an internal error where the base cannot be loaded."""
+    nowhere = str(tmp_path / "none")
+    assert program(["train", "merge", str(first / "adapter"), "-o", str(tmp_path / "out"), "--base", nowhere]) == 1
+    assert program(["train", "run", str(first / "rows.jsonl"), "-o", str(tmp_path / "run"), "--base", nowhere]) == 1
+    said = capsys.readouterr().err
+    assert said.count(nowhere) >= 2
+    assert "internal" not in said
+    assert not (tmp_path / "out").exists()

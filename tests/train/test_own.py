@@ -53,6 +53,9 @@ def test_labelled_questions() -> None:
         {"question": "Where?", "answer": "x", "utility": 6},
         {"instruction": "Do", "output": "no tokens here"},
         {"instruction": "Do", "output": "[Retrieval]<paragraph>never closed"},
+        {"question": "Hi", "passage": "A passage.", "relevant": "no"},
+        {"question": "Hi", "answer": "Hello", "utility": True},
+        {"question": "Hi", "passage": "A passage.", "answer": "Hello", "support": ["full"]},
     ],
 )
 def test_what_is_neither_is_refused_by_line(record: dict[str, object]) -> None:

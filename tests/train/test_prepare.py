@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from selfrag.cli import run as program
 from selfrag.errors import InputError, UsageError
 from selfrag.reflection import CONTINUE, FULLY, IRRELEVANT, ISSUP, NO_SUPPORT, PARAGRAPH, PARTIALLY, RELEVANT, RETRIEVAL
 from selfrag.train import sources
@@ -123,14 +124,26 @@ def test_questions_that_are_kept_back_are_not_trained_on(tmp_path: Path) -> None
     kept.write_text(json.dumps({"question": "Who is IT?"}) + "\n", encoding="utf-8")
     counts = prepare(PrepareConfig((data,), tmp_path / "rows.jsonl", without=(kept,)))
     assert counts["nq_open", "rows"] == 0 < counts["squad2", "rows"]
+    assert program(["train", "prepare", str(data), "-o", str(tmp_path / "typed.jsonl"), "--without", str(kept), "-q"]) == 0
+    assert (tmp_path / "typed.jsonl").read_bytes() == (tmp_path / "rows.jsonl").read_bytes()
 
 
-def test_malformed_data_is_refused_by_line(tmp_path: Path) -> None:
-    """A line that is not JSON is named with its file."""
+@pytest.mark.parametrize("line", [b'{"a": ', b'{"a": "\xff"}', b"[1]"])
+def test_malformed_data_is_refused_by_line(tmp_path: Path, line: bytes) -> None:
+    """A line that is no JSON object, or no text, is named with its file."""
     file = tmp_path / "rows.jsonl"
-    file.write_text('{"a": 1}\n{"a": \n', encoding="utf-8")
+    file.write_bytes(b'{"a": 1}\n' + line + b"\n")
     with pytest.raises(InputError, match=r"rows\.jsonl:2"):
         load(file)
+
+
+def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
+    """A compressed file that is cut short, or is none, is an error that names it."""
+    whole = gzip.compress(b'{"a": 1}\n' * 1000)
+    for text in (whole[:-20], whole[:20] + b"\x00" * 9 + whole[29:], b"no archive"):
+        (tmp_path / "rows.jsonl.gz").write_bytes(text)
+        with pytest.raises(InputError, match=r"rows\.jsonl\.gz"):
+            load(tmp_path / "rows.jsonl.gz")
 
 
 def test_limits() -> None:

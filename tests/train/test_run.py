@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from selfrag.errors import InputError, UsageError
+from selfrag.errors import InputError, Interrupted, SelfragError, UsageError
 from selfrag.reflection import FULLY, NO_SUPPORT, RELEVANT
 from selfrag.train.lora import AdapterConfig
 from selfrag.train.rows import END, control, evidence, prompt, text, to_json, tree
@@ -89,6 +90,47 @@ def test_other_rows_are_refused(base: Path, rows: Path, tmp_path: Path) -> None:
     run(settings, lambda _line: None)
     rows.write_text(rows.read_text().replace("Paris", "Lyons"), encoding="utf-8")
     with pytest.raises(UsageError, match="other rows"):
+        run(settings, lambda _line: None)
+
+
+@pytest.mark.parametrize("changed", [{"batch_tokens": 400}, {"max_tokens": 500}, {"seed": 2}])
+def test_another_order_of_batches_is_refused(base: Path, rows: Path, tmp_path: Path, changed: dict[str, int]) -> None:
+    """A run does not go on with what would put other rows into the steps that are left."""
+    settings = replace(config(base, rows, tmp_path / "run"), epochs=1)
+    run(settings, lambda _line: None)
+    with pytest.raises(UsageError, match=f"was begun with --{next(iter(changed)).replace('_', '-')}"):
+        run(replace(settings, **changed), lambda _line: None)  # type: ignore[arg-type]
+
+
+def test_a_run_can_be_stopped(base: Path, rows: Path, tmp_path: Path) -> None:
+    """After the step in hand it saves and says so; the same command goes on from there to the same weights."""
+    settings, stop = config(base, rows, tmp_path / "run"), threading.Event()
+
+    def third(line: str) -> None:
+        if line.startswith("step 3/"):
+            stop.set()
+
+    with pytest.raises(Interrupted, match="stopped after step"):
+        run(settings, third, stop)
+    lines: list[str] = []
+    run(settings, lines.append)
+    run(config(base, rows, tmp_path / "whole"), lambda _line: None)
+    assert "going on from step 3" in lines or "going on from step 4" in lines
+    assert all(torch.equal(value, weights(tmp_path / "run")[name]) for name, value in weights(tmp_path / "whole").items())
+
+
+def test_what_cannot_be_is_told(base: Path, rows: Path, tmp_path: Path) -> None:
+    """A number type that is none, rows that are not there, a file in the place of the folder, a disk that is full."""
+    settings = config(base, rows, tmp_path / "run")
+    with pytest.raises(UsageError, match="--dtype is 'int8'"):
+        run(replace(settings, dtype="int8"))
+    with pytest.raises(InputError, match="cannot read the rows"):
+        run(replace(settings, rows=tmp_path / "none.jsonl"))
+    with pytest.raises(UsageError, match="cannot be the folder of a run"):
+        run(replace(settings, out=rows))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "curve.jsonl").symlink_to("/dev/full")
+    with pytest.raises(SelfragError, match=r"cannot write to .*No space left"):
         run(settings, lambda _line: None)
 
 
