@@ -9,10 +9,17 @@ from selfrag.engines import open_engine
 from selfrag.reflection import JUDGEMENTS
 from selfrag.types import Completion, Request, Text
 
+PROMPT = (Text("### Instruction:\nWho wrote Faust?\n\n### Response:\n"),)
+
 
 async def main(model: str) -> Completion:
     engine = open_engine("vllm", model)
-    return await engine.complete(Request((Text("### Instruction:\nWho wrote Faust?\n\n### Response:\n"),), 20, watch=JUDGEMENTS))
+    try:
+        return await engine.complete(
+            Request((Text("### Instruction:\nWho wrote Faust?\n\n### Response:\n"),), 20, watch=JUDGEMENTS)
+        )
+    finally:
+        await engine.close()
 
 
 if __name__ == "__main__":
