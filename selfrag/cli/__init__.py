@@ -9,6 +9,7 @@ import difflib
 import errno
 import importlib
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -126,11 +127,17 @@ def selfrag(
 
 def main() -> None:
     """The console script."""
+    signal.signal(signal.SIGTERM, _end)
     silence_libraries()
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=errors)  # what is typed, and a file's name, need not be valid text
     sys.exit(run(sys.argv[1:]))
+
+
+def _end(_number: int, _frame: Any) -> None:
+    """SIGTERM unwinds the work, so that what it has started ends with it: an engine's processes, temporary files."""
+    raise SystemExit(INTERRUPTED)
 
 
 def run(arguments: list[str]) -> int:

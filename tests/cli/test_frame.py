@@ -129,8 +129,9 @@ def test_a_reader_that_goes_away(home: Path) -> None:
         assert process.stderr.read() == b""
 
 
-def test_interrupted_while_waiting(home: Path) -> None:
-    """Ctrl-C ends a command that waits for its question with 130, and without a traceback."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_while_waiting(home: Path, number: int) -> None:
+    """Ctrl-C and SIGTERM end a command that waits for its question with 130, and without a traceback."""
     process = subprocess.Popen(
         [
             sys.executable,
@@ -150,7 +151,7 @@ def test_interrupted_while_waiting(home: Path) -> None:
         process.stdout.readline()
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(2)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.wait(30) == 130
         assert process.stderr.read() == "interrupted\n"
 
