@@ -118,6 +118,10 @@ def run(
     output_rows: Annotated[
         bool, typer.Option("--output-rows", help="New rows learn from the output side alone: faster with a high first block.")
     ] = False,
+    loss: Annotated[
+        list[str] | None, typer.Option(metavar="GROUP=W", help="Weight of a group in the loss, such as ISREL=5; may be repeated.")
+    ] = None,
+    warmup: Annotated[int, typer.Option(metavar="N", min=1, help="Steps in which the learning rate rises to its peak.")] = 40,
     dtype: Annotated[str, typer.Option(metavar="D", help="bfloat16 or float32.")] = "bfloat16",
     seed: Annotated[int, typer.Option(metavar="N", help="Order of the batches, start of the adapter.")] = 1,
     checkpoint_minutes: Annotated[float, typer.Option(metavar="T", min=0, help="Minutes between checkpoints.")] = 5.0,
@@ -135,7 +139,7 @@ def run(
     from selfrag import models, settings
     from selfrag.train import adapters
     from selfrag.train.lora import AdapterConfig
-    from selfrag.train.run import RunConfig
+    from selfrag.train.run import RunConfig, weights_of
     from selfrag.train.run import run as train
 
     folder = adapters.find(start) if start else None
@@ -152,6 +156,7 @@ def run(
         base_name=base, start=folder,
         rows=rows, out=out, epochs=epochs, minutes=minutes, batch_tokens=batch_tokens, max_tokens=max_tokens,
         lr=lr, rows_lr=rows_lr, seed=seed, dtype=dtype, checkpoint_minutes=checkpoint_minutes, adapter=adapter,
+        warmup=warmup, weights=weights_of(loss or []),
     )  # fmt: skip
     with terminal.stopping("this step") as stop:
         train(config, lambda line: terminal.say(line, quiet), stop)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,17 @@ class State:
     step: int = 0
     seconds: float = 0.0
     tokens: int = 0
+
+
+def weights_of(given: Iterable[str]) -> dict[str, float]:
+    """WEIGHTS with the ``GROUP=W`` texts of ``given`` over them. Raises UsageError for one that names no group or no weight."""
+    weights = dict(WEIGHTS)
+    for item in given:
+        name, _, number = item.partition("=")
+        if name not in weights or not re.fullmatch(r"\d+(\.\d+)?", number):
+            raise UsageError(f"cannot read the weight {item!r}", f"GROUP=W, where GROUP is one of: {', '.join(weights)}")
+        weights[name] = float(number)
+    return weights
 
 
 def file_hash(path: Path) -> str:

@@ -20,7 +20,7 @@ from selfrag.errors import InputError, Interrupted, SelfragError, UsageError
 from selfrag.reflection import FULLY, NO_SUPPORT, RELEVANT
 from selfrag.train.lora import AdapterConfig
 from selfrag.train.rows import END, control, evidence, prompt, text, to_json, tree
-from selfrag.train.run import RunConfig, run
+from selfrag.train.run import WEIGHTS, RunConfig, run, weights_of
 
 SMALL = AdapterConfig(rank=2, first_block=1)
 
@@ -100,6 +100,14 @@ def test_another_order_of_batches_is_refused(base: Path, rows: Path, tmp_path: P
     run(settings, lambda _line: None)
     with pytest.raises(UsageError, match=f"was begun with --{next(iter(changed)).replace('_', '-')}"):
         run(replace(settings, **changed), lambda _line: None)  # type: ignore[arg-type]
+
+
+def test_weights_of_the_loss() -> None:
+    """A weight names a group and a number, or is refused with the groups that there are."""
+    assert weights_of(["ISREL=5", "text=0.5"]) == dict(WEIGHTS) | {"ISREL": 5.0, "text": 0.5}
+    for wrong in ("ISRELL=1", "ISREL=-1", "ISREL=", "ISREL"):
+        with pytest.raises(UsageError, match="cannot read the weight"):
+            weights_of([wrong])
 
 
 def test_a_run_can_be_stopped(base: Path, rows: Path, tmp_path: Path) -> None:
