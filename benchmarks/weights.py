@@ -1,4 +1,5 @@
-"""Which weights of a score choose best among the passages of a question: fitted on one half of the questions, told on the other.
+"""Which weights choose best among the passages of a question, and below which thresholds to answer nothing: fitted on one half of
+the questions, told on the other.
 
     python benchmarks/weights.py DATA [--model MODEL] [--thresholds-of NAME] [--limit N] [--work runs/evaluation]
         [--out benchmarks/results/weights.md]
@@ -8,8 +9,9 @@ short form, evidence always, nothing pruned, an answer written from each of five
 each candidate is kept in --work, and choosing again under other weights costs nothing. Halves: every other question of nq; of
 squad, every other article.
 
-The wanted answer is right, or withheld where there is none: each counts 1. An answer is withheld where the chosen candidate lies
-below the thresholds of the model; those are not fitted here.
+Weights: those with most right answers to the questions that have one, nothing withheld. Thresholds (ISREL of the passages that
+are written from, ISSUP of the chosen answer): of those that keep 95 in 100 right answers, the pair that withholds most where
+there is no answer. All that withholding costs a person is the answers that would have been right, so that is what is bounded.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ablation import circumstances, model_flags, thresholds
+from ablation import circumstances, thresholds
 from corpus import read_rows
 from evaluation import TABLES, Table, indexed
 from numpy.typing import NDArray
@@ -39,6 +41,7 @@ from selfrag.telemetry import silence_libraries
 from selfrag.types import Event, Expanded, SearchOptions
 
 ALWAYS = 1e-9
+KEPT = 0.95
 GRID = {
     "rel": (0.0, 0.25, 0.5, 1.0, 2.0),
     "sup": (0.0, 0.25, 0.5, 1.0, 2.0),
@@ -124,28 +127,28 @@ def outcome(asked: Asked, weights: NDArray[Any], options: SearchOptions) -> floa
     return float(asked.right[chosen])
 
 
-def fit(groups: Sequence[Sequence[Asked]], options: SearchOptions) -> tuple[float, ...]:
+def fit(groups: Sequence[Sequence[Asked]], free: SearchOptions) -> tuple[float, ...]:
     """The weights with the best mean over the groups; of equals, those nearest to the paper's."""
 
     def key(weights: tuple[float, ...]) -> tuple[float, float]:
-        value = float(np.mean([outcomes(group, weights, options).mean() for group in groups]))
+        value = float(np.mean([outcomes(group, weights, free).mean() for group in groups]))
         return round(value, 6), -sum(abs(a - b) for a, b in zip(weights, PAPER, strict=True))
 
     return max(itertools.product(*GRID.values()), key=key)
 
 
-def line(name: str, weights: Sequence[float], groups: Sequence[Sequence[Asked]], options: SearchOptions) -> list[str]:
-    cells = []
-    for group in groups:
-        mine, paper = outcomes(group, weights, options), outcomes(group, PAPER, options)
-        draws = np.random.default_rng(0).integers(0, len(group), (2000, len(group)))
-        low, high = np.quantile((mine - paper)[draws].mean(axis=1), [0.025, 0.975])
-        cells += [f"{mine.mean():.3f}", f"{mine.mean() - paper.mean():+.3f} ({low:+.3f} – {high:+.3f})"]
-    return [name, *cells]
+def fit_thresholds(
+    groups: Sequence[Sequence[Asked]], withheld: Sequence[Asked], weights: Sequence[float], free: SearchOptions
+) -> SearchOptions:
+    """``free`` with the thresholds that keep KEPT of each group's right answers and withhold most of ``withheld``'s."""
+    least = [KEPT * outcomes(group, weights, free).mean() for group in groups]
 
+    def key(options: SearchOptions) -> tuple[bool, float]:
+        kept = all(outcomes(g, weights, options).mean() >= low for g, low in zip(groups, least, strict=True))
+        return kept, float(outcomes(withheld, weights, options).mean()) if kept else 0.0
 
-def told(weights: Sequence[float]) -> str:
-    return " ".join(f"{name} {value:g}" for name, value in zip(GRID, weights, strict=True))
+    pairs = itertools.product(np.linspace(0.0, 0.6, 25), np.linspace(0.0, 0.6, 25))
+    return max((replace(free, abstain_isrel=round(float(r), 4), abstain_issup=round(float(s), 4)) for r, s in pairs), key=key)
 
 
 async def main(given: argparse.Namespace) -> None:
@@ -153,50 +156,69 @@ async def main(given: argparse.Namespace) -> None:
     contexts = {row["context"]: row["title"] for row in read_rows(given.data / "dev" / "squad2_halfdev.jsonl.gz")}
     titles = sorted(set(contexts.values()))
     articles = {context: titles.index(title) for context, title in contexts.items()}
-    groups, options, tables = [], SearchOptions(), []
+    groups, tables = [], []
     for name in ("squad", "nq"):
         table = TABLES[name](given.data, given.work)
         indexed(table)
         out = given.work / f"{name}.candidates.jsonl"
-        async with open_agent(AgentFlags(collection=[name], **model_flags(given))) as agent:
-            options = agent.options
+        async with open_agent(AgentFlags(collection=[name], model=given.model)) as agent:
             agent.reflector = replace(agent.reflector, relevant_above=ALWAYS)  # type: ignore[type-var]
             await ask_all(agent, table, out, given.limit, given.concurrency)
         groups.append(list(read(out, articles)))
         tables.append(table)
-    fitted = fit([[a for a in group if a.fitting] for group in groups], options)
-    print(told(fitted), file=sys.stderr)
-    given.out.write_text(document(given, tables, groups, fitted, options), encoding="utf-8")
+    free = SearchOptions(abstain_isrel=0.0, abstain_issup=0.0)
+    fitting, testing = ([[a for a in group if a.fitting is half] for group in groups] for half in (True, False))
+    answerable = [[a for a in group if a.answerable] for group in fitting]
+    weights = fit(answerable, free)
+    options = fit_thresholds(answerable, [a for group in fitting for a in group if not a.answerable], weights, free)
+    print(told(weights), thresholds(options), file=sys.stderr)
+    given.out.write_text(document(given, tables, (fitting, testing), weights, options), encoding="utf-8")
 
 
 def document(
-    given: argparse.Namespace, tables: Sequence[Table], groups: Sequence[Sequence[Asked]], fitted: Sequence[float], options: Any
+    given: argparse.Namespace, tables: Sequence[Table], halves: Sequence[Any], fitted: Sequence[float], options: SearchOptions
 ) -> str:
     free = replace(options, abstain_isrel=0.0, abstain_issup=0.0)
-    only = (*PAPER[:3], fitted[3])
-    runs = (
-        ("the first passage found", FIRST),
-        (f"paper: {told(PAPER)}", PAPER),
-        (f"with the search's score: {told(only)}", only),
-        (f"fitted: {told(fitted)}", fitted),
-    )
-    head = ["weights", *itertools.chain(*((t.name, "against the paper's (95 %)") for t in tables))]
-    blocks = ["# Weights of a segment's score", circumstances("python benchmarks/weights.py DATA", given, tables[1].questions,
-              sum(map(len, groups)), f"thresholds: {thresholds(options)}")]  # fmt: skip
-    for title, fitting, how in (
-        ("Held-out half, answers and abstentions", False, options),
-        ("Held-out half, questions that have an answer, never abstaining", False, free),
-        ("The half that the weights were fitted on, answers and abstentions", True, options),
-    ):
-        chosen = [[a for a in g if a.fitting == fitting and (how is options or a.answerable)] for g in groups]
-        counts = " and ".join(str(len(group)) for group in chosen)
-        blocks += [f"## {title}: {counts} questions", markdown_table(head, [line(*run, chosen, how) for run in runs])]
+    count = sum(len(group) for half in halves for group in half)
+    blocks = ["# Weights and thresholds of an answer", circumstances("python benchmarks/weights.py DATA", given,
+              tables[1].questions, count, f"fitted thresholds: {thresholds(options)}")]  # fmt: skip
+    for title, half in zip(("The half that was fitted on", "Held-out half"), halves, strict=True):
+        with_answer = [[a for a in group if a.answerable] for group in half]
+        without = [a for group in half for a in group if not a.answerable]
+        blocks += [f"## {title}", markdown_table(HEAD, rows(tables, with_answer, without, fitted, free, options))]
     return "\n\n".join([*blocks, NOTE]) + "\n"
 
 
+HEAD = ["questions", "weights", "nothing withheld", "against the first passage (95 %)", "with the thresholds"]
+
+
+def rows(
+    tables: Sequence[Table], with_answer: Sequence[Sequence[Asked]], without: Sequence[Asked], fitted: Sequence[float],
+    free: SearchOptions, options: SearchOptions,
+) -> Iterator[list[str]]:  # fmt: skip
+    runs = {"the first passage found": FIRST, f"paper: {told(PAPER)}": PAPER, f"fitted: {told(fitted)}": fitted}
+    for table, group in zip(tables, with_answer, strict=True):
+        for name, weights in runs.items():
+            yield [f"{table.name}, {len(group)} with an answer", name, *line(weights, group, free, options)]
+    yield [f"{len(without)} without", f"fitted: {told(fitted)}", *line(fitted, without, free, options)]
+
+
+def line(weights: Sequence[float], group: Sequence[Asked], free: SearchOptions, options: SearchOptions) -> list[str]:
+    mine, first = outcomes(group, weights, free), outcomes(group, FIRST, free)
+    draws = np.random.default_rng(0).integers(0, len(group), (2000, len(group)))
+    low, high = np.quantile((mine - first)[draws].mean(axis=1), [0.025, 0.975])
+    apart = f"{mine.mean() - first.mean():+.3f} ({low:+.3f} – {high:+.3f})"
+    return [f"{mine.mean():.3f}", apart, f"{outcomes(group, weights, options).mean():.3f}"]
+
+
+def told(weights: Sequence[float]) -> str:
+    return " ".join(f"{name} {value:g}" for name, value in zip(GRID, weights, strict=True))
+
+
 NOTE = (
-    "Share of questions answered rightly (a gold answer within), or rightly withheld; intervals: paired bootstrap over questions,"
-    f" 2,000 draws. Grid: {' × '.join(f'{name} {list(values)}' for name, values in GRID.items())}, the sequence term always on."
+    "Share of questions answered rightly (a gold answer within), or, without an answer, rightly withheld; intervals: paired"
+    f" bootstrap over questions, 2,000 draws. Thresholds keep {KEPT:.0%} of the right answers of the half that was fitted on."
+    f" Grid: {' × '.join(f'{name} {list(values)}' for name, values in GRID.items())}, the sequence term always on."
 )
 
 
@@ -204,7 +226,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--model")
-    parser.add_argument("--thresholds-of", metavar="NAME", help="the registry's thresholds of NAME, where MODEL is a folder")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--work", type=Path, default=Path("runs/evaluation"))
