@@ -24,7 +24,8 @@ from pathlib import Path
 
 from selfrag import ingest
 from selfrag.index import open_collection
-from selfrag.index.embed import EMBEDDED, open_embedder
+from selfrag.index.embed import open_embedder
+from selfrag.index.embedder import EMBEDDED
 from selfrag.index.entries import index_chunks
 from selfrag.index.sync import WINDOW, Options
 from selfrag.telemetry import silence_libraries

@@ -36,7 +36,7 @@ from pathlib import Path
 import chromadb  # noqa: F401 - imported once, before the forks
 import numpy  # noqa: F401
 
-from selfrag.index import admin, catalog, open_collection, store, vectors, verify
+from selfrag.index import admin, database, open_collection, store, vectors, verify
 from selfrag.index.catalog import Catalog
 from selfrag.index.mirror import Mirror
 from selfrag.index.sync import Options
@@ -76,14 +76,14 @@ class Boundaries:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def install(self) -> None:
-        connect = catalog.connect
+        connect = database.connect
 
         def traced(uri: str, write: bool):  # type: ignore[no-untyped-def]
             connection = connect(uri, write)
             connection.set_trace_callback(self._statement)
             return connection
 
-        catalog.connect = traced
+        database.connect = traced
         for name in ("upsert", "delete", "close"):
             setattr(vectors.ChromaVectors, name, self._around(getattr(vectors.ChromaVectors, name)))
         events = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}

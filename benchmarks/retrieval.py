@@ -21,7 +21,7 @@ from corpus import Corpus, first_ranks, intervals, measures, squad, wikipedia
 from numpy.typing import NDArray
 
 from selfrag.index.collection import Collection
-from selfrag.index.mirror import exact
+from selfrag.index.exact import exact
 from selfrag.index.retrieve import Fusion, Question
 from selfrag.index.sync import Options
 

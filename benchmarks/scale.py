@@ -1,12 +1,12 @@
-"""Latency, memory and size by the number of chunks, with random unit vectors and made-up texts.
+"""Latency, memory and size by the number of chunks, with real texts, real questions and, as far as there are, real vectors.
 
-    python benchmarks/scale.py [--sizes 1000,10000,100000,200000] [--queries 100] [--chroma URL] [--work FOLDER] [--out FILE]
+    python benchmarks/passages.py DATA FOLDER
+    python benchmarks/scale.py FOLDER --work WORK [--sizes 1000,10000,100000,200000] [--queries 100] [--chroma URL] [--out FILE]
 
-Random vectors of 384 dimensions are the hardest that an HNSW graph can meet: recall against the exact search is told along.
-Texts are 100 words drawn from 30,000 by Zipf's law; queries are eight such words and a vector near a stored one. Each size is a
-collection of its own, written in a process of its own, searched in another. A query's time is the whole of it: embedding is a
-look-up here, so it is dense, BM25, fusion, collapsing and fetching the passages.
-Its processor time hardly depends on what else runs, as that of the wall does.
+What the collections hold is told in benchmarks/passages.py; vectors that FOLDER lacks are made up by its `grown`. Each size is a
+collection of its own in WORK, written in a process of its own, searched in another; one that is there already is only searched. A
+query's time is all of it but the embedding, which is a look-up here: dense, BM25, fusion, collapsing and fetching the passages.
+Processor time hardly depends on what else runs, as that of the wall does.
 """
 
 from __future__ import annotations
@@ -14,109 +14,99 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from passages import DIMENSION, grown, rows, vectors
 
 from selfrag import ingest
 from selfrag.index import admin, store
 from selfrag.index.catalog import Catalog
 from selfrag.index.collection import Collection
-from selfrag.index.mirror import Mirror, exact
+from selfrag.index.exact import exact
+from selfrag.index.locks import chroma_alone
+from selfrag.index.matching import words
+from selfrag.index.mirror import Mirror
 from selfrag.index.records import Entry, Hints, Source
 from selfrag.index.retrieve import Fusion, Question
 from selfrag.telemetry import silence_libraries
 
-DIMENSION = 384
-PER_SOURCE = 50
+PER_SOURCE = 10
+DEPTH = Fusion().depth
 
 
 class Lookup:
-    """An embedder that knows the vector of a query by its first word, a number."""
+    """An embedder that knows the vectors of the questions."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.name, self.dimension = "lookup", DIMENSION
         self.fingerprint = {"revision": "1", "dimension": DIMENSION}
+        self._known = dict(zip(rows(folder / "questions.jsonl"), vectors(folder / "questions.f32"), strict=True))
 
     def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self.queries(texts)
 
     def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return np.stack([unit(np.random.default_rng(int(text.split()[0]))) for text in texts])
+        return np.stack([self._known[text] for text in texts])
 
 
-def unit(source: np.random.Generator) -> NDArray[np.float32]:
-    vector = source.standard_normal(DIMENSION, dtype=np.float32)
-    return vector / np.linalg.norm(vector)
+def open_it(home: Path, given: Path, url: str | None) -> Collection:
+    return Collection(home, "scale", url, open_embedder=lambda _: Lookup(given))
 
 
-def words(source: random.Random, count: int) -> str:
-    return " ".join(f"w{int(30_000 ** source.random())}" for _ in range(count))
-
-
-def open_it(home: Path, url: str | None) -> Collection:
-    return Collection(home, "scale", url, open_embedder=lambda _: Lookup())
-
-
-def write(home: Path, size: int, url: str | None) -> dict[str, float]:
+def write(home: Path, given: Path, size: int, url: str | None) -> dict[str, float]:
     """Fills a collection; returns CPU seconds for the catalog and for Chroma, and the peak memory of this process in MiB."""
-    opened, source = open_it(home, url), random.Random(size)
+    opened = open_it(home, given, url)
     catalog = store.new_generation(store.make(opened.folder), {"embedder": "lookup", "context": "headings", **ingest.FINGERPRINT})
-    catalog.set_meta(vectors=Lookup().fingerprint, chroma=url or "")
+    catalog.set_meta(vectors=Lookup(given).fingerprint, chroma=url or "")
     started = time.process_time()
-    for first in range(0, size, PER_SOURCE):
-        numbers = range(first, min(size, first + PER_SOURCE))
-        catalog.put_embeddings((str(n), unit(np.random.default_rng(n)).tobytes()) for n in numbers)
-        catalog.put(
-            Source(f"/scale/{first}.txt", str(first), Hints(0, 0, 0, first), title=str(first)), list(entries(source, numbers))
-        )
-    stored = time.process_time()
+    with (given / "passages.jsonl").open(encoding="utf-8") as lines, (given / f"grown-{size}.f32").open("rb") as stored:
+        for first in range(0, size, PER_SOURCE):
+            numbers = range(first, min(size, first + PER_SOURCE))
+            catalog.put_embeddings((str(n), stored.read(4 * DIMENSION)) for n in numbers)
+            source = Source(f"/scale/{first}.txt", str(first), Hints(0, 0, 0, first), title=str(first))
+            catalog.put(source, [entry(number, *json.loads(next(lines))) for number in numbers])
+    done = time.process_time()
     with Mirror(catalog, url).writing() as writer:
         writer.apply()
     store.serve(opened.folder, catalog.path.parent)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"catalog": stored - started, "chroma": time.process_time() - stored, "memory": memory}
+    return {"catalog": done - started, "chroma": time.process_time() - done, "memory": memory}
 
 
-def entries(source: random.Random, numbers: Sequence[int]) -> Iterator[Entry]:
-    for at, number in enumerate(numbers):
-        text = words(source, 100)
-        yield Entry(f"{number:032x}", text, (), at, at + 1, (at + 1, at + 1), None, str(number), "", text)
+def entry(number: int, title: str, text: str) -> Entry:
+    at = number % PER_SOURCE
+    return Entry(f"{number:032x}", text, (), at, at + 1, (at + 1, at + 1), None, str(number), words(title), words(text))
 
 
-def search(home: Path, size: int, url: str | None, queries: int) -> dict[str, float]:
-    """Milliseconds of a query (median and 95th percentile) for each kind, recall@10 of Chroma, seconds of the first query."""
-    source = random.Random(1)
-    questions = [Question(f"{source.randrange(size)} {words(source, 8)}", 10) for _ in range(queries)]
-    opened, found = open_it(home, url), {}
-    started = time.monotonic()
+def search(home: Path, given: Path, url: str | None, queries: int) -> dict[str, float]:
+    """Milliseconds of a query (median and 95th percentile) for each kind, seconds of the first, memory, recall."""
+    questions = [Question(text, 10) for text in rows(given / "questions.jsonl")[:queries]]
+    opened, found = open_it(home, given, url), {}
+    opened.embedder("lookup")
+    wall, cpu = time.monotonic(), time.process_time()
     opened.find_now(questions[:1])
-    found["first"] = time.monotonic() - started
+    found["first wall"], found["first cpu"] = time.monotonic() - wall, time.process_time() - cpu
     for name, fusion in {"dense": Fusion(bm25=0), "bm25": Fusion(dense=0), "fused": Fusion()}.items():
         opened.close()
         opened.fusion = fusion
         opened.find_now(questions[:1])
         times = [timed(opened, question) for question in questions]
         for clock, each in zip(("wall", "cpu"), zip(*times, strict=True), strict=True):
-            found[f"{name} {clock} p50"], found[f"{name} {clock} p95"] = (
-                statistics.median(each),
-                sorted(each)[int(len(each) * 0.95)],
-            )
+            found[f"{name} {clock} p50"] = statistics.median(each)
+            found[f"{name} {clock} p95"] = sorted(each)[int(len(each) * 0.95)]
     if opened.warnings:
         raise SystemExit(opened.warnings[0])
     found["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return found | recall(opened, questions[:20], url)
+    return found | recall(opened, questions)
 
 
 def timed(opened: Collection, question: Question) -> tuple[float, float]:
@@ -126,21 +116,39 @@ def timed(opened: Collection, question: Question) -> tuple[float, float]:
     return (time.monotonic() - wall) * 1000, (time.process_time() - cpu) * 1000
 
 
-def recall(opened: Collection, questions: Sequence[Question], url: str | None) -> dict[str, float]:
-    """Share of the ten nearest that Chroma finds, and the milliseconds that comparing every vector takes."""
-    generation = store.current(opened.folder)
-    assert generation is not None
+def recall(opened: Collection, questions: Sequence[Question]) -> dict[str, float]:
+    """Of the nearest vectors, the share that Chroma finds when it is asked as the program asks; of the passages of a whole
+    search, the share that a search with every vector compared gives, too; milliseconds that comparing takes, memory after
+    it."""
+    generation = opened.generation()
+    asked = opened.embedder("lookup").queries([question.text for question in questions])
     with closing(Catalog.open(store.catalog_in(generation))) as catalog:
-        mirror, vectors = Mirror(catalog, url), Lookup().queries([question.text for question in questions])
-        vectors = vectors + 0.5 * Lookup().queries([f"{n + 10**9} x" for n in range(len(questions))])  # near, not equal
+        mirror = Mirror(catalog, opened.url(catalog))
         with mirror.reading():
-            ours = mirror.query(vectors, 10)
-        started = time.process_time()
-        best = [exact(catalog, vectors[at : at + 1], 10)[0] for at in range(len(questions))]
-        took = (time.process_time() - started) / len(questions) * 1000
-        hits = sum(len({key for key, _ in a} & {key for key, _ in b}) for a, b in zip(ours, best, strict=True))
+            ours = mirror.query(asked, DEPTH)
         mirror.close()
-    return {"recall": hits / (10 * len(questions)), "exact": took}
+        best = exact(catalog, asked, DEPTH)
+        started = time.process_time()
+        for at in range(3):
+            exact(catalog, asked[at : at + 1], DEPTH)
+        took = (time.process_time() - started) / 3 * 1000
+    passages = opened.find_now(questions)
+    with chroma_alone(generation):
+        compared = opened.find_now(questions)
+    return {
+        **{f"recall@{k}": statistics.mean(shared(a[:k], b[:k]) for a, b in zip(ours, best, strict=True)) for k in (1, 10, 100)},
+        "same": statistics.mean(
+            shared([(hit.passage.chunk, 0) for hit in a], [(hit.passage.chunk, 0) for hit in b])
+            for a, b in zip(passages, compared, strict=True)
+        ),
+        "exact": took,
+        "exact memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def shared(ours: Sequence[tuple[str, float]], best: Sequence[tuple[str, float]]) -> float:
+    """Share of the keys of ``best`` that are among ``ours``."""
+    return len({key for key, _ in ours} & {key for key, _ in best}) / len(best)
 
 
 # --- the run -----------------------------------------------------------------------------------------------------------------
@@ -157,62 +165,61 @@ def apart(*arguments: object) -> dict[str, float]:
 def main() -> None:
     silence_libraries()
     if sys.argv[1:2] == ["--step"]:
-        step, home, size, url, queries = sys.argv[2:]
-        work = (Path(home), int(size), url or None)
-        print(json.dumps(write(*work) if step == "write" else search(*work, int(queries))))
+        step, home, given, size, url, queries = sys.argv[2:]
+        if step == "write":
+            print(json.dumps(write(Path(home), Path(given), int(size), url or None)))
+        else:
+            print(json.dumps(search(Path(home), Path(given), url or None, int(queries))))
         return
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("folder", type=Path)
+    options.add_argument("--work", type=Path, required=True)
     options.add_argument("--sizes", default="1000,10000,100000,200000")
     options.add_argument("--queries", type=int, default=100)
     options.add_argument("--chroma", default="")
-    options.add_argument("--work", type=Path, help="keep the collections here; those that are here already are only searched")
-    options.add_argument("--write-only", action="store_true", help="leave the searching to a later run; needs --work")
     options.add_argument("--out", type=Path)
     given = options.parse_args()
-    if given.write_only:
-        for size in map(int, given.sizes.split(",")):
-            print(size, written(given.work / str(size), size, given.chroma), flush=True)
-        return
     lines = [
-        f"`python benchmarks/scale.py --sizes {given.sizes} --queries {given.queries}`, {os.cpu_count()} cores,"
-        f" load {os.getloadavg()[0]:.1f} at the start. Times are of a query, k = 10, p50 / p95.",
+        f"`python benchmarks/scale.py FOLDER --work WORK --sizes {given.sizes} --queries {given.queries}`,"
+        f" {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start. Times are of a query, k = 10, p50 / p95.",
         "",
-        "| chunks | dense, CPU ms | BM25, CPU ms | fused, CPU ms | fused, wall ms | exact dense, CPU ms | recall@10 | first"
-        " query s | catalog CPU s | Chroma CPU s | chunks/CPU s | MiB writing | MiB searching | MiB catalog | MiB vectors |",
-        "|---:" * 15 + "|",
+        "| chunks | real vectors | dense, CPU ms | BM25, CPU ms | fused, CPU ms | fused, wall ms | exact dense, CPU ms |"
+        " recall@1 | recall@10 | recall@100 | same passages | first query, wall s | CPU s | catalog CPU s |"
+        " Chroma CPU s | chunks/CPU s | MiB writing | MiB searching | MiB comparing | MiB catalog | MiB vectors |",
+        "|---:" * 21 + "|",
     ]
     for size in map(int, given.sizes.split(",")):
-        lines.append(row(size, given.chroma, given.queries, given.work))
+        lines.append(row(size, given.chroma, given.queries, given.folder, given.work / str(size)))
         print(lines[-1], file=sys.stderr, flush=True)
         if given.out:
             given.out.write_text("\n".join(["# Search by size", "", *lines, ""]), encoding="utf-8")
     print("\n".join(lines))
 
 
-def written(folder: Path, size: int, url: str) -> dict[str, float]:
+def written(folder: Path, given: Path, size: int, url: str) -> dict[str, float]:
     """What writing costs, or has cost the run that made ``folder``."""
     figures = folder / "written.json"
     if not figures.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        figures.write_text(json.dumps(apart("write", folder, size, url, 0)), encoding="utf-8")
+        real = vectors(given / "vectors.f32")[:size]
+        (given / f"grown-{size}.f32").write_bytes(grown(real, size).tobytes())
+        figures.write_text(json.dumps(apart("write", folder, given, size, url, 0) | {"real": len(real)}), encoding="utf-8")
     return dict(json.loads(figures.read_text(encoding="utf-8")))
 
 
-def row(size: int, url: str, queries: int, work: Path | None) -> str:
-    folder = work / str(size) if work else Path(tempfile.mkdtemp())
-    wrote = written(folder, size, url)
-    read = apart("search", folder, size, url, queries)
-    sizes = admin.status(open_it(folder, url or None), thorough=False).bytes
-    if work is None:
-        shutil.rmtree(folder)
-    kinds = ("dense cpu", "bm25 cpu", "fused cpu", "fused wall")
-    times = " | ".join(f"{read[f'{kind} p50']:.1f} / {read[f'{kind} p95']:.1f}" for kind in kinds)
+def row(size: int, url: str, queries: int, given: Path, folder: Path) -> str:
+    wrote = written(folder, given, size, url)
+    read = apart("search", folder, given, size, url, queries)
+    sizes = admin.status(open_it(folder, given, url or None), thorough=False).bytes
+    times = [
+        f"{read[f'{kind} p50']:.1f} / {read[f'{kind} p95']:.1f}" for kind in ("dense cpu", "bm25 cpu", "fused cpu", "fused wall")
+    ]
     total = wrote["catalog"] + wrote["chroma"]
-    return (
-        f"| {size:,} | {times} | {read['exact']:.0f} | {read['recall']:.3f} | {read['first']:.1f} | {wrote['catalog']:.0f}"
-        f" | {wrote['chroma']:.0f} | {size / total:.0f} | {wrote['memory']:.0f} | {read['memory']:.0f}"
-        f" | {sizes['catalog'] / 2**20:.0f} | {sizes['vectors'] / 2**20:.0f} |"
-    )
+    cells = [f"{size:,}", f"{wrote['real']:,}", *times, f"{read['exact']:.0f}"]
+    cells += [f"{read[name]:.3f}" for name in ("recall@1", "recall@10", "recall@100", "same")]
+    cells += [f"{read['first wall']:.1f}", f"{read['first cpu']:.1f}", f"{wrote['catalog']:.0f}", f"{wrote['chroma']:.0f}"]
+    cells += [f"{size / total:.0f}", f"{wrote['memory']:.0f}", f"{read['memory']:.0f}", f"{read['exact memory']:.0f}"]
+    return f"| {' | '.join([*cells, *(f'{sizes[name] / 2**20:.0f}' for name in ('catalog', 'vectors'))])} |"
 
 
 if __name__ == "__main__":

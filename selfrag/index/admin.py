@@ -46,9 +46,7 @@ def status(collection: Collection, thorough: bool = True) -> CollectionStatus:
 
     Raises CollectionError if there is none of this name.
     """
-    generation = store.current(collection.folder)
-    if generation is None:
-        raise collection.missing()
+    generation = collection.generation()
     with closing(Catalog.open(store.catalog_in(generation))) as catalog:
         mirror = Mirror(catalog, collection.url(catalog))
         writer = writing_process(collection.folder)
@@ -93,9 +91,7 @@ def overview(home: Path) -> list[Overview]:
 
 
 def _line(collection: Collection) -> Overview:
-    generation = store.current(collection.folder)
-    if generation is None:
-        raise collection.missing()
+    generation = collection.generation()
     try:
         with closing(Catalog.open(store.catalog_in(generation))) as catalog:
             counts, made_with = catalog.counts(), catalog.table("made_with")
@@ -111,9 +107,7 @@ def repair(collection: Collection) -> int:
 
     Raises CollectionError if the catalog itself is damaged, LockedError while another process writes.
     """
-    generation = store.current(collection.folder)
-    if generation is None:
-        raise collection.missing()
+    generation = collection.generation()
     collection.close()
     with only_writer(collection.folder, collection.name):
         store.sweep(collection.folder)
@@ -133,9 +127,7 @@ def remove(collection: Collection, paths: Sequence[str | os.PathLike[str]]) -> l
 
     Raises InputError for a path of which the collection knows nothing.
     """
-    generation = store.current(collection.folder)
-    if generation is None:
-        raise collection.missing()
+    generation = collection.generation()
     wanted = [os.path.abspath(path) for path in paths]
     with (
         only_writer(collection.folder, collection.name),
@@ -164,9 +156,7 @@ def _known_below(collection: Collection, catalog: Catalog, wanted: Sequence[str]
 
 def delete(collection: Collection) -> None:
     """Removes the whole collection. Raises LockedError while another process writes to it."""
-    generation = store.current(collection.folder)
-    if generation is None:
-        raise collection.missing()
+    generation = collection.generation()
     if (pid := writing_process(collection.folder)) is not None:
         raise LockedError(
             f"The collection {collection.name!r} is being written to by process {pid or 'unknown'}.", "wait for it to end"
@@ -185,9 +175,7 @@ def export(collection: Collection, file: Path) -> int:
 
     Raises CollectionError if the file cannot be written.
     """
-    generation = store.current(collection.folder)
-    if generation is None:
-        raise collection.missing()
+    generation = collection.generation()
     draft = file.with_name(file.name + ".part")
     draft.unlink(missing_ok=True)
     try:

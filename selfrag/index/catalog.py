@@ -3,124 +3,22 @@
 It knows sources, chunks, the full-text table, embeddings by the hash of the embedded text, and ``pending``: the keys of chunks
 whose vectors the vector store has not confirmed yet. A file is replaced in one transaction, ``pending`` included, so a kill at
 any instant leaves the catalog whole and says what the vector store still lacks.
-
-It runs in WAL mode with ``synchronous=NORMAL``: a killed process loses nothing that was committed. A power cut may lose the last
-commits; so that the vector store is never ahead of the disk, ``make_durable`` is called before it is written to.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 
-from selfrag.errors import CollectionError
-from selfrag.index.database import SCHEMA, SCHEMA_VERSION, connect, damaged, explained
+from selfrag.index.database import Database
 from selfrag.index.records import Counts, Entry, Hints, Source
 
 
-class Catalog:
+class Catalog(Database):
     """An open catalog. One writer and any number of readers may have the same file open."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, writable: bool) -> None:
-        self.path = path
-        self.db = connection
-        self.writable = writable
-
-    @classmethod
-    def create(cls, path: Path) -> Catalog:
-        """Makes a new catalog; the file appears only when it is complete.
-
-        Raises CollectionError if the folder cannot be written to.
-        """
-        draft = path.with_name(path.name + ".new")
-        draft.unlink(missing_ok=True)
-        connection = connect(f"{draft.absolute().as_uri()}", write=True)
-        try:
-            connection.executescript("PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL; BEGIN;" + SCHEMA)
-            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-            connection.execute("COMMIT")
-        finally:
-            connection.close()
-        os.replace(draft, path)
-        return cls.open(path, writable=True)
-
-    @classmethod
-    def open(cls, path: Path, writable: bool = False) -> Catalog:
-        """Opens an existing catalog; a reader can open one in a folder that it cannot write to.
-
-        Raises CollectionError if it is missing, damaged, or of another version.
-        """
-        uri = path.absolute().as_uri()
-        try:
-            catalog = cls(path, connect(uri + ("?mode=rw" if writable else "?mode=ro"), writable), writable)
-            if writable:
-                catalog.db.execute("PRAGMA journal_mode=WAL")
-            catalog._check_version()
-        except sqlite3.OperationalError as error:
-            if writable or not path.exists() or os.access(path.parent, os.W_OK):
-                raise CollectionError(f"The catalog {path} cannot be opened: {error}.", "selfrag status") from error
-            catalog = cls(path, connect(uri + "?mode=ro&immutable=1", write=False), False)
-            catalog._check_version()
-        except sqlite3.DatabaseError as error:
-            raise damaged(path, error) from error
-        return catalog
-
-    def _check_version(self) -> None:
-        version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        self.db.execute("SELECT count(*) FROM meta").fetchone()
-        if version != SCHEMA_VERSION:
-            raise CollectionError(
-                f"The catalog {self.path} has version {version}, this program reads {SCHEMA_VERSION}.",
-                "selfrag index --rebuild PATH",
-            )
-
-    def close(self) -> None:
-        self.db.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing; SQLite's own errors come out as CollectionError."""
-        try:
-            self.db.execute("BEGIN IMMEDIATE" if self.writable else "BEGIN")
-            yield self.db
-            self.db.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            self._rollback()
-            raise explained(self.path, error) from error
-        except BaseException:
-            self._rollback()
-            raise
-
-    def _rollback(self) -> None:
-        if self.db.in_transaction:
-            self.db.execute("ROLLBACK")
-
-    def make_durable(self, **values: object) -> None:
-        """Stores ``values`` in a commit that reaches the disk, and all commits before it."""
-        self.db.execute("PRAGMA synchronous=FULL")
-        self.set_meta(**values)
-        self.db.execute("PRAGMA synchronous=NORMAL")
-
-    # --- meta and roots ---------------------------------------------------------------------------------------------------
-
-    def meta(self, key: str) -> object:
-        """The stored JSON value of ``key``, None if there is none."""
-        row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return json.loads(row[0]) if row else None
-
-    def table(self, key: str) -> dict[str, object]:
-        """The same for a value that is a table, empty if there is none."""
-        value = self.meta(key)
-        return value if isinstance(value, dict) else {}
-
-    def set_meta(self, **values: object) -> None:
-        with self.transaction() as db:
-            rows = [(key, json.dumps(value)) for key, value in values.items()]
-            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+    # --- roots ------------------------------------------------------------------------------------------------------------
 
     def roots(self) -> dict[str, dict[str, list[str]]]:
         """The folders and files that the collection was asked to hold, with their include and exclude patterns."""

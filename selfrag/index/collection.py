@@ -7,23 +7,20 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from selfrag.errors import CollectionError
 from selfrag.index import store, sync
 from selfrag.index.catalog import Catalog
-from selfrag.index.embed import Embedder, open_embedder
 from selfrag.index.mirror import Mirror
-from selfrag.index.records import differences
+from selfrag.index.place import Place
 from selfrag.index.retrieve import Filter, Fusion, Hit, Question, Searcher
+from selfrag.index.update import Update
 from selfrag.types import Passage
 
 _TOGETHER = 64
-
-Opener = Callable[[str], Embedder]
 
 
 @dataclass(slots=True)
@@ -34,24 +31,18 @@ class _Waiting:
 
 
 @dataclass
-class Collection:
+class Collection(Place):
     """One collection; a `Retriever`. Opening it opens no file; `search` opens what it needs, `sync` is the only writer.
 
-    ``chroma_url`` None uses what the collection was made with. ``open_embedder`` is asked for an embedder by name, once;
     ``window`` texts are embedded together.
     """
 
-    home: Path
-    name: str
-    chroma_url: str | None = None
-    open_embedder: Opener = open_embedder
     fusion: Fusion = field(default_factory=Fusion)
     filter: Filter = field(default_factory=Filter)
     window: int = sync.WINDOW
 
     def __post_init__(self) -> None:
-        self.folder = store.folder_of(self.home, self.name)
-        self._embedders: dict[str, Embedder] = {}
+        super().__post_init__()
         self._searcher: Searcher | None = None
         self._work = threading.Lock()
         self._waiting: list[_Waiting] = []
@@ -107,27 +98,13 @@ class Collection:
         problem = self._searcher.mirror.problem
         return (f"the vectors of {self.name!r} were searched without Chroma: {problem}; `{self.fix('repair')}` mends it",)
 
-    def made_with(self) -> dict[str, object]:
-        """Embedder, context and the versions that its chunks depend on; empty for a new collection."""
-        generation = store.current(self.folder)
-        if generation is None:
-            return {}
-        with closing(Catalog.open(store.catalog_in(generation))) as catalog:
-            return catalog.table("made_with")
-
-    def is_new(self) -> bool:
-        """Whether nothing of this name is there yet."""
-        return store.current(self.folder) is None
-
     def close(self) -> None:
         with self._work:
             self._close()
 
     def _current(self) -> Searcher:
         """The searcher of the generation that is served now."""
-        generation = store.current(self.folder)
-        if generation is None:
-            raise self.missing()
+        generation = self.generation()
         if self._searcher is None or self._searcher.catalog.path.parent != generation:
             self._close()
             try:
@@ -147,38 +124,6 @@ class Collection:
             searcher.mirror.close()
             searcher.catalog.close()
 
-    def missing(self) -> CollectionError:
-        have = ", ".join(store.names(self.home))
-        return CollectionError(
-            f"There is no collection {self.name!r}" + (f"; there are: {have}." if have else "."), self.fix("index PATH")
-        )
-
-    def fix(self, command: str) -> str:
-        return f"selfrag {command}" + ("" if self.name == "default" else f" -c {self.name}")
-
-    def url(self, catalog: Catalog) -> str | None:
-        return self.chroma_url or str(catalog.meta("chroma") or "") or None
-
-    # --- the embedder and the fingerprint ---------------------------------------------------------------------------------
-
-    def embedder(self, name: str) -> Embedder:
-        if name not in self._embedders:
-            self._embedders[name] = self.open_embedder(name)
-        return self._embedders[name]
-
-    def checked_embedder(self, catalog: Catalog) -> Embedder:
-        """The embedder of the collection. Raises CollectionError if it does not make the vectors that it made before."""
-        embedder = self.embedder(str(catalog.table("made_with")["embedder"]))
-        stored, now = catalog.table("vectors"), dict(embedder.fingerprint)
-        if not stored and catalog.writable:
-            catalog.set_meta(vectors=now)
-        elif stored and stored != now:
-            raise CollectionError(
-                f"The collection {self.name!r} was made with another embedder ({differences(stored, now)}).",
-                self.fix("index --rebuild"),
-            )
-        return embedder
-
     # --- bringing it up to date -------------------------------------------------------------------------------------------
 
     def sync(
@@ -194,11 +139,11 @@ class Collection:
         another process writes, CollectionError if the fingerprint does not fit (``rebuild`` mends it), Interrupted after
         ``stop`` was set.
         """
-        from selfrag.index.update import Update
-
         started = time.monotonic()
         report = sync.SyncReport(self.name)
-        Update(self, options, observer, stop or threading.Event(), report).run([os.path.abspath(path) for path in paths])
+        Update(self, options, observer, stop or threading.Event(), report, self.window).run(
+            [os.path.abspath(path) for path in paths]
+        )
         report.seconds = round(time.monotonic() - started, 3)
         return report
 

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from selfrag.errors import ModelError
-from selfrag.index.embed import EMBEDDED
+from selfrag.index.embedder import EMBEDDED
 
 LENGTH = 256
 """Tokens of a text that the model was trained to read; what comes after is cut."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfrag.errors import EngineBusy, EngineError, ModelError, UsageError
-from selfrag.index.embed import Spec
+from selfrag.index.embedder import Spec
 
 KEY_VARIABLES = ("SELFRAG_API_KEY", "OPENAI_API_KEY")
 BATCH = 64

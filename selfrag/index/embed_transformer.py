@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from selfrag.errors import ModelError
-from selfrag.index.embed import EMBEDDED, Spec
 from selfrag.index.embed_minilm import embedded_folder
+from selfrag.index.embedder import EMBEDDED, Spec
 
 
 class TransformerEmbedder:

@@ -25,13 +25,12 @@ from numpy.typing import NDArray
 
 from selfrag.errors import CollectionError
 from selfrag.index.catalog import Catalog
+from selfrag.index.exact import Found, exact, matrix
 from selfrag.index.locks import chroma_alone, chroma_still
 from selfrag.index.seal import Seal, compare_seal, make_seal
 
 if TYPE_CHECKING:
     from selfrag.index.vectors import ChromaVectors
-
-Found = list[list[tuple[str, float]]]
 
 APPLY = 1000
 
@@ -240,21 +239,3 @@ class Writer:
         state = self._mirror.state()
         seal = {} if self._mirror.url else make_seal(self._mirror.folder)
         self._catalog.make_durable(mirror={**state, "state": "clean", "version": state["version"] + 1, "seal": seal})
-
-
-# --- exact search ------------------------------------------------------------------------------------------------------------
-
-
-def matrix(vectors: list[bytes]) -> NDArray[np.float32]:
-    """Stored vectors as rows, shape (len(vectors), dimension)."""
-    return np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1)
-
-
-def exact(catalog: Catalog, queries: NDArray[np.float32], k: int, keys: list[str] | None = None) -> Found:
-    """The ``k`` nearest of all chunks, or of ``keys``, by comparing every vector of the catalog."""
-    rows = list(catalog.vectors(keys))
-    if not rows:
-        return [[] for _ in queries]
-    similarities = queries @ matrix([vector for _, vector in rows]).T
-    best = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
-    return [[(rows[at][0], float(line[at])) for at in order] for line, order in zip(similarities, best, strict=True)]

@@ -16,8 +16,9 @@ from pathspec import GitIgnoreSpec
 from selfrag.errors import UsageError
 from selfrag.index import matching
 from selfrag.index.catalog import Catalog
-from selfrag.index.embed import Embedder
-from selfrag.index.mirror import Mirror, exact
+from selfrag.index.embedder import Embedder
+from selfrag.index.exact import exact
+from selfrag.index.mirror import Mirror
 from selfrag.types import Passage
 
 _QUERY_CHARACTERS = 8000

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from selfrag.errors import Interrupted
 from selfrag.index.catalog import Catalog
-from selfrag.index.embed import Embedder
+from selfrag.index.embedder import Embedder
 from selfrag.index.entries import Indexed, digest, index_chunks
 from selfrag.index.mirror import APPLY, Writer
 from selfrag.index.prepare import Prepared, Preparer

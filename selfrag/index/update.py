@@ -6,20 +6,17 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
 
 from selfrag import ingest
 from selfrag.errors import CollectionError, InputError, Interrupted, UsageError
 from selfrag.index import store, sync
 from selfrag.index.catalog import Catalog
-from selfrag.index.embed import EMBEDDED
+from selfrag.index.embedder import EMBEDDED
 from selfrag.index.locks import only_writer
 from selfrag.index.mirror import Mirror, Writer
+from selfrag.index.place import Place
 from selfrag.index.records import Source, differences
 from selfrag.index.scan import Scan, scan
-
-if TYPE_CHECKING:
-    from selfrag.index.collection import Collection
 
 CONTEXTS = ("headings", "none", "llm")
 Roots = dict[str, dict[str, list[str]]]
@@ -32,19 +29,21 @@ class Update:
 
     def __init__(
         self,
-        collection: Collection,
+        place: Place,
         options: sync.Options,
         observer: sync.Observer,
         stop: threading.Event,
         report: sync.SyncReport,
+        window: int,
     ) -> None:
         if options.context not in (None, *CONTEXTS):
             raise UsageError(f"There is no context {options.context!r}.", f"--context {'|'.join(CONTEXTS)}")
-        self.collection = collection
+        self.place = place
         self.options = options
         self.observer = observer
         self.stop = stop
         self.report = report
+        self.window = window
 
     def run(self, paths: Sequence[str]) -> None:
         for path in paths:
@@ -53,20 +52,20 @@ class Update:
         if self.options.dry_run:
             self._plan(paths)
             return
-        if not paths and store.current(self.collection.folder) is None:
-            raise self.collection.missing()
-        with only_writer(store.make(self.collection.folder), self.collection.name), closing(self._catalog()) as catalog:
+        if not paths and store.current(self.place.folder) is None:
+            raise self.place.missing()
+        with only_writer(store.make(self.place.folder), self.place.name), closing(self._catalog()) as catalog:
             self._remember(catalog, paths)
             self._sync(catalog, paths)
             catalog.drop_unused(_SPARE)
-            if catalog.path.parent != store.current(self.collection.folder):
-                store.serve(self.collection.folder, catalog.path.parent)
+            if catalog.path.parent != store.current(self.place.folder):
+                store.serve(self.place.folder, catalog.path.parent)
             self.report.chunks = catalog.counts().chunks
 
     def _plan(self, paths: Sequence[str]) -> None:
-        generation = store.current(self.collection.folder)
+        generation = store.current(self.place.folder)
         if generation is None:
-            looked = scan({path: _patterns(self.options, {}) for path in paths}, self.collection.home)
+            looked = scan({path: _patterns(self.options, {}) for path in paths}, self.place.home)
             sync.plan(looked, {}, {}, self.report)
             self.report.skipped += [sync.Skipped(*each) for each in sorted(looked.skipped.items())]
             return
@@ -80,11 +79,11 @@ class Update:
     # --- the generation ---------------------------------------------------------------------------------------------------
 
     def _catalog(self) -> Catalog:
-        folder = self.collection.folder
+        folder = self.place.folder
         served = store.current(folder)
         if served is None:
             catalog = store.new_generation(folder, self._made_with(None))
-            catalog.set_meta(chroma=self.collection.chroma_url or "")
+            catalog.set_meta(chroma=self.place.chroma_url or "")
             store.serve(folder, catalog.path.parent)
             return catalog
         catalog = Catalog.open(store.catalog_in(served), writable=True)
@@ -92,8 +91,8 @@ class Update:
             with closing(catalog):
                 return self._rebuilt(catalog)
         self._check(catalog)
-        if self.collection.chroma_url is not None:
-            catalog.set_meta(chroma=self.collection.chroma_url)
+        if self.place.chroma_url is not None:
+            catalog.set_meta(chroma=self.place.chroma_url)
         return catalog
 
     def _made_with(self, before: Mapping[str, object] | None) -> dict[str, object]:
@@ -111,7 +110,7 @@ class Update:
         if self.options.situate is not None:
             return self.options.situate.fingerprint
         if "context_model" not in old:
-            raise UsageError("The context 'llm' needs an instruct model.", self.collection.fix("index --context llm --model M"))
+            raise UsageError("The context 'llm' needs an instruct model.", self.place.fix("index --context llm --model M"))
         return old["context_model"]
 
     def _check(self, catalog: Catalog) -> None:
@@ -119,18 +118,18 @@ class Update:
         wanted = self._made_with(before)
         if before != wanted:
             raise CollectionError(
-                f"The collection {self.collection.name!r} was made otherwise ({differences(before, wanted)}).",
-                self.collection.fix("index --rebuild"),
+                f"The collection {self.place.name!r} was made otherwise ({differences(before, wanted)}).",
+                self.place.fix("index --rebuild"),
             )
 
     def _rebuilt(self, old: Catalog) -> Catalog:
         """A new generation beside ``old``, with its roots, and with its vectors where the embedder is the same."""
         made_with = self._made_with(old.table("made_with"))
-        embedder = self.collection.embedder(str(made_with["embedder"]))
-        catalog = store.new_generation(self.collection.folder, made_with)
+        embedder = self.place.embedder(str(made_with["embedder"]))
+        catalog = store.new_generation(self.place.folder, made_with)
         for path, options in old.roots().items():
             catalog.put_root(path, options)
-        catalog.set_meta(chroma=self.collection.url(old) or "", vectors=dict(embedder.fingerprint))
+        catalog.set_meta(chroma=self.place.url(old) or "", vectors=dict(embedder.fingerprint))
         same = old.table("vectors") == dict(embedder.fingerprint)
         catalog.copy_from(old, embeddings=same)
         return catalog
@@ -147,7 +146,7 @@ class Update:
         asked = list(roots) if self.options.rebuild or not paths else list(paths)
         looked_at = {root: roots[root] for root in roots if any(_below(root, path) for path in asked)}
         absent = [root for root in looked_at if not os.path.lexists(root)]
-        found = scan({root: options for root, options in looked_at.items() if root not in absent}, self.collection.home)
+        found = scan({root: options for root, options in looked_at.items() if root not in absent}, self.place.home)
         kept = [*found.closed, *(root for root in absent if root in asked)]
         self.report.skipped += [
             sync.Skipped(root, "it is not there; what was known of it is kept") for root in absent if root in asked
@@ -167,18 +166,18 @@ class Update:
         found, lost, known = self._look(catalog, catalog.roots(), paths)
         context = str(catalog.table("made_with")["context"])
         if context == "llm" and self.options.situate is None:
-            raise UsageError("The context 'llm' needs an instruct model.", self.collection.fix("index --context llm --model M"))
+            raise UsageError("The context 'llm' needs an instruct model.", self.place.fix("index --context llm --model M"))
         with self._writing(catalog) as writer:
             job = sync.Job(
                 catalog,
                 writer,
-                lambda: self.collection.checked_embedder(catalog),
+                lambda: self.place.checked_embedder(catalog),
                 self.report,
                 headings=context != "none",
                 situate=self.options.situate if context == "llm" else None,
                 observer=self.observer,
                 stop=self.stop,
-                window=self.collection.window,
+                window=self.window,
             )
             try:
                 sync.run(job, found, lost, known)
@@ -188,7 +187,7 @@ class Update:
 
     @contextmanager
     def _writing(self, catalog: Catalog) -> Iterator[Writer]:
-        with Mirror(catalog, self.collection.url(catalog)).writing() as writer:
+        with Mirror(catalog, self.place.url(catalog)).writing() as writer:
             yield writer
 
 

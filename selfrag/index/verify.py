@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from selfrag.index.catalog import Catalog
-from selfrag.index.mirror import Mirror, matrix
+from selfrag.index.exact import matrix, parts
+from selfrag.index.mirror import Mirror
 
 _BATCH = 1000
 _SAMPLE = 100
@@ -23,23 +24,28 @@ def compare(mirror: Mirror) -> list[str]:
     """What differs, apart from pending chunks; empty if nothing does."""
     from selfrag.index.vectors import VectorError
 
-    pending = set(mirror.catalog.pending())
-    rows = [(key, vector) for key, vector in mirror.catalog.vectors() if key not in pending]
     try:
-        vectors = mirror.open_vectors(mirror.state()["name"], create=False)
-        there = vectors.ids() - pending
-        found = _differences({key for key, _ in rows}, there)
-        wrong = unfindable = asked = 0
-        for at in range(0, len(rows), _BATCH):
-            some = rows[at : at + _BATCH]
-            stored = vectors.get([key for key, _ in some])
-            wrong += sum(key in stored and not np.allclose(stored[key], matrix([blob])[0], atol=1e-5) for key, blob in some)
-            sample = some[:: max(1, len(some) // max(1, _SAMPLE * len(some) // len(rows)))]
-            asked += len(sample)
-            nearest = vectors.query(matrix([vector for _, vector in sample]), 1) if there else []
-            unfindable += sum(not hit or hit[0][1] < 0.999 for hit in nearest)
+        return _compared(mirror)
     except VectorError as error:
         return [f"Chroma cannot be read: {error}"]
+
+
+def _compared(mirror: Mirror) -> list[str]:
+    catalog, pending = mirror.catalog, set(mirror.catalog.pending())
+    vectors = mirror.open_vectors(mirror.state()["name"], create=False)
+    there: set[str] = vectors.ids() - pending
+    wanted: set[str] = set()
+    wrong = unfindable = asked = 0
+    every = max(1, (catalog.counts().chunks - len(pending)) // _SAMPLE)
+    for rows in parts(((key, vector) for key, vector in catalog.vectors() if key not in pending), _BATCH):
+        stored = vectors.get([key for key, _ in rows])
+        wrong += sum(key in stored and not np.allclose(stored[key], matrix([blob])[0], atol=1e-5) for key, blob in rows)
+        sample = [vector for at, (_, vector) in enumerate(rows, len(wanted)) if at % every == 0]
+        asked += len(sample)
+        nearest = vectors.query(matrix(sample), 1) if there and sample else []
+        unfindable += sum(not hit or hit[0][1] < 0.999 for hit in nearest)
+        wanted.update(key for key, _ in rows)
+    found = _differences(wanted, there)
     found += [f"{wrong} vectors in Chroma differ from the catalog"] if wrong else []
     if unfindable > _TOLERATED * asked:
         found.append(f"{unfindable} of {asked} vectors are not found by searching for them")

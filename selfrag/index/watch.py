@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 
 from watchfiles import watch as changes
 
@@ -30,7 +29,7 @@ def watch(
     complain: Callable[[SelfragError], None],
 ) -> None:
     """Runs until ``stop`` is set. ``tell`` hears of every run that did something, ``complain`` of one that failed."""
-    with closing(Catalog.open(store.catalog_in(_served(collection)))) as catalog:
+    with closing(Catalog.open(store.catalog_in(collection.generation()))) as catalog:
         roots = [root for root in catalog.roots() if os.path.exists(root)]
     home = os.path.join(os.path.realpath(collection.home), "")
     mine: Callable[[object, str], bool] = lambda _, path: not os.path.realpath(path).startswith(home)  # noqa: E731
@@ -44,10 +43,3 @@ def watch(
             continue
         if report.new or report.updated or report.moved or report.removed:
             tell(report)
-
-
-def _served(collection: Collection) -> Path:
-    generation = store.current(collection.folder)
-    if generation is None:
-        raise collection.missing()
-    return generation

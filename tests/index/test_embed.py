@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from selfrag.errors import EngineError, ModelError, UsageError
-from selfrag.index.embed import EMBEDDED, Embedder, Spec, open_embedder, parse_spec
+from selfrag.index.embed import open_embedder
 from selfrag.index.embed_minilm import MiniLMEmbedder, embedded_folder
 from selfrag.index.embed_server import ServerEmbedder
+from selfrag.index.embedder import EMBEDDED, Embedder, Spec, parse_spec
 
 TEXTS = ("A cat sat on the mat.", "The stock market fell sharply today.", "고양이가 자리에 앉았다.", "", "x " * 2000)
 

@@ -1,0 +1,84 @@
+"""Where a collection lies and what makes its vectors: what searching it and bringing it up to date both go by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from selfrag.errors import CollectionError
+from selfrag.index import store
+from selfrag.index.catalog import Catalog
+from selfrag.index.embed import open_embedder
+from selfrag.index.embedder import Embedder
+from selfrag.index.records import differences
+
+
+@dataclass
+class Place:
+    """The collection ``name`` of the data folder ``home``, there or not.
+
+    ``chroma_url`` None uses what the collection was made with. ``open_embedder`` is asked for an embedder by name, once.
+    """
+
+    home: Path
+    name: str
+    chroma_url: str | None = None
+    open_embedder: Callable[[str], Embedder] = open_embedder
+    _embedders: dict[str, Embedder] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.folder = store.folder_of(self.home, self.name)
+
+    def generation(self) -> Path:
+        """The folder of the generation that is served. Raises CollectionError if there is no collection of this name."""
+        generation = store.current(self.folder)
+        if generation is None:
+            raise self.missing()
+        return generation
+
+    def is_new(self) -> bool:
+        """Whether nothing of this name is there yet."""
+        return store.current(self.folder) is None
+
+    def made_with(self) -> dict[str, object]:
+        """Embedder, context and the versions that its chunks depend on; empty for a new collection."""
+        generation = store.current(self.folder)
+        if generation is None:
+            return {}
+        with closing(Catalog.open(store.catalog_in(generation))) as catalog:
+            return catalog.table("made_with")
+
+    def missing(self) -> CollectionError:
+        have = ", ".join(store.names(self.home))
+        return CollectionError(
+            f"There is no collection {self.name!r}" + (f"; there are: {have}." if have else "."), self.fix("index PATH")
+        )
+
+    def fix(self, command: str) -> str:
+        """A command of the program, for this collection."""
+        return f"selfrag {command}" + ("" if self.name == "default" else f" -c {self.name}")
+
+    def url(self, catalog: Catalog) -> str | None:
+        return self.chroma_url or str(catalog.meta("chroma") or "") or None
+
+    # --- the embedder and the fingerprint ---------------------------------------------------------------------------------
+
+    def embedder(self, name: str) -> Embedder:
+        if name not in self._embedders:
+            self._embedders[name] = self.open_embedder(name)
+        return self._embedders[name]
+
+    def checked_embedder(self, catalog: Catalog) -> Embedder:
+        """The embedder of the collection. Raises CollectionError if it does not make the vectors that it made before."""
+        embedder = self.embedder(str(catalog.table("made_with")["embedder"]))
+        stored, now = catalog.table("vectors"), dict(embedder.fingerprint)
+        if not stored and catalog.writable:
+            catalog.set_meta(vectors=now)
+        elif stored and stored != now:
+            raise CollectionError(
+                f"The collection {self.name!r} was made with another embedder ({differences(stored, now)}).",
+                self.fix("index --rebuild"),
+            )
+        return embedder
