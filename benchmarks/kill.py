@@ -1,6 +1,7 @@
 """Kills index runs with SIGKILL at every kind of boundary and at random instants, and compares what is left with a clean build.
 
     python benchmarks/kill.py [--kills 300] [--seed 1] [--boundaries 0.5] [--out benchmarks/results/kill.md]
+    python benchmarks/kill.py --every [--seed 1] [--out FILE]
 
 Each round changes a folder (edits, moves, copies, deletions, new files), starts one of `index`, `rm`, `repair`, `index --rebuild`
 in a process of its own, and kills it: half of the time at the n-th boundary, n uniform over all of the run (before a statement of
@@ -10,6 +11,9 @@ of the time at a random instant. Up to three of the runs that follow are killed,
   reader    a search in the state that the kill left behind gives an answer, from passages that are in the catalog
   catalog   after the next undisturbed run every source, chunk, full-text entry and vector equals those of a clean build
   vectors   Chroma holds exactly the chunks, each with its vector, and nothing is pending
+
+With ``--every`` a run of each operation is killed at every one of its commit boundaries in turn, each time from the same state:
+before each BEGIN and COMMIT (so after each, too), before and after each call into Chroma, at each rename and removal of a file.
 
 Processes are forked from one that has imported everything and opened nothing, and the check of Chroma after a kill runs in the
 forked process rather than in one of its own, so that a round takes a second. Embeddings are hashed word counts: what is tested is
@@ -66,8 +70,9 @@ NAME = "kill"
 class Boundaries:
     """Counts the places where a kill could matter, and kills this process at the one that is wanted."""
 
-    def __init__(self, wanted: int) -> None:
+    def __init__(self, wanted: int, commits: bool = False) -> None:
         self.wanted = wanted
+        self.commits = commits
         self.passed = 0
 
     def reach(self) -> None:
@@ -90,7 +95,8 @@ class Boundaries:
         sys.addaudithook(lambda event, _: self.reach() if event in events else None)
 
     def _statement(self, text: str) -> None:
-        if not text.startswith(("SELECT", "PRAGMA")):
+        commit = text.startswith(("BEGIN", "COMMIT", "VACUUM"))
+        if commit or (not self.commits and not text.startswith(("SELECT", "PRAGMA"))):
             self.reach()
 
     def _around(self, method: Callable[..., object]) -> Callable[..., object]:
@@ -171,8 +177,8 @@ class Bench:
     def collection(self, home: Path | None = None):  # type: ignore[no-untyped-def]
         return open_collection(home or self.home, NAME, create=True)
 
-    def operation(self, name: str) -> Callable[[], int]:
-        victim = self.random.choice(sorted(self.docs.rglob("*.md")))
+    def operation(self, name: str, victim: Path | None = None) -> Callable[[], int]:
+        victim = victim or self.random.choice(sorted(self.docs.rglob("*.md")))
 
         def work() -> int:
             opened = self.collection()
@@ -187,25 +193,25 @@ class Bench:
 
         return work
 
-    def disturbed(self, work: Callable[[], int], boundary: int | None, seconds: float | None) -> int:
+    def disturbed(self, work: Callable[[], int], boundary: int | None, seconds: float | None, commits: bool = False) -> int:
         def watched() -> int:
             if boundary is not None:
-                Boundaries(boundary).install()
+                Boundaries(boundary, commits).install()
             return work()
 
         return forked(watched, seconds)
 
-    def boundaries(self, name: str) -> tuple[int, float]:
+    def boundaries(self, name: str, commits: bool = False, victim: Path | None = None) -> tuple[int, float]:
         """How many boundaries a run of this operation passes on a copy of the present state, and the seconds that it takes."""
         copy = Path(tempfile.mkdtemp(dir=self.home.parent)) / "home"
         if self.home.exists():
             shutil.copytree(self.home, copy)
         kept, self.home = self.home, copy
         count = copy.parent / "count"
-        work = self.operation(name)
+        work = self.operation(name, victim)
 
         def counted() -> int:
-            places = Boundaries(-1)
+            places = Boundaries(-1, commits)
             places.install()
             status = work()
             count.write_text(str(places.passed))
@@ -289,12 +295,14 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=300)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--boundaries", type=float, default=0.5, help="share of the kills at boundaries, not at instants")
+    options.add_argument("--every", action="store_true", help="each operation at every one of its commit boundaries")
     options.add_argument("--out", type=Path)
     given = options.parse_args()
     silence_libraries()
     Mirror.check = check_here  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
-        lines = run(Bench(Path(folder), given.seed), given.kills, given.seed, given.boundaries)
+        bench = Bench(Path(folder), given.seed)
+        lines = every(bench, given.seed) if given.every else run(bench, given.kills, given.seed, given.boundaries)
     print("\n".join(lines))
     if given.out:
         given.out.write_text("\n".join(["# Kills survived", "", *lines, ""]), encoding="utf-8")
@@ -349,6 +357,39 @@ def run(bench: Bench, kills: int, seed: int, share: float) -> list[str]:
         "",
         "Survived: a search right after the kill worked, and after one undisturbed run sources, chunks, full text, embeddings and"
         " Chroma were equal to those of a clean build.",
+        *failures,
+    ]
+
+
+def every(bench: Bench, seed: int) -> list[str]:
+    """Each operation killed at every one of its commit boundaries, from one state: files indexed, then changed."""
+    forked(bench.operation("index"))
+    for _ in range(3):
+        bench.change()
+    state, started = bench.home.with_name("state"), time.monotonic()
+    shutil.copytree(bench.home, state)
+    rows, failures = [], []
+    for name in ("index", "rm", "repair", "rebuild"):
+        victim = next(path for path in sorted(bench.docs.rglob("*.md")))
+        total, _ = bench.boundaries(name, True, victim)
+        killed = survived = 0
+        for boundary in range(1, total + 1):
+            shutil.rmtree(bench.home)
+            shutil.copytree(state, bench.home)
+            killed += bench.disturbed(bench.operation(name, victim), boundary, None, True) == -signal.SIGKILL
+            reader, differences = bench.reader_works(), bench.recovered()
+            survived += reader and not differences
+            if differences or not reader:
+                failures.append(f"FAILED {name} at boundary {boundary}: reader {reader}, {differences}")
+                print(failures[-1], file=sys.stderr, flush=True)
+        rows.append(f"| {name} | {total} | {killed} | {survived} |")
+        print(rows[-1], f"{time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    return [
+        f"`python benchmarks/kill.py --every --seed {seed}`, {time.monotonic() - started:.0f} s:",
+        "",
+        "| operation | commit boundaries | kills | survived |",
+        "|---|---:|---:|---:|",
+        *rows,
         *failures,
     ]
 

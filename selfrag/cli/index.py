@@ -79,6 +79,8 @@ def index(
       selfrag index --dry-run ~/Documents/papers
       selfrag index ~/notes --watch
       selfrag index --rebuild --embedder BAAI/bge-small-en-v1.5
+      selfrag index --rebuild --embedder 'intfloat/e5-small-v2?query_prompt=query%3A%20&document_prompt=passage%3A%20'
+      selfrag index --rebuild --embedder 'http://localhost:8000/v1#BAAI/bge-m3?dimension=512'
     """
     from selfrag import settings as settings_module
     from selfrag.index import open_collection

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible embeddings server (vLLM and the like) as an embedder: ``URL?model=NAME``.
+"""An OpenAI-compatible embeddings server (vLLM and the like) as an embedder: ``URL#MODEL``.
 
 The key, if the server wants one, is taken from the environment alone and appears in no message.
 """
@@ -32,7 +32,7 @@ class ServerEmbedder:
         self._waits = waits
         self._query, self._document = spec.query_prompt or "", spec.document_prompt or ""
         self._cut = spec.dimension
-        self.name = f"{spec.name}?model={model}"
+        self.name = f"{spec.name}#{model}"
         self.dimension = self._embed(["dimension"]).shape[1]
         self.fingerprint: Mapping[str, str | int] = {
             "embedder": model,  # not the address, which may change
@@ -102,7 +102,7 @@ def _only_model(client: httpx.Client) -> str:
     except (httpx.HTTPError, KeyError, TypeError, ValueError) as error:
         raise EngineError(f"{client.base_url} does not tell its models: {error}", "is the server running?") from error
     if len(served) != 1:
-        raise UsageError(f"{client.base_url} serves {len(served)} models.", f"name one: {client.base_url}?model=NAME")
+        raise UsageError(f"{client.base_url} serves {len(served)} models.", f"name one: {client.base_url}#MODEL")
     return served[0]
 
 

@@ -37,7 +37,8 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What names an embedder: ``NAME`` or ``NAME?option=value&option=value``, values in URL encoding.
+    """What names an embedder: ``NAME``, or ``URL#MODEL`` for a server's, with options as ``?option=value&option=value`` behind it,
+    values in URL encoding.
 
     Prompts are put before each query and each document; None takes the model's own. ``dimension`` keeps that many leading
     components. ``model`` is what an embeddings server calls the model.
@@ -59,16 +60,17 @@ def parse_spec(text: str) -> Spec:
     """Raises UsageError for an option that there is not."""
     name, _, query = text.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
-    if unknown := options.keys() - {"query_prompt", "document_prompt", "dimension", "model"}:
-        known = "query_prompt, document_prompt, dimension and model"
+    if unknown := options.keys() - {"query_prompt", "document_prompt", "dimension"}:
+        known = "query_prompt, document_prompt and dimension; a server's model is named URL#MODEL"
         raise UsageError(f"An embedder has no option {sorted(unknown)[0]!r}.", f"its options are {known}")
     dimension = options.get("dimension")
     if dimension is not None and not (dimension.isdecimal() and int(dimension) > 0):
         raise UsageError(f"The dimension of an embedder is a positive number, not {dimension!r}.")
+    url, _, model = name.partition("#") if name.startswith(("http://", "https://")) else (name, "", "")
     return Spec(
-        name,
+        url,
         options.get("query_prompt"),
         options.get("document_prompt"),
         None if dimension is None else int(dimension),
-        options.get("model"),
+        model or None,
     )

@@ -90,7 +90,8 @@ def test_hashing_finds_equal_words() -> None:
 
 
 def test_specs() -> None:
-    """A name carries its options in URL encoding; others are refused."""
+    """A name carries its options in URL encoding, a server's address the name of its model; other options are refused."""
+    assert parse_spec("http://h:1/v1#org/m?dimension=8") == Spec("http://h:1/v1", dimension=8, model="org/m")
     assert parse_spec("m?dimension=8&query_prompt=q%3A%20") == Spec("m", query_prompt="q: ", dimension=8)
     for wrong in ("m?dimensions=8", "m?dimension=no", "m?dimension=0"):
         with pytest.raises(UsageError):
@@ -159,6 +160,13 @@ def test_a_server_embeds_in_order_and_in_batches(server: str) -> None:
     assert [len(body["input"]) for body in _Server.requests[1:]] == [64, 64, 22]
     assert embedder.fingerprint["embedder"] == "tiny"
     assert embedder.documents([]).shape == (0, 3)
+
+
+def test_a_server_is_asked_for_the_model_that_is_named(server: str) -> None:
+    """Behind # stands the model, and behind that the options."""
+    embedder = open_embedder(f"{server}#org/other?dimension=2")
+    assert (_Server.requests[-1]["model"], embedder.dimension) == ("org/other", 2)
+    assert embedder.name == f"{server}#org/other"
 
 
 def test_a_busy_server_is_asked_again(server: str) -> None:
