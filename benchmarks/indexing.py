@@ -1,11 +1,13 @@
 """The rate of indexing against the bare embedder's, and the time of a run that finds nothing changed.
 
-    python benchmarks/indexing.py DATA [--documents 10033] [--out benchmarks/results/indexing.md]
+    python benchmarks/indexing.py DATA [--documents 10033] [--out FILE]
+    python benchmarks/indexing.py --unchanged 1000,10000,100000 [--out FILE]
 
 DATA is the folder with corpora/wikipedia_vital_10k.jsonl.gz. Its summaries are written as Markdown files. The embedder embeds all
 their chunks, in the same windows and order as indexing does, and the folder is indexed, in turn, in one process; then `selfrag
 index` runs over the unchanged folder as a command. Both wall and CPU time are told: on a machine with other work on it only
-the ratio of the CPU times means much.
+the ratio of the CPU times means much. With ``--unchanged`` folders of so many small files are indexed (hashed words of 8
+dimensions, since the vectors do not count), and only the run that finds nothing changed is timed.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ def _cpu() -> float:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    options.add_argument("data", type=Path)
+    options.add_argument("data", type=Path, nargs="?")
+    options.add_argument("--unchanged", default="", metavar="SIZES")
     options.add_argument("--documents", type=int, default=10_033)
     options.add_argument("--out", type=Path)
     given = options.parse_args()
@@ -73,8 +76,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         docs, home = Path(place) / "docs", Path(place) / "home"
         docs.mkdir()
-        write_files(given.data, docs, given.documents)
-        lines = measure(docs, home, given.documents)
+        if given.unchanged:
+            lines = unchanged_by_size(Path(place), given.unchanged)
+        else:
+            write_files(given.data, docs, given.documents)
+            lines = measure(docs, home, given.documents)
     print("\n".join(lines))
     if given.out:
         given.out.write_text("\n".join(["# Indexing", "", *lines, ""]), encoding="utf-8")
@@ -109,6 +115,28 @@ def measure(docs: Path, home: Path, documents: int) -> list[str]:
 
 def _row(name: str, clock: Clock, chunks: int) -> str:
     return f"| {name} | {clock.wall:.1f} | {clock.cpu:.1f} | {chunks / clock.wall:.0f} | {chunks / clock.cpu:.0f} |"
+
+
+def unchanged_by_size(place: Path, sizes: str) -> list[str]:
+    lines = [
+        f"`python benchmarks/indexing.py --unchanged {sizes}`, load {os.getloadavg()[0]:.1f} at the start; best of 3.",
+        "",
+        "| files | CPU s | wall s | CPU ms per file |",
+        "|---:|---:|---:|---:|",
+    ]
+    for size in map(int, sizes.split(",")):
+        docs, home = place / f"docs{size}", place / f"home{size}"
+        for number in range(size):
+            path = docs / str(number // 200) / f"{number}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"Number {number} is word{number}.")
+        for path in docs.rglob("*.txt"):
+            os.utime(path, (1_600_000_000, 1_600_000_000))  # old enough to be trusted by its time
+        open_collection(home / "data", create=True).sync([docs], Options(embedder="hashing?dimension=8"))
+        best = min((unchanged(home) for _ in range(3)), key=lambda clock: clock.cpu)
+        lines.append(f"| {size:,} | {best.cpu:.2f} | {best.wall:.2f} | {best.cpu / size * 1000:.3f} |")
+        print(lines[-1], file=sys.stderr, flush=True)
+    return lines
 
 
 def unchanged(home: Path) -> Clock:

@@ -37,8 +37,8 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What names an embedder: ``NAME``, or ``URL#MODEL`` for a server's, with options as ``?option=value&option=value`` behind it,
-    values in URL encoding.
+    """What names an embedder: ``NAME``, or ``URL#MODEL`` for a server's, and behind it options, ``?option=value&option=value``
+    with values in URL encoding.
 
     Prompts are put before each query and each document; None takes the model's own. ``dimension`` keeps that many leading
     components. ``model`` is what an embeddings server calls the model.

@@ -33,13 +33,32 @@ def watch(
         roots = [root for root in catalog.roots() if os.path.exists(root)]
     home = os.path.join(os.path.realpath(collection.home), "")
     mine: Callable[[object, str], bool] = lambda _, path: not os.path.realpath(path).startswith(home)  # noqa: E731
-    for _ in changes(*roots, watch_filter=mine, debounce=_BURST_MS, step=_QUIET_MS, stop_event=stop, raise_interrupt=False):
+    watched = changes(
+        *roots,
+        watch_filter=mine,
+        debounce=_BURST_MS,
+        step=_QUIET_MS,
+        stop_event=stop,
+        rust_timeout=_QUIET_MS,
+        yield_on_timeout=True,
+        raise_interrupt=False,
+    )
+    due, told = True, False  # at first for what happened before the system watched, later after another writer was in the way
+    for changed in watched:
+        if not (due or changed):
+            continue
         try:
             report = collection.sync((), options, stop=stop)
         except Interrupted:
             return
-        except (InputError, LockedError) as error:  # of the moment: the next change tries again
+        except LockedError as error:
+            if not told:
+                complain(error)
+            due = told = True
+            continue
+        except InputError as error:  # of the moment: the next change tries again
             complain(error)
             continue
+        due = told = False
         if report.new or report.updated or report.moved or report.removed:
             tell(report)

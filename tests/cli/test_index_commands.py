@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +165,6 @@ def test_watch_follows_changes_and_ends_on_ctrl_c(docs: Path, home: Path) -> Non
     try:
         assert json.loads(process.stdout.readline())["new"] == 2
         assert "watching" in process.stderr.readline()
-        time.sleep(1)  # the system's watch is set up a moment after it is said
         for number in range(20):
             (docs / f"{number}.txt").write_text(f"Heron {number}.")
         runs = [json.loads(process.stdout.readline())]
