@@ -48,7 +48,10 @@ class Fusion:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which sources may answer: those that match a git-style pattern, and have every pair of ``where`` in their front matter."""
+    """Which sources may answer: those that match a git-style pattern, and have every pair of ``where`` in their front matter.
+
+    A pattern fits in any folder, also one with a slash in it; one that begins with a slash is a whole path.
+    """
 
     sources: tuple[str, ...] = ()
     where: tuple[tuple[str, str], ...] = ()
@@ -164,7 +167,7 @@ class Searcher:
     def _allowed(self, wanted: Filter) -> frozenset[int] | None:
         if wanted == Filter():
             return None
-        spec = GitIgnoreSpec.from_lines(wanted.sources) if wanted.sources else None
+        spec = GitIgnoreSpec.from_lines(map(_anywhere, wanted.sources)) if wanted.sources else None
         rows = self.catalog.db.execute("SELECT id, path, metadata FROM sources")
         return frozenset(number for number, path, metadata in rows if wanted.takes(path, json.loads(metadata), spec))
 
@@ -177,9 +180,10 @@ class Searcher:
     def _one(self, question: Question, dense: list[tuple[str, float]], allowed: frozenset[int] | None) -> list[Hit]:
         bm25 = self._bm25(question, allowed)
         scores = fuse(self.fusion, dense, bm25)
-        order = sorted(scores, key=lambda key: (-scores[key], key))
-        found = passages(self.catalog, order[: 4 * question.k + 10])
         cosine, points = dict(dense), dict(bm25)
+        # The best of each side score the same where the sides have nothing in common: then what has the words comes first.
+        order = sorted(scores, key=lambda key: (-scores[key], key not in points, key))
+        found = passages(self.catalog, order[: 4 * question.k + 10])
         ranks = {key: rank for rank, (key, _) in enumerate(dense, 1)}, {key: rank for rank, (key, _) in enumerate(bm25, 1)}
         hits = [
             Hit(
@@ -191,6 +195,12 @@ class Searcher:
             if key in found
         ]
         return collapse(hits, question.k)
+
+
+def _anywhere(pattern: str) -> str:
+    """A git-style pattern that does not begin with a slash, as it fits in any folder."""
+    sign, path = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
+    return pattern if path.startswith("/") else f"{sign}**/{path}"
 
 
 def fuse(fusion: Fusion, dense: Sequence[tuple[str, float]], bm25: Sequence[tuple[str, float]]) -> dict[str, float]:

@@ -72,9 +72,23 @@ async def test_an_empty_collection_finds_nothing(place: Place) -> None:
     assert await place.collection.search("otter", 5) == []
 
 
+async def test_the_words_come_first_where_the_sides_agree_on_nothing(zoo: Place) -> None:
+    """The best of either side score the same if neither is among the other's; what has the words is before what is near."""
+    for number in range(3):
+        zoo.write(f"{number}.txt", f"{number} otter and heron at the river")
+    zoo.write("ko2.txt", "세종은 한글을 만들었다.")
+    zoo.sync()
+    for query, file in {"한글": "ko2.txt", "지능": "ko.txt", "猫": "ja.txt", "界": "zh.txt"}.items():
+        zoo.collection.fusion = Fusion(depth=1)
+        assert await first(zoo, query) == file
+
+
 async def test_filters(zoo: Place) -> None:
     """Sources by git-style pattern, and by what their front matter says, one value of a list or the only one."""
     assert await first(zoo, "otter", filter=Filter(("birds/",))) == "heron.md"
+    assert await first(zoo, "otter", filter=Filter(("birds/*.md",))) == "heron.md"
+    assert await first(zoo, "heron", filter=Filter(("*.md", "!birds/*.md"))) == "otter.md"
+    assert await first(zoo, "heron", filter=Filter((str(zoo.docs / "*.md"),))) == "otter.md"
     assert await first(zoo, "otter", filter=Filter(("*.txt",), ())) in ("ko.txt", "ja.txt", "zh.txt")
     assert await first(zoo, "heron", filter=Filter.of((), ["topic=Mammals", "tags=fur"])) == "otter.md"
     assert await zoo.collection.find(Question("otter", 3, Filter.of((), ["topic=fish"]))) == []
