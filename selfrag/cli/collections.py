@@ -75,7 +75,7 @@ def _show_status(found: CollectionStatus) -> None:
     for problem in found.problems:
         print(f"  problem     {problem}")
     if found.problems:
-        terminal.say(f"  → selfrag repair -c {found.collection}")
+        terminal.say(f"  → {found.mend}")
 
 
 def collections(json: Json = False) -> None:
@@ -123,7 +123,8 @@ def rm(
     opened = _open(collection)
     if not paths:
         _confirm(opened.name, yes)
-        admin.delete(opened)
+        if left := admin.delete(opened):
+            terminal.say(f"warning: {left}", quiet)
         gone, told = [], f"removed the collection {opened.name}"
     else:
         gone = admin.remove(opened, paths)

@@ -188,11 +188,11 @@ def check_collection(now: Settings, name: str) -> Iterator[Check]:
     from selfrag.index import admin
 
     found = admin.status(index.open_collection(now.paths.data, name, chroma_url=now.chroma))
-    detail = f"{found.sources} sources, {found.chunks} chunks" + "".join(f"; {problem}" for problem in found.problems)
+    detail = f"{found.sources:,} sources, {found.chunks:,} chunks" + "".join(f"; {problem}" for problem in found.problems)
     if found.consistent is None:
         detail += f"; process {found.writer} is writing to it"
     sound = found.consistent is not False
-    yield Check(f"collection {name}", sound, detail, None if sound else f"selfrag repair -c {name}")
+    yield Check(f"collection {name}", sound, detail, None if sound else found.mend)
 
 
 def check_gpu() -> Iterator[Check]:

@@ -16,14 +16,14 @@ from selfrag.index import store
 from selfrag.index.catalog import Catalog
 from selfrag.index.collection import Collection
 from selfrag.index.locks import only_writer, writing_process
-from selfrag.index.mirror import Mirror
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionStatus:
     """What a collection holds. ``vectors`` counts those in Chroma, ``pending`` those that it still lacks.
 
-    ``consistent``: catalog, full-text table and Chroma agree; None while another process (``writer``) is writing.
+    ``consistent``: catalog, full-text table and Chroma agree; None while another process (``writer``) is writing. ``mend`` is
+    what helps against the ``problems``, empty if there are none.
     """
 
     collection: str
@@ -33,6 +33,7 @@ class CollectionStatus:
     consistent: bool | None
     fingerprint: Mapping[str, object]
     problems: tuple[str, ...]
+    mend: str
     skipped: tuple[tuple[str, str], ...]
     roots: tuple[str, ...]
     pending: int
@@ -48,10 +49,11 @@ def status(collection: Collection, thorough: bool = True) -> CollectionStatus:
     """
     generation = collection.generation()
     with closing(Catalog.open(store.catalog_in(generation))) as catalog:
-        mirror = Mirror(catalog, collection.url(catalog))
+        mirror = collection.mirror(catalog)
         writer = writing_process(collection.folder)
         counts = catalog.counts()
         problems = catalog.problems()
+        damaged = bool(problems)
         if writer is None:
             problems += mirror.check() if thorough else filter(None, [mirror.damage()])
             problems += [f"{counts.pending} vectors are not written yet"] if counts.pending else []
@@ -64,6 +66,7 @@ def status(collection: Collection, thorough: bool = True) -> CollectionStatus:
             consistent=None if writer is not None else not problems,
             fingerprint={**catalog.table("made_with"), **catalog.table("vectors")},
             problems=tuple(problems),
+            mend=collection.fix("index --rebuild") if damaged else mirror.mend if problems else "",
             skipped=tuple((path, source.reason) for path, source in sorted(sources.items()) if source.reason),
             roots=tuple(catalog.roots()),
             pending=counts.pending,
@@ -117,7 +120,7 @@ def repair(collection: Collection) -> int:
                     f"The catalog of {collection.name!r} is damaged: {'; '.join(problems)}.", collection.fix("index --rebuild")
                 )
             catalog.drop_unused()
-            with Mirror(catalog, collection.url(catalog)).writing() as writer:
+            with collection.mirror(catalog).writing() as writer:
                 writer.apply(rebuild=True)
             return catalog.counts().chunks
 
@@ -134,7 +137,7 @@ def remove(collection: Collection, paths: Sequence[str | os.PathLike[str]]) -> l
         closing(Catalog.open(store.catalog_in(generation), writable=True)) as catalog,
     ):
         gone = _known_below(collection, catalog, wanted)
-        with Mirror(catalog, collection.url(catalog)).writing():
+        with collection.mirror(catalog).writing():
             catalog.remove(gone)
             for path in wanted:
                 catalog.drop_root(path)
@@ -154,20 +157,23 @@ def _known_below(collection: Collection, catalog: Catalog, wanted: Sequence[str]
     return sorted(found)
 
 
-def delete(collection: Collection) -> None:
-    """Removes the whole collection. Raises LockedError while another process writes to it."""
+def delete(collection: Collection) -> str | None:
+    """Removes the whole collection; returns what could not be removed with it. Raises LockedError while another process writes
+    to it."""
     generation = collection.generation()
     if (pid := writing_process(collection.folder)) is not None:
         raise LockedError(
             f"The collection {collection.name!r} is being written to by process {pid or 'unknown'}.", "wait for it to end"
         )
     collection.close()
+    left = None
     try:
         with closing(Catalog.open(store.catalog_in(generation))) as catalog:
-            Mirror(catalog, collection.url(catalog)).drop_on_server()
-    except CollectionError:
-        pass  # a damaged catalog cannot say where its vectors are; it is to go all the same
+            collection.mirror(catalog).drop_on_server()
+    except CollectionError as error:  # a damaged catalog, or a server that is gone for good; it is to go all the same
+        left = f"what a Chroma server has of it, if any, stays there: {error.message}"
     store.delete(collection.folder)
+    return left
 
 
 def export(collection: Collection, file: Path) -> int:
@@ -211,7 +217,7 @@ def import_file(collection: Collection, file: Path) -> int:
             raise CollectionError(f"{generation} cannot be written: {error.strerror}.", "free some space") from error
         with closing(Catalog.open(store.catalog_in(generation), writable=True)) as catalog:
             catalog.set_meta(id=uuid4().hex, mirror=None, chroma=collection.chroma_url or "")
-            with Mirror(catalog, collection.url(catalog)).writing() as writer:
+            with collection.mirror(catalog).writing() as writer:
                 writer.apply(rebuild=True)
             store.serve(collection.folder, generation)
             return catalog.counts().chunks

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from selfrag.errors import CollectionError
 from selfrag.index import store, sync
 from selfrag.index.catalog import Catalog
-from selfrag.index.mirror import Mirror
 from selfrag.index.place import Place
 from selfrag.index.retrieve import Filter, Fusion, Hit, Question, Searcher
 from selfrag.index.update import Update
@@ -95,8 +94,8 @@ class Collection(Place):
         """Why the last search did without Chroma, if Chroma is damaged or gone; its results were exact all the same."""
         if self._searcher is None or self._searcher.mirror.problem is None:
             return ()
-        problem = self._searcher.mirror.problem
-        return (f"the vectors of {self.name!r} were searched without Chroma: {problem}; `{self.fix('repair')}` mends it",)
+        mirror = self._searcher.mirror
+        return (f"the vectors of {self.name!r} were searched without Chroma: {mirror.problem} → {mirror.mend}",)
 
     def close(self) -> None:
         with self._work:
@@ -113,8 +112,7 @@ class Collection(Place):
                 if store.current(self.folder) == generation:
                     raise
                 return self._current()  # a rebuild has switched in this moment
-            mirror = Mirror(catalog, self.url(catalog))
-            self._searcher = Searcher(catalog, mirror, lambda: self.checked_embedder(catalog))
+            self._searcher = Searcher(catalog, self.mirror(catalog), lambda: self.checked_embedder(catalog))
         self._searcher.fusion = self.fusion
         return self._searcher
 

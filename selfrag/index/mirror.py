@@ -30,7 +30,7 @@ from selfrag.index.locks import chroma_alone, chroma_still
 from selfrag.index.seal import Seal, compare_seal, make_seal
 
 if TYPE_CHECKING:
-    from selfrag.index.vectors import ChromaVectors
+    from selfrag.index.vectors import ChromaVectors, VectorError
 
 APPLY = 1000
 
@@ -45,12 +45,17 @@ class State(TypedDict):
 
 
 class Mirror:
-    """The vectors of one generation of a collection; ``url`` is a Chroma server's, None for the folder beside the catalog."""
+    """The vectors of one generation of a collection; ``url`` is a Chroma server's, None for the folder beside the catalog.
 
-    def __init__(self, catalog: Catalog, url: str | None) -> None:
+    ``problem`` is why the last search did without Chroma, ``mend`` what helps against the last thing that went wrong: the
+    command ``repair``, or a server that is started.
+    """
+
+    def __init__(self, catalog: Catalog, url: str | None, repair: str = "selfrag repair") -> None:
         self.catalog = catalog
         self.url = url
         self.problem: str | None = None
+        self.mend = self._repair = repair
         self._vectors: ChromaVectors | None = None
         self._version = -1
         self._still = False
@@ -83,7 +88,7 @@ class Mirror:
         try:
             return self._opened(state).query(vectors, k)
         except VectorError as error:
-            self.problem = str(error)
+            self.problem = self.why(error)
             return None
 
     def _opened(self, state: State) -> ChromaVectors:
@@ -135,9 +140,7 @@ class Mirror:
             vectors.drop()
             vectors.close()
         except VectorError as error:
-            raise CollectionError(
-                f"The Chroma server {self.url} could not be asked: {error}.", "start it, or pass another --chroma"
-            ) from error
+            raise CollectionError(f"The vectors could not be deleted: {self.why(error)}.", self.mend) from error
 
     def needs_writing(self) -> bool:
         """Whether the mirror is not, or may not be, equal to the catalog; cheap, it asks the file system alone."""
@@ -150,6 +153,8 @@ class Mirror:
             return []
         if damage := self.damage(thorough=True):
             return [damage]
+        if self.url is not None and (silence := self._silence(self.url)):
+            return [silence]
         if self.url is None and not os.access(self.catalog.path.parent, os.W_OK):
             return []  # Chroma opens no store that it cannot write to; the digests agree
         command = [sys.executable, "-m", "selfrag.index.verify", str(self.catalog.path), self.url or ""]
@@ -157,6 +162,21 @@ class Mirror:
         if done.returncode == 0:
             return done.stdout.splitlines()
         return [f"Chroma cannot read its files (exit status {done.returncode}: {done.stderr.strip()[-200:]})"]
+
+    def _silence(self, url: str) -> str | None:
+        """What is wrong if no server answers there."""
+        from selfrag.index import vectors
+
+        try:
+            vectors.open_server(url, self.state()["name"])
+        except vectors.VectorError as error:
+            return self.why(error) if error.silent else None
+        return None
+
+    def why(self, error: VectorError) -> str:
+        """The error as text; `mend` says from now on what helps against it."""
+        self.mend = f"start the Chroma server {self.url}" if error.silent else self._repair
+        return str(error)
 
     def never_written(self) -> bool:
         state = self.state()
@@ -206,7 +226,8 @@ class Writer:
             while keys := self._catalog.pending(APPLY):
                 self._write(vectors, keys)
         except VectorError as error:
-            raise CollectionError(f"The vectors could not be written: {error}.", "selfrag repair") from error
+            why = self._mirror.why(error)
+            raise CollectionError(f"The vectors could not be written: {why}.", self._mirror.mend) from error
 
     def _write(self, vectors: ChromaVectors, keys: list[str]) -> None:
         rows = list(self._catalog.vectors(keys))

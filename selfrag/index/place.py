@@ -12,6 +12,7 @@ from selfrag.index import store
 from selfrag.index.catalog import Catalog
 from selfrag.index.embed import open_embedder
 from selfrag.index.embedder import Embedder
+from selfrag.index.mirror import Mirror
 from selfrag.index.records import differences
 
 
@@ -62,6 +63,10 @@ class Place:
 
     def url(self, catalog: Catalog) -> str | None:
         return self.chroma_url or str(catalog.meta("chroma") or "") or None
+
+    def mirror(self, catalog: Catalog) -> Mirror:
+        """The vectors of ``catalog``."""
+        return Mirror(catalog, self.url(catalog), self.fix("repair"))
 
     # --- the embedder and the fingerprint ---------------------------------------------------------------------------------
 

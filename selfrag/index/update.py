@@ -13,7 +13,7 @@ from selfrag.index import store, sync
 from selfrag.index.catalog import Catalog
 from selfrag.index.embedder import EMBEDDED
 from selfrag.index.locks import only_writer
-from selfrag.index.mirror import Mirror, Writer
+from selfrag.index.mirror import Writer
 from selfrag.index.place import Place
 from selfrag.index.records import Source, differences
 from selfrag.index.scan import Scan, scan
@@ -187,7 +187,7 @@ class Update:
 
     @contextmanager
     def _writing(self, catalog: Catalog) -> Iterator[Writer]:
-        with Mirror(catalog, self.place.url(catalog)).writing() as writer:
+        with self.place.mirror(catalog).writing() as writer:
             yield writer
 
 

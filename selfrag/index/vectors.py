@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import chromadb
+import httpx
 import numpy as np
 from chromadb.api import ClientAPI
 from chromadb.config import Settings
@@ -24,7 +25,11 @@ sound, too; `repair` gives it this one."""
 
 
 class VectorError(Exception):
-    """Chroma could not do it: its files are damaged or gone, or its server does not answer."""
+    """Chroma could not do it: its files are damaged or gone, or, if ``silent``, its server does not answer."""
+
+    def __init__(self, message: str, silent: bool = False) -> None:
+        super().__init__(message)
+        self.silent = silent
 
 
 class ChromaVectors:
@@ -106,7 +111,7 @@ class _chroma_errors:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if error is None or isinstance(error, VectorError | KeyboardInterrupt | SystemExit | GeneratorExit):
             return
-        raise VectorError(f"{type(error).__name__}: {error}") from error
+        raise VectorError(f"{type(error).__name__}: {error}", isinstance(error, httpx.TransportError)) from error
 
 
 def open_folder(folder: Path, name: str, create: bool = False) -> ChromaVectors:
@@ -124,7 +129,9 @@ def open_server(url: str, name: str, create: bool = False) -> ChromaVectors:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise CollectionError(f"{url!r} is no address of a Chroma server.", "--chroma http://HOST:PORT")
     ssl = parts.scheme == "https"
-    with _chroma_errors():
-        settings = Settings(anonymized_telemetry=False)
-        client = chromadb.HttpClient(parts.hostname, parts.port or (443 if ssl else 8000), ssl=ssl, settings=settings)
+    port = parts.port or (443 if ssl else 8000)
+    try:
+        client = chromadb.HttpClient(parts.hostname, port, ssl=ssl, settings=Settings(anonymized_telemetry=False))
+    except Exception as error:  # of many kinds, by what it is that answers there
+        raise VectorError(f"no Chroma server answers at {url}", silent=True) from error
     return ChromaVectors(client, name, create)

@@ -99,16 +99,21 @@ async def test_edits_deletions_repair_and_removal(remote: Place, server: Server)
 
 
 async def test_a_server_that_is_down(remote: Place, server: Server) -> None:
-    """Searches go on without it and say so, `status` names it, writing is refused and made up for when it is back."""
+    """Searches go on without it and say so, `status` names it, writing is refused and made up for when it is back; what mends it
+    is a server that is started."""
+    start = f"start the Chroma server {server.url}"
     server.stop()
     try:
         remote.collection.close()
         assert await first(remote, "badgers dig") == "b"
         assert "without Chroma" in remote.collection.warnings[0]
-        assert not admin.status(remote.collection).consistent
+        assert remote.collection.warnings[0].endswith(f"no Chroma server answers at {server.url} → {start}")
+        found = admin.status(remote.collection)
+        assert (found.consistent, found.problems, found.mend) == (False, (f"no Chroma server answers at {server.url}",), start)
         remote.write("d.txt", "Storks fly.")
-        with pytest.raises(CollectionError, match="vectors could not be written"):
+        with pytest.raises(CollectionError, match="vectors could not be written") as refused:
             remote.sync()
+        assert refused.value.hint == start
         assert await first(remote, "storks fly") == "d"
     finally:
         server.start()
@@ -125,3 +130,13 @@ async def test_vectors_move_to_a_server_without_embedding(place: Place, server: 
     assert admin.status(place.collection).consistent
     assert await first(place, "otters") == "a"
     assert len(place.embedder().embedded) == 1
+
+
+def test_a_collection_whose_server_is_gone_can_be_removed(remote: Place, server: Server) -> None:
+    """It is removed here, and what stays on the server is told."""
+    server.stop()
+    try:
+        assert "stays there: The vectors could not be deleted: no Chroma server answers" in str(admin.delete(remote.collection))
+    finally:
+        server.start()
+    assert remote.collection.is_new()
