@@ -108,19 +108,22 @@ def index(
 
 @contextmanager
 def _context_writer(collection: Collection, options: Options, settings: Settings, model: str | None) -> Iterator[Options]:
-    """The options, with an instruct model for a collection that wants contexts: the one that it had, unless one is named."""
+    """The options, with an instruct model for a collection that wants contexts: the one that it had, unless one is named. It is
+    opened when there is something to write."""
     made_with = collection.made_with()
     if (options.context or made_with.get("context")) != Context.llm or options.dry_run:
         yield options
         return
     from selfrag import templates
-    from selfrag.cli.options import open_instruct
+    from selfrag.cli.options import find_instruct
     from selfrag.index.writing import ContextWriter
 
-    name = model or str(made_with.get("context_model", "")).rpartition(" ")[0]
+    had = str(made_with.get("context_model", "")).rpartition(" ")[0]
+    name = find_instruct(settings, model).model if model else had
     if not name:
         raise UsageError("--context llm needs an instruct model", "selfrag index PATH --context llm --model M")
-    writer = ContextWriter(open_instruct(settings, name), templates.load("context").render)
+    opened = lambda: find_instruct(settings, model or had).open(settings.device)  # noqa: E731
+    writer = ContextWriter(name, opened, templates.load("context").render)
     try:
         yield replace(options, situate=writer)
     finally:

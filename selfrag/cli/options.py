@@ -186,7 +186,7 @@ def open_hyde(settings: Settings, documents: Collection | Joined, model: str) ->
     from selfrag import templates
     from selfrag.index.writing import Hyde
 
-    return Hyde(documents, open_instruct(settings, model), templates.load("hyde").render)
+    return Hyde(documents, find_instruct(settings, model).open(settings.device), templates.load("hyde").render)
 
 
 @dataclass
@@ -228,21 +228,34 @@ def open_model(settings: Settings) -> ModelInfo:
     return models.resolve(settings.model, settings.paths.cache)
 
 
-def open_instruct(settings: Settings, name: str) -> Engine:
-    """The instruct model ``name`` behind the engine of the settings, or ``URL#NAME`` behind a server, for prompts in words.
+@dataclass(frozen=True, slots=True)
+class Instruct:
+    """An instruct model that is not open yet: its name, where its weights or its server know it, and its engine."""
 
-    Raises ModelError, UsageError for a URL without a name.
+    model: str
+    path: str
+    engine: str
+
+    def open(self, device: str | None) -> Engine:
+        """For prompts in words. Raises ModelError."""
+        from selfrag.engines import open_engine
+
+        engine = open_engine(self.engine, self.path, device=device, reflection="prompted")
+        engine.model = self.model
+        return engine
+
+
+def find_instruct(settings: Settings, name: str) -> Instruct:
+    """The instruct model ``name`` for the engine of the settings, or ``URL#NAME`` behind a server.
+
+    Raises ModelError for one that is not there, UsageError for a URL without a name.
     """
     from selfrag import models
-    from selfrag.engines import open_engine
 
-    spec, _, model = name.partition("#") if is_url(name) else (settings.engine, "", name)
+    engine, _, model = name.partition("#") if is_url(name) else (settings.engine, "", name)
     if not model:
-        raise UsageError(f"{spec} says no model", f"name one that it serves: {spec}#MODEL")
-    path = model if is_url(spec) else models.resolve(model, settings.paths.cache).path
-    engine = open_engine(spec, str(path), device=settings.device, reflection="prompted")
-    engine.model = model
-    return engine
+        raise UsageError(f"{engine} says no model", f"name one that it serves: {engine}#MODEL")
+    return Instruct(model, model if is_url(engine) else str(models.resolve(model, settings.paths.cache).path), engine)
 
 
 def is_url(engine: str) -> bool:

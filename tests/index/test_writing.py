@@ -23,6 +23,11 @@ class Author:
         self.says = says
         self.model = model
         self.prompts: list[str] = []
+        self.opened = 0
+
+    def open(self) -> Author:
+        self.opened += 1
+        return self
 
     async def complete(self, request: Request, on_token: OnToken | None = None) -> Completion:
         (message,) = request.prompt
@@ -36,8 +41,9 @@ class Author:
 
 def sync(collection: Collection, place: Place, engine: Author, **more: object) -> int:
     """A run with contexts; returns how many were written."""
-    before, writer = len(engine.prompts), ContextWriter(engine, templates.load("context").render)
+    before, writer = len(engine.prompts), ContextWriter(engine.model, engine.open, templates.load("context").render)
     collection.sync([place.docs], Options(embedder="fake-1", context="llm", situate=writer, **more))  # type: ignore[arg-type]
+    writer.close()
     return len(engine.prompts) - before
 
 
@@ -51,13 +57,14 @@ def test_contexts_are_matched_and_not_shown(place: Place) -> None:
 
 
 def test_a_context_is_written_once(place: Place) -> None:
-    """A second run, and a rebuild, ask the model nothing; an edit asks for the chunks of that document."""
+    """A second run, and a rebuild, do not even open the model; an edit asks it for the chunks of that document."""
     place.write("a.txt", "It swims.")
     place.write("b.txt", "It digs.")
     engine = Author("This is about animals.")
     assert sync(place.collection, place, engine) == 2
     assert sync(place.collection, place, engine) == 0
     assert sync(place.collection, place, engine, rebuild=True) == 0
+    assert engine.opened == 1
     place.write("b.txt", "It digs deep.")
     assert sync(place.collection, place, engine) == 1
 
