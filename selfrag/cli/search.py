@@ -73,7 +73,7 @@ def search(
         terminal.print_json({"query": query, "passages": [hit_json(hit, explain, around.get(hit.passage.chunk)) for hit in hits]})
         return
     if not hits:
-        terminal.say("nothing found", quiet)
+        terminal.say("nothing found" + ("; no source fits --source and --where" if wanted != Filter() else ""), quiet)
     for number, hit in enumerate(hits, 1):
         _show(number, hit, explain, around.get(hit.passage.chunk))
 
@@ -123,4 +123,4 @@ def _show(number: int, hit: Hit, explain: bool, around: list[Passage] | None) ->
 
 
 def _side(name: str, value: float | None, rank: int | None) -> str:
-    return f"{name} –" if value is None else f"{name} {value:.3f} (rank {rank})"
+    return f"{name} –" if value is None else f"{name} {value:z.3f} (rank {rank})"

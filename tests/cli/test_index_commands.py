@@ -77,6 +77,7 @@ def test_what_people_read(docs: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "\x1b" not in out
     assert "consistent" in call(capsys, "status")[1]
     assert "2 sources" in call(capsys, "collections")[1]
+    assert "no source fits --source" in call(capsys, "search", "otter", "--source", "*.pdf")[2]
 
 
 def test_dry_run_prints_the_plan(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
