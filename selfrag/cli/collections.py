@@ -128,7 +128,7 @@ def rm(
         gone, told = [], f"removed the collection {opened.name}"
     else:
         gone = admin.remove(opened, paths)
-        told = f"removed {len(gone)} sources from {opened.name}"
+        told = f"removed {len(gone)} {'source' if len(gone) == 1 else 'sources'} from {opened.name}"
     if json:
         terminal.print_json({"collection": opened.name, "deleted": not paths, "removed": gone})
     elif not quiet:

@@ -48,7 +48,7 @@ def status(collection: Collection, thorough: bool = True) -> CollectionStatus:
     Raises CollectionError if there is none of this name.
     """
     generation = collection.generation()
-    with closing(Catalog.open(store.catalog_in(generation))) as catalog:
+    with collection.opened(generation) as catalog:
         mirror = collection.mirror(catalog)
         writer = writing_process(collection.folder)
         counts = catalog.counts()
@@ -96,7 +96,7 @@ def overview(home: Path) -> list[Overview]:
 def _line(collection: Collection) -> Overview:
     generation = collection.generation()
     try:
-        with closing(Catalog.open(store.catalog_in(generation))) as catalog:
+        with collection.opened(generation) as catalog:
             counts, made_with = catalog.counts(), catalog.table("made_with")
         return Overview(
             collection.name, counts.sources, counts.chunks, store.size(collection.folder), str(made_with.get("embedder", ""))
@@ -114,7 +114,7 @@ def repair(collection: Collection) -> int:
     collection.close()
     with only_writer(collection.folder, collection.name):
         store.sweep(collection.folder)
-        with closing(Catalog.open(store.catalog_in(generation), writable=True)) as catalog:
+        with collection.opened(generation, writable=True) as catalog:
             if problems := catalog.problems():
                 raise CollectionError(
                     f"The catalog of {collection.name!r} is damaged: {'; '.join(problems)}.", collection.fix("index --rebuild")
@@ -134,7 +134,7 @@ def remove(collection: Collection, paths: Sequence[str | os.PathLike[str]]) -> l
     wanted = [os.path.abspath(path) for path in paths]
     with (
         only_writer(collection.folder, collection.name),
-        closing(Catalog.open(store.catalog_in(generation), writable=True)) as catalog,
+        collection.opened(generation, writable=True) as catalog,
     ):
         gone = _known_below(collection, catalog, wanted)
         with collection.mirror(catalog).writing():
@@ -168,7 +168,7 @@ def delete(collection: Collection) -> str | None:
     collection.close()
     left = None
     try:
-        with closing(Catalog.open(store.catalog_in(generation))) as catalog:
+        with collection.opened(generation) as catalog:
             collection.mirror(catalog).drop_on_server()
     except CollectionError as error:  # a damaged catalog, or a server that is gone for good; it is to go all the same
         left = f"what a Chroma server has of it, if any, stays there: {error.message}"
@@ -215,7 +215,7 @@ def import_file(collection: Collection, file: Path) -> int:
             shutil.copyfile(file, store.catalog_in(generation))
         except OSError as error:
             raise CollectionError(f"{generation} cannot be written: {error.strerror}.", "free some space") from error
-        with closing(Catalog.open(store.catalog_in(generation), writable=True)) as catalog:
+        with collection.opened(generation, writable=True) as catalog:
             catalog.set_meta(id=uuid4().hex, mirror=None, chroma=collection.chroma_url or "")
             with collection.mirror(catalog).writing() as writer:
                 writer.apply(rebuild=True)

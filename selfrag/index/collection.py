@@ -139,9 +139,9 @@ class Collection(Place):
         """
         started = time.monotonic()
         report = sync.SyncReport(self.name)
-        Update(self, options, observer, stop or threading.Event(), report, self.window).run(
-            [os.path.abspath(path) for path in paths]
-        )
+        update = Update(self, options, observer, stop or threading.Event(), report, self.window)
+        with _sqlite_errors(self.name):
+            update.run([os.path.abspath(path) for path in paths])
         report.seconds = round(time.monotonic() - started, 3)
         return report
 

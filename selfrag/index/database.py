@@ -147,8 +147,20 @@ def connect(uri: str, write: bool) -> sqlite3.Connection:
     return db
 
 
+@contextmanager
+def sqlite_errors(path: Path) -> Iterator[None]:
+    """What SQLite says of the catalog at ``path`` comes out as CollectionError."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise explained(path, error) from error
+
+
 def damaged(path: Path, error: Exception) -> CollectionError:
-    return CollectionError(f"The catalog {path} is damaged: {error}.", "selfrag rm -c NAME --yes, then selfrag index PATH")
+    name = path.absolute().parents[1].name  # NAME/gN/catalog.sqlite
+    return CollectionError(
+        f"The catalog {path} is damaged: {error}.", f"selfrag rm -c {name} --yes, then selfrag index PATH -c {name}"
+    )
 
 
 def explained(path: Path, error: sqlite3.DatabaseError) -> CollectionError:

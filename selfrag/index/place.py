@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from selfrag.errors import CollectionError
 from selfrag.index import store
 from selfrag.index.catalog import Catalog
+from selfrag.index.database import sqlite_errors
 from selfrag.index.embed import open_embedder
 from selfrag.index.embedder import Embedder
 from selfrag.index.mirror import Mirror
@@ -48,7 +49,7 @@ class Place:
         generation = store.current(self.folder)
         if generation is None:
             return {}
-        with closing(Catalog.open(store.catalog_in(generation))) as catalog:
+        with self.opened(generation) as catalog:
             return catalog.table("made_with")
 
     def missing(self) -> CollectionError:
@@ -63,6 +64,13 @@ class Place:
 
     def url(self, catalog: Catalog) -> str | None:
         return self.chroma_url or str(catalog.meta("chroma") or "") or None
+
+    @contextmanager
+    def opened(self, generation: Path, writable: bool = False) -> Iterator[Catalog]:
+        """The catalog of a generation. Raises CollectionError, also for what SQLite cannot read or write meanwhile."""
+        path = store.catalog_in(generation)
+        with sqlite_errors(path), closing(Catalog.open(path, writable)) as catalog:
+            yield catalog
 
     def mirror(self, catalog: Catalog) -> Mirror:
         """The vectors of ``catalog``."""

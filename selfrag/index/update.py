@@ -69,7 +69,7 @@ class Update:
             sync.plan(looked, {}, {}, self.report)
             self.report.skipped += [sync.Skipped(*each) for each in sorted(looked.skipped.items())]
             return
-        with closing(Catalog.open(store.catalog_in(generation))) as catalog:
+        with self.place.opened(generation) as catalog:
             roots = catalog.roots()
             roots.update({path: _patterns(self.options, roots.get(path, {})) for path in paths})
             looked, lost, known = self._look(catalog, roots, paths)
@@ -131,7 +131,11 @@ class Update:
             catalog.put_root(path, options)
         catalog.set_meta(chroma=self.place.url(old) or "", vectors=dict(embedder.fingerprint))
         same = old.table("vectors") == dict(embedder.fingerprint)
-        catalog.copy_from(old, embeddings=same)
+        try:
+            catalog.copy_from(old, embeddings=same)
+        except CollectionError:
+            if not old.problems():
+                raise  # no room, say; what a damaged catalog does not give is written again
         return catalog
 
     # --- the files --------------------------------------------------------------------------------------------------------

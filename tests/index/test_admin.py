@@ -103,6 +103,35 @@ def test_overview_lists_a_damaged_collection_too(filled: Place) -> None:
     assert "damaged" in (lines["broken"].problem or "")
 
 
+@pytest.mark.parametrize("place_in_file", [0.3, 0.5, 0.7, 0.9])
+def test_a_damaged_catalog_is_named_and_made_anew(filled: Place, place_in_file: float) -> None:
+    """Garbage inside the file: `status` and `repair` say so and name a command, and that command mends it."""
+    for number in range(300):
+        filled.write(f"{number}.txt", f"Badger {number} digs in the wood {number % 7}.")
+    filled.sync()
+    filled.collection.close()
+    path = store.catalog_in(filled.collection.generation())
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(int(size * place_in_file))
+        file.write(os.urandom(size // 20))
+    try:
+        found = admin.status(filled.collection)
+        assert found.consistent is False
+        hint = found.mend
+    except CollectionError as error:
+        hint = error.hint or ""
+    with pytest.raises(CollectionError, match="damaged"):
+        admin.repair(filled.collection)
+    if hint.startswith("selfrag rm -c default --yes"):
+        admin.delete(filled.collection)
+        filled.sync()
+    else:
+        assert hint == "selfrag index --rebuild"
+        filled.sync(rebuild=True)
+    assert admin.status(filled.collection).consistent
+
+
 WRITE = """
 import resource, sys
 from pathlib import Path
