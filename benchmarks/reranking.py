@@ -1,6 +1,7 @@
 """Measures what a model adds to retrieval: HyDE, and the reflection model's own ISREL as a re-ranker of the first 20 passages.
 
     python benchmarks/reranking.py DATA --work FOLDER --model REFLECTION_MODEL [--hyde INSTRUCT_MODEL] [--questions 60]
+        [--corpus wikipedia|squad]
 
 The work folder is that of benchmarks/retrieval.py, which indexes the collection. Every method answers the same questions, a
 fixed random sample of those with odd numbers, on which nothing was chosen.
@@ -16,7 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from corpus import first_ranks, intervals, measures, wikipedia
+from corpus import first_ranks, intervals, measures, squad, wikipedia
 from retrieval import indexed
 
 from selfrag import templates
@@ -63,13 +64,14 @@ async def main() -> None:
     parser.add_argument("--hyde")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--questions", type=int, default=60)
+    parser.add_argument("--corpus", choices=("wikipedia", "squad"), default="wikipedia")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    corpus = wikipedia(options.data)
+    corpus = {"wikipedia": wikipedia, "squad": squad}[options.corpus](options.data)
     odd = range(1, len(corpus.questions), 2)
     sample = sorted(random.Random(0).sample(odd, min(options.questions, len(odd))))
     questions, gold = [corpus.questions[at] for at in sample], tuple(corpus.gold[at] for at in sample)
-    collection, documents = indexed(corpus, "wikipedia", "headings", options.work)
+    collection, documents = indexed(corpus, options.corpus, "headings", options.work)
     hits = collection.find_now([Question(question, FIRST) for question in questions])
     methods, seconds = {"as shipped": hits}, {"as shipped": 0.0}
     begun = time.perf_counter()
