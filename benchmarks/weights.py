@@ -42,6 +42,7 @@ from selfrag.types import Event, Expanded, SearchOptions
 
 ALWAYS = 1e-9
 KEPT = 0.9
+LEAST = 0.001  # at 0 the model's own [Irrelevant] decides whether to write from a passage
 GRID = {
     "rel": (0.0, 0.25, 0.5, 1.0, 2.0),
     "sup": (0.0, 0.25, 0.5, 1.0, 2.0),
@@ -152,7 +153,8 @@ def fit_thresholds(groups: Sequence[Sequence[Asked]], weights: Sequence[float], 
         kept = bool(np.mean([outcomes(group, weights, options).mean() for group in right]) >= KEPT)
         return kept, float(np.mean([withheld(group, weights, options) for group in wrong])) if kept else 0.0
 
-    pairs = itertools.product(np.linspace(0.0, 0.6, 25), np.linspace(0.0, 0.6, 25))
+    grid = np.linspace(0.0, 0.6, 25)
+    pairs = itertools.product(np.maximum(grid, LEAST), grid)
     return max((replace(free, abstain_isrel=round(float(r), 4), abstain_issup=round(float(s), 4)) for r, s in pairs), key=key)
 
 
@@ -184,8 +186,9 @@ def document(
 ) -> str:
     free = replace(options, abstain_isrel=0.0, abstain_issup=0.0)
     count = sum(len(group) for half in halves for group in half)
-    blocks = ["# Weights and thresholds of an answer", circumstances("python benchmarks/weights.py DATA", given,
-              tables[1].questions, count, f"fitted thresholds: ISREL {options.abstain_isrel:g}, ISSUP {options.abstain_issup:g}")]  # fmt: skip
+    fitted_to = f"fitted thresholds: ISREL {options.abstain_isrel:g}, ISSUP {options.abstain_issup:g}"
+    told_of = circumstances("python benchmarks/weights.py DATA", given, tables[1].questions, count, fitted_to)
+    blocks = ["# Weights and thresholds of an answer", told_of]
     for title, half in zip(("The half that was fitted on", "Held-out half"), halves, strict=True):
         with_answer = [[a for a in group if a.answerable] for group in half]
         without = [a for group in half for a in group if not a.answerable]
