@@ -117,6 +117,7 @@ class ServerProcess:
 
     def __init__(self, words: list[str], environ: Mapping[str, str], log: IO[str]) -> None:
         self._log = log
+        self._works = False
         self._process = subprocess.Popen(
             words, env=dict(environ), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
@@ -131,6 +132,7 @@ class ServerProcess:
                     "selfrag serve --debug shows its log",
                 )
             time.sleep(0.5)
+        self._works = True
 
     def wait(self) -> None:
         """Returns never but with EngineError, when the server has ended by itself."""
@@ -138,8 +140,8 @@ class ServerProcess:
         raise EngineError(f"the server has ended with status {status}", "selfrag serve --debug shows its log")
 
     def stop(self) -> None:
-        """Asks it to end, and its workers with it; after a minute they are not asked any more."""
-        if self._process.poll() is None:
+        """Asks it to end, and its workers with it; after a minute, or while it loads and is deaf, they are not asked any more."""
+        if self._works and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_SECONDS)

@@ -7,11 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from selfrag.engines.launch import Serving, command, environment
+from selfrag.engines.launch import STOP_SECONDS, Serving, command, environment
 
 HEALTHY = """
 import http.server, os, pathlib, sys
@@ -25,6 +26,12 @@ port = int(sys.argv[sys.argv.index("--port") + 1])
 pathlib.Path(os.environ["PID_FILE"]).write_text(str(os.getpid()))
 print("a line of its log", flush=True)
 http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+LOADING = """
+import os, pathlib, signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+pathlib.Path(os.environ["PID_FILE"]).write_text(str(os.getpid()))
+time.sleep(600)
 """
 FAILING = """
 print("Traceback (most recent call last):")
@@ -91,6 +98,21 @@ def test_it_says_what_to_pass_and_ends_with_its_server(tmp_path: Path, model: Pa
     assert not is_running(server)
     assert "a line of its log" not in said
     assert "Traceback" not in said
+
+
+def test_a_server_that_loads_is_not_waited_for(tmp_path: Path, model: Path, port: int) -> None:
+    """vLLM does not hear Ctrl-C while it loads; it ends all the same, and not only after the minute that a working server has."""
+    process = start(tmp_path, LOADING, str(model), "--port", str(port))
+    file = tmp_path / "pid"
+    while not (file.exists() and file.read_text()):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert time.monotonic() - began < STOP_SECONDS
+    assert not is_running(int(file.read_text()))
 
 
 def test_debug_shows_the_log(tmp_path: Path, model: Path, port: int) -> None:
