@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from typing import TypeVar
 
 import psutil
@@ -61,6 +62,7 @@ def _abandon(thread: threading.Thread, others: set[psutil.Process]) -> None:
 
 
 def _run(work: Callable[[], T], done: Future[T]) -> None:
+    resource_tracker.ensure_running()  # started later, by multiprocessing's first process, it would unblock SIGINT in this thread
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         done.set_result(work())

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -57,6 +58,29 @@ def test_they_do_not_hear_ctrl_c() -> None:
     time.sleep(0.1)
     assert all(map(runs, mine))
     kill(mine)
+
+
+def test_those_of_multiprocessing_do_not_either(tmp_path: Path) -> None:
+    """The first process of multiprocessing brings its helper along, and starting that unblocks the signal."""
+    script = tmp_path / "script.py"
+    script.write_text("""
+import multiprocessing, signal
+
+def tell():
+    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+def work():
+    child = multiprocessing.get_context("spawn").Process(target=tell)
+    child.start()
+    child.join()
+
+if __name__ == "__main__":
+    from selfrag.engines.processes import start_shielded
+    start_shielded(work)
+""")
+    environ = {**os.environ, "PYTHONPATH": os.getcwd()}
+    done = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environ, timeout=120, check=True)
+    assert done.stdout == "True\n"
 
 
 def test_what_the_work_raises_is_raised_and_nothing_is_left() -> None:

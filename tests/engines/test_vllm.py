@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -51,6 +52,13 @@ class TestVllm(ModelContract):
         with pytest.raises(asyncio.CancelledError):
             await task
         await _until(lambda: engine._llm.get_num_unfinished_requests() == 0)
+
+    async def test_its_processes_do_not_hear_ctrl_c(self, engine) -> None:
+        """A terminal sends it to them, too; what is in flight is finished all the same, as a batch needs it."""
+        for process in engine._processes:
+            process.send_signal(signal.SIGINT)
+        await asyncio.sleep(1)
+        assert (await engine.complete(Request(PROMPT, LONG))).finish == "end"
 
 
 class TestVllmServer(ModelContract):
