@@ -129,5 +129,5 @@ except KeyboardInterrupt:
     until(lambda: len(top.children()) == 1)
     mine = [top, *top.children()]
     os.killpg(program.pid, signal.SIGINT)
-    assert program.wait(20) == 130
+    assert program.wait(60) == 130
     assert not any(map(runs, mine))
