@@ -102,7 +102,8 @@ def test_what_the_work_raises_is_raised_and_nothing_is_left() -> None:
 def test_ctrl_c_ends_the_start(deaf: bool) -> None:
     """It is raised here and not in the work, which may swallow it; whether the work notices that its process ended or not."""
     code = f"""
-import subprocess, sys, time
+import signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 sys.path.insert(0, {os.getcwd()!r})
 from selfrag.engines import processes
 processes._GRACE_SECONDS = 0.5
