@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from selfrag.errors import ConfigError, UsageError
+from selfrag.files import write_whole
 from selfrag.reflection import GROUPS
 
 THRESHOLDS = ("retrieve", "isrel", "issup")
@@ -77,9 +77,7 @@ def save(profile: Profile, folder: Path, note: str = "") -> Path:
     lines = [f"model = {_quoted(profile.model)}", f"note = {_quoted(note)}"]
     for title, table in (("thresholds", profile.thresholds), ("temperatures", profile.temperatures)):
         lines += ["", f"[{title}]", *(f"{name} = {float(value)!r}" for name, value in table.items())]
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text("\n".join(lines) + "\n", "utf-8")
-    part.replace(path)
+    write_whole(path, (f"{line}\n".encode() for line in lines))
     return path
 
 

@@ -18,6 +18,7 @@ from typing import Any, cast
 import platformdirs
 
 from selfrag.errors import ConfigError
+from selfrag.files import write_whole
 from selfrag.types import Mode, SearchOptions, Support, Weights
 
 DEFAULT_MODEL = "smollm2-135m-selfrag"
@@ -275,10 +276,7 @@ def save(paths: Paths, name: str, value: str | None) -> None:
         check_key(name, "config unset")
         return
     paths.file.parent.mkdir(parents=True, exist_ok=True)
-    file = paths.file.resolve()  # a link stays a link
-    part = file.with_suffix(f".{os.getpid()}.part")
-    part.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    part.replace(file)
+    write_whole(paths.file.resolve(), (f"{line}\n".encode() for line in lines))  # a link stays a link
 
 
 def _lines(file: Path) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from selfrag import beam, reflection
 from selfrag.errors import InputError
+from selfrag.files import write_whole
 from selfrag.types import (
     Answer,
     Cited,
@@ -184,9 +185,7 @@ class Trace:
 
 def save(path: Path, answer: Answer, events: Sequence[Event]) -> None:
     """Written whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(trace_json(answer, events), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, [json.dumps(trace_json(answer, events), ensure_ascii=False, indent=1).encode() + b"\n"])
 
 
 def load(path: Path) -> Trace:

@@ -16,7 +16,7 @@ import selfrag
 PACKAGE = Path(selfrag.__file__).parent
 
 LAYERS = (
-    ("errors", "types", "telemetry"),
+    ("errors", "types", "telemetry", "files"),
     ("reflection", "templates", "settings", "profiles", "meter"),
     ("beam",),
     ("search", "trace"),

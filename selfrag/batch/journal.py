@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from selfrag.batch.formats import Csv, Format, JsonLines, foreign
 from selfrag.batch.rows import Row
 from selfrag.errors import InputError, LockedError
+from selfrag.files import write_whole
 
 Json = dict[str, Any]
 OnChange = Literal["refuse", "restart", "append"]
@@ -96,16 +97,6 @@ def load_meta(out: Path) -> Meta | None:
 def save_meta(out: Path, meta: Meta) -> None:
     document = {"schema": META_SCHEMA, **asdict(meta)}
     write_whole(meta_path(out), [json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"])
-
-
-def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
-    """The file is replaced in one step, or stays as it is."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("wb") as stream:
-        stream.writelines(pieces)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
 
 
 # --- the file itself -----------------------------------------------------------------------------------------------------------

@@ -198,11 +198,6 @@ def _listed(cell: str) -> list[Any]:
 # --- whole inputs --------------------------------------------------------------------------------------------------------------
 
 
-def read_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
-    """The rows of a file or of standard input: CSV if ``name`` ends in .csv or .tsv, JSON Lines otherwise."""
-    return read_csv(stream, name) if Path(name).suffix.lower() in (".csv", ".tsv") else read_jsonl(stream)
-
-
 def unique(rows: Iterable[Row]) -> Iterator[Row]:
     """The same rows; one whose id came before is a problem. Ids are remembered by their 64-bit hash, not by their text."""
     seen: set[int] = set()

@@ -119,10 +119,11 @@ def _context_writer(collection: Collection, options: Options, settings: Settings
     from selfrag.index.writing import ContextWriter
 
     had = str(made_with.get("context_model", "")).rpartition(" ")[0]
-    name = find_instruct(settings, model).model if model else had
+    found = find_instruct(settings, model) if model else None
+    name = found.model if found else had
     if not name:
         raise UsageError("--context llm needs an instruct model", "selfrag index PATH --context llm --model M")
-    opened = lambda: find_instruct(settings, model or had).open(settings.device)  # noqa: E731
+    opened = lambda: (found or find_instruct(settings, had)).open(settings.device)  # noqa: E731
     writer = ContextWriter(name, opened, templates.load("context").render)
     try:
         yield replace(options, situate=writer)

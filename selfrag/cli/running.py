@@ -163,17 +163,13 @@ def status(tally: Tally, name: str = "") -> str:
 
 
 def summary(tally: Tally, name: str = "") -> str:
+    from selfrag.evaluation.tables import shortened
+
     said = f"{tally.answered:,} answered, {tally.abstained:,} abstained, {tally.failed:,} failed"
-    first = f"\n  → the first: {shortened(tally.why)}" if tally.why else ""
+    first = f"\n  → the first: {shortened(tally.why, 200)}" if tally.why else ""
     before = f", {tally.resumed:,} were there before" if tally.resumed else ""
     why = {"interrupted": "; interrupted, the same command goes on", "failures": "; stopped: too many failed"}
     return (f"{name}: " if name else "") + said + before + why.get(tally.stopped, "") + first
-
-
-def shortened(text: str, length: int = 200) -> str:
-    """``text`` on one line, cut where it is longer."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= length else flat[: length - 1] + "…"
 
 
 def clock(seconds: float) -> str:

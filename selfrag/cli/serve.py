@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
@@ -76,7 +76,9 @@ def run(serving: Serving, log_to_stderr: bool) -> None:
     program = launch.installed_program()
     launch.check_port(serving)
     words = launch.command(serving, cpu=cpu, program=program)
-    with _log(log_to_stderr) as log, _ended_by_signals():
+    # SIGTERM ends the work as Ctrl-C does; SIGINT too, even where a shell started this process in the background.
+    ended = terminal.handling(signal.default_int_handler, signal.SIGTERM, signal.SIGINT)
+    with _log(log_to_stderr) as log, ended:
         process = launch.ServerProcess(words, launch.environment(cpu=cpu), log)
         try:
             terminal.say(f"starting vLLM with {serving.names[0]}; a minute or so")
@@ -105,18 +107,3 @@ def _log(to_stderr: bool) -> Iterator[IO[str]]:
         return
     with tempfile.TemporaryFile("w+", errors="replace") as file:
         yield file
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM ends the work as Ctrl-C does. SIGINT too, even where a shell started this process in the background."""
-
-    def interrupt(_number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    kept = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)

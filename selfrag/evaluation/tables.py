@@ -90,14 +90,15 @@ def _difference(d: Difference) -> list[str]:
 def _change(change: Change, names: tuple[str, str]) -> str:
     width = max(map(len, names))
     told = [
-        f"  {name:<{width}}  [{stage}] {_short(answer) or '(no answer)'}"
+        f"  {name:<{width}}  [{stage}] {shortened(answer) or '(no answer)'}"
         for name, stage, answer in zip(names, change.stages, change.answers, strict=True)
     ]
     gold = " | ".join([*dict.fromkeys(change.gold)][:3]) or "(none)"
-    return "\n".join([f"{change.id}: {_short(change.question)}", *told, f"  {'gold':<{width}}  {_short(gold)}"])
+    return "\n".join([f"{change.id}: {shortened(change.question)}", *told, f"  {'gold':<{width}}  {shortened(gold)}"])
 
 
-def _short(text: str, length: int = 90) -> str:
+def shortened(text: str, length: int = 90) -> str:
+    """``text`` on one line, cut where it is longer."""
     flat = " ".join(text.split())
     return flat if len(flat) <= length else flat[: length - 1] + "…"
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from contextlib import closing
 
 from watchfiles import watch as changes
 
 from selfrag.errors import InputError, Interrupted, LockedError, SelfragError
-from selfrag.index import store
-from selfrag.index.catalog import Catalog
 from selfrag.index.collection import Collection
 from selfrag.index.sync import Options, SyncReport
 
@@ -29,7 +26,7 @@ def watch(
     complain: Callable[[SelfragError], None],
 ) -> None:
     """Runs until ``stop`` is set. ``tell`` hears of every run that did something, ``complain`` of one that failed."""
-    with closing(Catalog.open(store.catalog_in(collection.generation()))) as catalog:
+    with collection.opened(collection.generation()) as catalog:
         roots = [root for root in catalog.roots() if os.path.exists(root)]
     home = os.path.join(os.path.realpath(collection.home), "")
     mine: Callable[[object, str], bool] = lambda _, path: not os.path.realpath(path).startswith(home)  # noqa: E731

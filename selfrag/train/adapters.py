@@ -13,6 +13,7 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
 from selfrag.errors import InputError, UsageError
+from selfrag.models.build import scratch
 from selfrag.models.registry import entries
 from selfrag.train.lora import AdapterConfig, adapt, load
 
@@ -86,10 +87,12 @@ def merge(base: str, folder: Path, out: Path) -> None:
         raise UsageError(f"there is a {out} already", "name another folder with --out")
     model, tokenizer = load(base, torch.float32)
     adapted = adapt_from(model, tokenizer, shape(folder), folder)
-    partial = out.with_name(f".{out.name}.partial")
-    adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    partial.rename(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with scratch(out) as work:
+        partial = work / "checkpoint"
+        adapted.merge_and_unload().to(torch.bfloat16).save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        partial.rename(out)
 
 
 def _settings(folder: Path) -> dict[str, Any]:
