@@ -28,12 +28,12 @@ def start_shielded(work: Callable[[], T]) -> tuple[T, list[psutil.Process]]:
 
     Raises what ``work`` raises, and KeyboardInterrupt at Ctrl-C, wherever ``work`` is; then no process of it is left.
     """
-    others = set(_below())
+    others = set(psutil.Process().children())
     done: Future[T] = Future()
     thread = threading.Thread(target=_run, args=(work, done), daemon=True)
     thread.start()
     try:
-        return done.result(), [process for process in _below() if process not in others]
+        return done.result(), _below(others)
     except BaseException:
         _abandon(thread, others)
         raise
@@ -55,7 +55,7 @@ def _abandon(thread: threading.Thread, others: set[psutil.Process]) -> None:
     """Kills what ``thread`` starts until it has ended, which its work need not notice before it waits in vain."""
     deadline = time.monotonic() + _GRACE_SECONDS
     while True:
-        kill(process for process in _below() if process not in others)
+        kill(_below(others))
         if not thread.is_alive() or time.monotonic() > deadline:
             return
         thread.join(0.1)
@@ -70,9 +70,16 @@ def _run(work: Callable[[], T], done: Future[T]) -> None:
         done.set_exception(error)
 
 
-def _below() -> list[psutil.Process]:
-    """Every process below this one, from the top, but for Python's helper, which is started once and ends with this process."""
-    return [process for process in psutil.Process().children(recursive=True) if not _is_helper(process)]
+def _below(others: set[psutil.Process]) -> list[psutil.Process]:
+    """Every process below this one, from the top, but for ``others`` with all below them, which may be loading meanwhile, and for
+    Python's helpers, which clean up after a process that was killed and then end."""
+    found: list[psutil.Process] = []
+    for child in psutil.Process().children():
+        if child not in others:
+            found.append(child)
+            with suppress(psutil.NoSuchProcess):
+                found += child.children(recursive=True)
+    return [process for process in found if not _is_helper(process)]
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -50,6 +50,23 @@ def test_the_processes_at_every_depth_are_told() -> None:
     kill([*psutil.Process(other.pid).children(), psutil.Process(other.pid)])
 
 
+def test_what_another_process_starts_meanwhile_is_not_told() -> None:
+    """A server below this one that still loads keeps the processes that it starts while an engine loads."""
+    other = subprocess.Popen([sys.executable, "-S", "-c", f"import subprocess; input(); subprocess.run({SLEEPERS!r})"],
+                             stdin=subprocess.PIPE, text=True)  # fmt: skip
+    above = psutil.Process(other.pid)
+
+    def work() -> subprocess.Popen[bytes]:
+        assert other.stdin is not None
+        print(file=other.stdin, flush=True)
+        until(lambda: len(above.children(recursive=True)) == 2)
+        return started()
+
+    top, mine = start_shielded(work)
+    assert {process.pid for process in mine} == {top.pid, *(child.pid for child in psutil.Process(top.pid).children())}
+    kill([*mine, *above.children(recursive=True), above])
+
+
 def test_they_do_not_hear_ctrl_c() -> None:
     """The signal that a terminal sends to all processes of a command is blocked in them."""
     _, mine = start_shielded(started)
