@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from itertools import islice
 
 _CJK = (
     "\u1100-\u11ff\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u303b\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff"
@@ -26,15 +27,10 @@ def words(text: str) -> str:
     return _RUN.sub(lambda run: f" {' '.join([*_pairs(run[0]), run[0][-1]])} ", unicodedata.normalize("NFKC", text))
 
 
-def query(text: str) -> str | None:
-    """An FTS5 query for any of the words of ``text``, whatever it contains; None if there are no words in it."""
-    terms: dict[str, None] = {}
-    for word in _WORD.findall(unicodedata.normalize("NFKC", text[:_QUERY_CHARACTERS]).lower()):
-        for term in _terms(word):
-            terms[term] = None
-            if len(terms) >= _QUERY_TERMS:
-                return " OR ".join(terms)
-    return " OR ".join(terms) or None
+def terms(text: str) -> list[str]:
+    """The words of ``text``, whatever it contains, each once and as an FTS5 query of its own; they may be joined by OR."""
+    asked = _WORD.findall(unicodedata.normalize("NFKC", text[:_QUERY_CHARACTERS]).lower())
+    return list(islice(dict.fromkeys(term for word in asked for term in _terms(word)), _QUERY_TERMS))
 
 
 def _terms(word: str) -> list[str]:

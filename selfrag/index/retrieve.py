@@ -146,16 +146,33 @@ class Searcher:
         return vectors
 
     def _bm25(self, question: Question, allowed: frozenset[int] | None) -> list[tuple[str, float]]:
-        match = matching.query(question.text)
-        if match is None or self.fusion.bm25 == 0:
+        """The chunks with the best BM25 scores, which are exact to 1e-5.
+
+        A word that more than half of all chunks hold adds a millionth to a score (FTS5 lets no weight fall below that), but makes
+        it score all of them. So such words count only where the others do not find enough.
+        """
+        terms = matching.terms(question.text)
+        if not terms or self.fusion.bm25 == 0:
             return []
+        telling = self._telling(terms)
+        found = self._scored(telling, allowed) if telling else []
+        return found if len(found) >= self.fusion.depth or telling == terms else self._scored(terms, allowed)
+
+    def _telling(self, terms: Sequence[str]) -> list[str]:
+        """Those that at most half of all chunks hold."""
+        db = self.catalog.db
+        half = db.execute("SELECT count(*) FROM words").fetchone()[0] / 2
+        held = "SELECT count(*) FROM words WHERE words MATCH ?"
+        return [term for term in terms if db.execute(held, (term,)).fetchone()[0] <= half]
+
+    def _scored(self, terms: Sequence[str], allowed: frozenset[int] | None) -> list[tuple[str, float]]:
         among = "SELECT id FROM chunks WHERE source IN (SELECT value FROM json_each(:allowed))"
         rows = self.catalog.db.execute(
             "SELECT key, cost FROM (SELECT rowid AS id, bm25(words, :head, :body) AS cost FROM words WHERE words MATCH :match"
             f"{'' if allowed is None else f' AND rowid IN ({among})'} ORDER BY cost LIMIT :depth)"
             " JOIN chunks USING (id) ORDER BY cost, key",
             {
-                "match": match,
+                "match": " OR ".join(terms),
                 "head": self.fusion.head,
                 "body": self.fusion.body,
                 "depth": self.fusion.depth,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
+from random import Random
 
 import pytest
 
 from selfrag.errors import CollectionError, UsageError
-from selfrag.index import open_collection, open_retriever
+from selfrag.index import open_collection, open_retriever, store
+from selfrag.index.catalog import Catalog
 from selfrag.index.joined import Joined
-from selfrag.index.retrieve import Filter, Fusion, Question, fuse
+from selfrag.index.retrieve import Filter, Fusion, Question, Searcher, fuse
 from selfrag.types import Retriever
 from tests.index.conftest import Place
 
@@ -56,6 +59,23 @@ async def test_words_inside_cjk_runs_are_found_by_bm25(zoo: Place, query: str, f
     """Words of one or two characters in the middle of a run, without the help of the embedder."""
     zoo.collection.fusion = Fusion(dense=0.0)
     assert await first(zoo, query) == file
+
+
+async def test_words_of_most_passages_change_no_score(place: Place) -> None:
+    """They are left out where the other words find enough, and count where these do not."""
+    chance = Random(0)
+    words = {"the": 0.95, "of": 0.7, "is": 0.55, "one": 0.4, "lake": 0.2, "otter": 0.05, "heron": 0.01}
+    for number in range(120):
+        place.write(
+            f"{number}.txt", " ".join(f"{word} " * chance.randint(1, 3) for word, p in words.items() if chance.random() < p)
+        )
+    place.sync()
+    with closing(Catalog.open(store.catalog_in(place.collection.generation()))) as catalog:
+        searcher = Searcher(catalog, place.collection.mirror(catalog), place.embedder, Fusion(depth=10))
+        assert searcher._telling([*words, "absent"]) == ["one", "lake", "otter", "heron", "absent"]
+        for asked in (chance.sample([*words, "absent"], 4) for _ in range(40)):
+            ours, all_of_them = searcher._bm25(Question(" ".join(asked), 5), None), searcher._scored(asked, None)
+            assert [score for _, score in ours] == pytest.approx([score for _, score in all_of_them], abs=1e-5)
 
 
 @pytest.mark.parametrize(
