@@ -161,7 +161,7 @@ class Searcher:
     def _telling(self, terms: Sequence[str]) -> list[str]:
         """Those that at most half of all chunks hold."""
         db = self.catalog.db
-        half = db.execute("SELECT count(*) FROM words").fetchone()[0] / 2
+        half = db.execute("SELECT count(*) FROM chunks").fetchone()[0] / 2  # of words it would read every row
         held = "SELECT count(*) FROM words WHERE words MATCH ?"
         return [term for term in terms if db.execute(held, (term,)).fetchone()[0] <= half]
 
