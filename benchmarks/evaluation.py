@@ -41,8 +41,8 @@ from selfrag.telemetry import silence_libraries
 
 ROWS = ("full", "plain", "none")
 FITTED = (
-    "The registry's weights and thresholds were fitted on half of 200 of these questions (benchmarks/weights.py): what is told of "
-    "`full` flatters."
+    "The registry's weights and thresholds were fitted on half of 200 of these questions (benchmarks/weights.py): what is "
+    "told of `full` flatters."
 )
 
 
