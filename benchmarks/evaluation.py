@@ -22,7 +22,7 @@ import json
 import random
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,7 @@ def squad(data: Path, work: Path) -> Table:
     kept = ("id", "question", "answers", "unanswerable", "context")
     drawn = [{name: row[name] for name in kept} for row in random.Random(0).sample(found, 200)]
     title = f"SQuAD 2.0: 200 of {len(found):,} questions over its {len(paragraphs)} paragraphs"
-    table = written("squad", title, drawn, Corpus("squad", tuple(paragraphs.values()), tuple(paragraphs), (), ()), work)
-    return replace(table, note=FITTED)
+    return written("squad", title, drawn, Corpus("squad", tuple(paragraphs.values()), tuple(paragraphs), (), ()), work)
 
 
 def natural_questions(data: Path, work: Path) -> Table:
@@ -80,15 +79,15 @@ def natural_questions(data: Path, work: Path) -> Table:
     asked = read_rows(data / "dev" / "nq_wikipedia_vital.jsonl.gz")
     numbered = [{"id": f"nq-{number}", **row} for number, row in enumerate(asked, 1)]
     title = f"Natural Questions over {len(corpus.titles):,} Wikipedia summaries"
-    return replace(written("nq", title, numbered, corpus, work), note=FITTED)
+    return written("nq", title, numbered, corpus, work)
 
 
 TABLES = {"wikipedia": examples, "squad": squad, "nq": natural_questions}
 
 
 def written(name: str, title: str, questions: Iterable[Mapping[str, Any]], documents: Corpus, work: Path) -> Table:
-    """Puts questions and documents into files below ``work``, unless they are there."""
-    table = Table(name, title, work / f"{name}.questions.jsonl", work / f"{name}.documents")
+    """Puts development questions and their documents into files below ``work``, unless they are there."""
+    table = Table(name, title, work / f"{name}.questions.jsonl", work / f"{name}.documents", FITTED)
     if not table.questions.exists():
         table.folder.mkdir(parents=True, exist_ok=True)
         documents.write(table.folder)
