@@ -6,6 +6,7 @@ It holds what `selfrag train run` or peft wrote: `adapter_config.json` and `adap
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +60,23 @@ def shape(folder: Path) -> AdapterConfig:
 def adapt_from(model: Any, tokenizer: Any, config: AdapterConfig, folder: Path) -> Any:
     """`lora.adapt`, then the weights in ``folder``: LoRA matrices and the rows of the reflection tokens.
 
+    ``config`` may begin at a lower block than the adapter; the blocks that it lacks start as those of a new adapter do.
+
     Raises:
-        UsageError: when the adapter has another shape than ``config``, was trained on another base, or is of another kind.
+        UsageError: when the adapter has another rank than ``config`` or begins at a lower block, was trained on another base, or
+            is of another kind.
     """
-    _check_shape(config, shape(folder), folder)
+    has = shape(folder)
+    _check_shape(config, has, folder)
     adapted = adapt(model, tokenizer, config)
     _check_kind(adapted.peft_config["default"], LoraConfig.from_pretrained(str(folder)), folder)
     saved = load_peft_weights(str(folder), device="cpu")
     expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    new = {n for n in expected if (block := re.search(r"\.layers\.(\d+)\.", n)) and int(block[1]) < has.first_block}
     odd = [
-        n for n in saved.keys() | expected.keys() if n not in saved or n not in expected or saved[n].shape != expected[n].shape
-    ]
+        n for n in saved.keys() | expected.keys() - new
+        if n not in saved or n not in expected or saved[n].shape != expected[n].shape
+    ]  # fmt: skip
     if odd:
         raise _other_base(folder, f"{len(odd)} of {len(expected)} weights do not fit, first {min(odd)}")
     set_peft_model_state_dict(adapted, saved)
@@ -108,7 +115,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _check_shape(given: AdapterConfig, has: AdapterConfig, folder: Path) -> None:
     for option, mine, its in (("rank", given.rank, has.rank), ("first-block", given.first_block, has.first_block)):
-        if mine != its:
+        if mine != its and not (option == "first-block" and mine < its):
             raise UsageError(f"--{option} is {mine}, and of the adapter {folder} it is {its}", f"leave out --{option}, or --from")
 
 

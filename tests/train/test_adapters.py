@@ -60,10 +60,21 @@ def test_the_adapters_shape_decides_on_the_command_line(base: Path, first: Path,
     assert written["adapter"]["first_block"] == SMALL.first_block
     assert written["base"] == str(base)
     assert program([*command, "-o", str(tmp_path / "b"), "--rank", "8"]) == 2
-    assert program([*command, "-o", str(tmp_path / "b"), "--first-block", "0"]) == 2
+    assert program([*command, "-o", str(tmp_path / "b"), "--first-block", "2"]) == 2
 
 
-@pytest.mark.parametrize(("option", "given"), [("rank", replace(SMALL, rank=8)), ("first-block", replace(SMALL, first_block=0))])
+def test_it_can_be_widened_to_lower_blocks(base: Path, first: Path) -> None:
+    """With a lower first block the new blocks get weights to train, and until then the model writes what the adapter's does."""
+    wider = adapters.adapt_from(*load(base, torch.float32), replace(SMALL, first_block=0), first / "adapter")
+    same = adapters.adapt_from(*load(base, torch.float32), SMALL, first / "adapter")
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        assert torch.equal(wider(ids).logits, same(ids).logits)
+    trained = {name for name, p in wider.named_parameters() if p.requires_grad}
+    assert len([n for n in trained if ".layers.0." in n]) == len([n for n in trained if ".layers.1." in n]) == 14
+
+
+@pytest.mark.parametrize(("option", "given"), [("rank", replace(SMALL, rank=8)), ("first-block", replace(SMALL, first_block=2))])
 def test_another_shape_is_refused(base: Path, first: Path, option: str, given: AdapterConfig) -> None:
     """The message names the option, its value and the adapter's."""
     with pytest.raises(UsageError, match=rf"--{option} is \d, and of the adapter .*adapter it is \d"):
