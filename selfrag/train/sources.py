@@ -25,7 +25,7 @@ from selfrag.reflection import (
 )
 from selfrag.train.neighbours import Neighbours
 from selfrag.train.rows import END, REFUSAL, Piece, Row, control, evidence, forest, paragraph, prompt, text, tree
-from selfrag.train.spans import holds, likest, sentence_at, sentences, tidy, window, wrong_spans
+from selfrag.train.spans import holds, lacking, likest, sentence_at, sentences, tidy, window, wrong_spans
 
 Record = Mapping[str, Any]
 
@@ -59,8 +59,8 @@ def irrelevant(refuse: bool) -> tuple[Piece, ...]:
 
 
 def length(rng: Random) -> int:
-    """Words of a passage: often short, since short passages teach more a token; often as long as a chunk, as they are met."""
-    return rng.randint(35, 80) if rng.random() < 0.75 else rng.randint(100, 190)
+    """Words of a passage: often short, since short passages teach more a token; mostly as long as a chunk, as they are met."""
+    return rng.randint(35, 80) if rng.random() < 0.4 else rng.randint(100, 190)
 
 
 def asked(question: str, rng: Random) -> str:
@@ -163,10 +163,18 @@ def explain_row(q: Question, rng: Random) -> Row | None:
     return tree(f"{q.id}-explain", q.source, (prompt(instruction), *evidence(q.title, passage)), branches)
 
 
+def unlike(q: Question, near: Neighbours, rng: Random) -> list[tuple[str, str]]:
+    """Titles and texts that may stand for a passage that does not answer ``q``, the most tempting first."""
+    rest = lacking(q.passage, q.answers) if rng.random() < 0.25 else ""
+    found = near.wrong(q.question, q.passage, q.answers) if rng.random() < 0.9 else [rng.choice(near.passages)]
+    return [(q.title, rest)] if rest else found
+
+
 def compared_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
-    """An answerable question with two passages: its own, and one that the search would take for it. Both cuts are of one length
-    and lie where the question's words are, so that only what they say tells them apart."""
-    wrong = near.wrong(q.question, q.passage, q.answers) if rng.random() < 0.9 else [rng.choice(near.passages)]
+    """An answerable question with two passages: its own, and one that the search would take for it, or now and then its own
+    without the sentences that hold an answer. Both cuts are of one length and lie where the question's words are, so that only
+    what they say tells them apart."""
+    wrong = unlike(q, near, rng)
     if not wrong or holds(wrong[0][1], q.answers):
         return None
     words = length(rng)

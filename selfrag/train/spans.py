@@ -61,6 +61,12 @@ def sentence_at(passage: str, at: int) -> str:
     return next((passage[a:b].strip() for a, b in sentence_spans(passage) if a <= at < b), "")
 
 
+def lacking(passage: str, answers: list[str], least: int = 20) -> str:
+    """The sentences of ``passage`` that hold none of ``answers``; empty where they are fewer than ``least`` words."""
+    kept = " ".join(s.strip() for s in sentences(passage) if not holds(s, answers))
+    return kept if len(kept.split()) >= least else ""
+
+
 def wrong_spans(passage: str, answers: list[str], count: int, rng: Random) -> list[str]:
     """Other spans of ``passage`` of the first answer's kind (number, name, words) and length; none overlaps an answer."""
     gold = answers[0]

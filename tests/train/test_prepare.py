@@ -17,6 +17,7 @@ from selfrag.train.instructions import instructions
 from selfrag.train.neighbours import Neighbours
 from selfrag.train.prepare import LIMITS, PrepareConfig, limits_of, load, prepare
 from selfrag.train.rows import Row, read
+from selfrag.train.spans import holds
 
 CONTEXT = "Seoul is the capital of South Korea. It lies on the Han River. Busan is the second largest city of South Korea."
 ANSWERABLE = {"id": "1", "title": "Korea", "context": CONTEXT, "question": "What is the capital?",
@@ -61,6 +62,14 @@ def test_a_question_is_compared_with_the_passage_that_the_search_would_take() ->
     assert {(own, RELEVANT), (other, IRRELEVANT)} <= first
     assert [row.nodes[n].parent for n in (own, other)] == [0, 0]
     assert NO_SUPPORT in [p.value for node in row.nodes if node.parent == other for p in node.pieces]
+
+
+def test_the_other_passage_may_be_the_own_one_without_the_answer() -> None:
+    """Where nothing similar is found, a question still stands before its own passage without the sentences that answer it."""
+    long = f"{CONTEXT} Milan lies in the north of Italy, and many who know it like to go there for its clothes in the spring."
+    (question,) = sources.squad([{**ANSWERABLE, "context": long}])
+    texts = {text for seed in range(40) for _, text in sources.unlike(question, Neighbours([("Korea", long)]), Random(seed))}
+    assert any(text in long and not holds(text, question.answers) for text in texts)
 
 
 def test_claims_share_their_evidence() -> None:

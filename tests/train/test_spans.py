@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from selfrag.train.neighbours import Neighbours
-from selfrag.train.spans import holds, likest, sentence_at, tidy, window, wrong_spans
+from selfrag.train.spans import holds, lacking, likest, sentence_at, tidy, window, wrong_spans
 
 PASSAGE = (
     "Marie Curie was born in Warsaw in 1867. She moved to Paris in 1891. With Pierre Curie she found polonium and radium. "
@@ -59,3 +59,12 @@ def test_the_sentence_with_the_words_of_a_question() -> None:
     """It is found by the longer words that it shares with the question; without any, the first one is taken."""
     assert PASSAGE[likest(PASSAGE, "When did the Nobel prize come?") :].startswith("The Nobel Prize")
     assert likest(PASSAGE, "why?") == 0
+
+
+def test_what_is_left_of_a_passage_without_the_answer() -> None:
+    """Every sentence that holds an answer is gone, the others stand in their order; too few words are none."""
+    left = lacking(PASSAGE, ["radium", "Warsaw"], least=10)
+    assert left == (
+        "She moved to Paris in 1891. The Nobel Prize came in 1903 and again in 1911. Irène Joliot-Curie was her daughter."
+    )
+    assert lacking(PASSAGE, ["radium", "Warsaw"], least=30) == ""
