@@ -123,6 +123,9 @@ def run(
     ] = None,
     warmup: Annotated[int, typer.Option(metavar="N", min=1, help="Steps in which the learning rate rises to its peak.")] = 40,
     dtype: Annotated[str, typer.Option(metavar="D", help="bfloat16 or float32.")] = "bfloat16",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the blocks first: minutes for a faster step; wants a C++ compiler.")
+    ] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Order of the batches, start of the adapter.")] = 1,
     checkpoint_minutes: Annotated[float, typer.Option(metavar="T", min=0, help="Minutes between checkpoints.")] = 5.0,
     quiet: Quiet = False,
@@ -156,7 +159,7 @@ def run(
         base_name=base, start=folder,
         rows=rows, out=out, epochs=epochs, minutes=minutes, batch_tokens=batch_tokens, max_tokens=max_tokens,
         lr=lr, rows_lr=rows_lr, seed=seed, dtype=dtype, checkpoint_minutes=checkpoint_minutes, adapter=adapter,
-        warmup=warmup, weights=weights_of(loss or []),
+        warmup=warmup, compiled=compiled, weights=weights_of(loss or []),
     )  # fmt: skip
     with terminal.stopping("this step") as stop:
         train(config, lambda line: terminal.say(line, quiet), stop)

@@ -27,7 +27,7 @@ from selfrag.errors import InputError, Interrupted, UsageError
 from selfrag.train import checkpoint, sharded
 from selfrag.train import rows as training_rows
 from selfrag.train.adapters import adapt_from
-from selfrag.train.lora import AdapterConfig, MasterAdamW, Objective, adapt, by_group, load, peaks
+from selfrag.train.lora import AdapterConfig, MasterAdamW, Objective, adapt, by_group, compile_blocks, load, peaks
 from selfrag.train.tree import Batch, Encoded, batches, collate, encode
 
 WEIGHTS: Mapping[str, float] = {
@@ -41,7 +41,8 @@ class RunConfig:
 
     ``start`` is the folder of an adapter of the shape ``adapter`` to begin with, weights and token rows; the optimizer is new.
     ``minutes`` (0: no limit) ends the schedule early: the learning rate falls to 0 by then, or by the last step, whichever comes
-    first. ``batch_tokens`` is per process. ``dtype`` is the precision of weights and matrix products.
+    first. ``batch_tokens`` is per process. ``dtype`` is the precision of weights and matrix products. ``compiled``: torch
+    compiles the blocks in the first steps; it changes nothing but the time.
     """
 
     base: str
@@ -59,6 +60,7 @@ class RunConfig:
     clip: float = 1.0
     seed: int = 1
     dtype: str = "bfloat16"
+    compiled: bool = False
     checkpoint_minutes: float = 5.0
     log_every: int = 5
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
@@ -172,6 +174,8 @@ class Trainer:
 
     def _prepare(self) -> tuple[Any, Any]:
         objective, c = Objective(self.peft), self.config
+        if c.compiled:
+            compile_blocks(self.peft)
         if self.sharded:
             return sharded.shard(self.accelerator, objective, c.lr, c.rows_lr, c.clip)
         wrapped = self.accelerator.prepare(objective)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,6 +60,26 @@ def test_it_learns(base: Path, rows: Path, tmp_path: Path) -> None:
     assert all(last[name] < first[name] for name in ("ISREL", "ISSUP", "text"))
     written = json.loads((tmp_path / "run" / "config.json").read_text())
     assert len(written["rows_sha256"]) == 64
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="wants a C++ compiler")
+def test_compiled_blocks_learn_the_same(base: Path, rows: Path, tmp_path: Path) -> None:
+    """A run with compiled blocks ends with the weights of one without, but for rounding."""
+    everywhere = replace(SMALL, first_block=0)
+    for name, compiled in (("plain", False), ("compiled", True)):
+        run(replace(config(base, rows, tmp_path / name), compiled=compiled, epochs=1, adapter=everywhere), lambda _line: None)
+    plain, made = weights(tmp_path / "plain"), weights(tmp_path / "compiled")
+    assert plain.keys() == made.keys()
+    assert all(torch.allclose(plain[name], made[name], atol=1e-3) for name in plain)
+
+
+def test_compiling_without_a_compiler_is_told(base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is trained, and with what to do."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match=r"wants a C\+\+ compiler") as caught:
+        run(replace(config(base, rows, tmp_path / "run"), compiled=True), lambda _line: None)
+    assert "leave out --compile" in str(caught.value.hint)
+    assert not (tmp_path / "run" / "curve.jsonl").exists()
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(base: Path, rows: Path, tmp_path: Path) -> None:
