@@ -108,7 +108,7 @@ def run(
         float, typer.Option(metavar="T", min=0, help="End the schedule after T minutes of training; 0: no limit.")
     ] = 0,
     batch_tokens: Annotated[int, typer.Option(metavar="N", min=64, help="Tokens in a batch of each process.")] = 1600,
-    max_tokens: Annotated[int, typer.Option(metavar="N", min=32, help="Longer rows are left out.")] = 512,
+    max_tokens: Annotated[int, typer.Option(metavar="N", min=32, help="Longer rows are left out.")] = 640,
     lr: Annotated[float, typer.Option(metavar="X", min=0, help="Peak learning rate of the adapter.")] = 6e-4,
     rows_lr: Annotated[float, typer.Option(metavar="X", min=0, help="Peak learning rate of the new tokens' rows.")] = 2e-3,
     rank: Annotated[int | None, typer.Option(metavar="R", min=1, help="Rank of the adapter: 32, or that of --from.")] = None,
