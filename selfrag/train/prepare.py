@@ -22,8 +22,9 @@ from selfrag.train.rows import Row, to_json
 from selfrag.train.sources import Question, Record
 from selfrag.train.spans import sentences
 
-# Rows by source for about 100 minutes of training on two CPU cores, what the packaged model saw last. Every question that is compared shows its own passage beside one
-# that does not answer it, so that neither the question nor the words it shares with a passage gives the relevance away.
+# Rows by source for about 100 minutes of training on two CPU cores, what the packaged model saw last. Every question that is
+# compared shows its own passage beside one that does not answer it, so that neither the question nor the words it shares with a
+# passage gives the relevance away.
 LIMITS: Mapping[str, int] = {
     "squad2-compared": 2200, "squad2-unanswerable": 1600, "squad2-explain": 150, "halueval_qa-compared": 1800,
     "fairytaleqa-compared": 500, "vitaminc": 4500, "wice": 100, "halueval_summarization": 30, "2wiki": 50, "nq_open": 80,
