@@ -101,6 +101,9 @@ def indexed(table: Table) -> None:
     found = collection.sync([str(table.folder)])
     print(f"{table.name}: {found.new} new, {found.unchanged} unchanged, {found.seconds:.0f} s", file=sys.stderr)
     collection.close()
+    with collection.opened(collection.generation()) as catalog:
+        if others := catalog.roots().keys() - {str(table.folder.absolute())}:
+            raise SystemExit(f"the collection {table.name} also holds {', '.join(others)}: selfrag rm -c {table.name} --yes")
 
 
 # --- the runs ------------------------------------------------------------------------------------------------------------------
