@@ -114,8 +114,11 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _check_shape(given: AdapterConfig, has: AdapterConfig, folder: Path) -> None:
-    for option, mine, its in (("rank", given.rank, has.rank), ("first-block", given.first_block, has.first_block)):
-        if mine != its and not (option == "first-block" and mine < its):
+    for option, mine, its, fits in (
+        ("rank", given.rank, has.rank, given.rank == has.rank),
+        ("first-block", given.first_block, has.first_block, given.first_block <= has.first_block),
+    ):
+        if not fits:
             raise UsageError(f"--{option} is {mine}, and of the adapter {folder} it is {its}", f"leave out --{option}, or --from")
 
 

@@ -39,7 +39,8 @@ WEIGHTS: Mapping[str, float] = {
 class RunConfig:
     """How to train ``base``, a folder or a Hugging Face name, which the adapter calls ``base_name``.
 
-    ``start`` is the folder of an adapter of the shape ``adapter`` to begin with, weights and token rows; the optimizer is new.
+    ``start`` is the folder of an adapter to begin with, weights and token rows, of the shape ``adapter`` or without its lowest
+    blocks; the optimizer is new.
     ``minutes`` (0: no limit) ends the schedule early: the learning rate falls to 0 by then, or by the last step, whichever comes
     first. ``batch_tokens`` is per process. ``dtype`` is the precision of weights and matrix products. ``compiled``: torch
     compiles the blocks in the first steps; it changes nothing but the time.
