@@ -16,7 +16,7 @@ import selfrag
 PACKAGE = Path(selfrag.__file__).parent
 
 LAYERS = (
-    ("errors", "types", "telemetry", "files"),
+    ("errors", "types", "telemetry", "files", "urls"),
     ("reflection", "templates", "settings", "profiles", "meter"),
     ("beam",),
     ("search", "trace"),
@@ -26,12 +26,13 @@ LAYERS = (
     ("cli",),
 )
 """A module may import its own layer and the ones before it."""
+GROUND = {"errors", "types", "telemetry", "files", "urls", "reflection"}
 PARTS = {
-    "engines": {"errors", "types", "reflection", "telemetry"},
-    "ingest": {"errors", "types", "reflection", "telemetry"},
-    "index": {"errors", "types", "reflection", "telemetry", "ingest", "templates"},
-    "models": {"errors", "types", "reflection", "telemetry"},
-    "train": {"errors", "types", "reflection", "telemetry", "models", "evaluation"},
+    "engines": GROUND,
+    "ingest": GROUND,
+    "index": GROUND | {"ingest", "templates"},
+    "models": GROUND,
+    "train": GROUND | {"models", "evaluation"},
 }
 """What stands beside the layers and may import only these; of all others, only the command line may import them."""
 HEAVY = ("torch", "transformers", "vllm", "chromadb", "sentence_transformers", "httpx", "scipy", "numpy", "onnxruntime", "peft")

@@ -15,6 +15,7 @@ import typer
 
 from selfrag.cli import terminal
 from selfrag.errors import UsageError
+from selfrag.urls import is_url
 
 if TYPE_CHECKING:
     from selfrag.index.collection import Collection
@@ -256,10 +257,6 @@ def find_instruct(settings: Settings, name: str) -> Instruct:
     if not model:
         raise UsageError(f"{engine} says no model", f"name one that it serves: {engine}#MODEL")
     return Instruct(model, model if is_url(engine) else str(models.resolve(model, settings.paths.cache).path), engine)
-
-
-def is_url(engine: str) -> bool:
-    return engine.startswith(("http://", "https://"))
 
 
 def open_reflector(settings: Settings, model: ModelInfo, temperatures: Mapping[str, float], relevant_above: float) -> Reflector:

@@ -6,6 +6,7 @@ import importlib.util
 
 from selfrag.errors import ModelError, UsageError
 from selfrag.types import Engine, ReflectionKind
+from selfrag.urls import is_url
 
 SPECS = ("auto", "transformers", "vllm")
 
@@ -28,7 +29,7 @@ def open_engine(
     Raises UsageError for an unknown ``spec``, ModelError for a model that cannot be loaded or lacks reflection tokens.
     """
     urls = [url.strip() for url in spec.split(",") if url.strip()]
-    if urls and all(url.startswith(("http://", "https://")) for url in urls):
+    if urls and all(map(is_url, urls)):
         from selfrag.engines.server import ServerEngine
 
         return ServerEngine(urls, model, reflection=reflection)

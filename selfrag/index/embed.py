@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from selfrag.index.embedder import EMBEDDED, HASHING, Embedder, parse_spec
+from selfrag.urls import is_url
 
 
 def open_embedder(spec: str = EMBEDDED) -> Embedder:
@@ -18,7 +19,7 @@ def open_embedder(spec: str = EMBEDDED) -> Embedder:
         from selfrag.index.embed_hashing import HashingEmbedder
 
         return HashingEmbedder(parsed.dimension or 256)
-    if parsed.name.startswith(("http://", "https://")):
+    if is_url(parsed.name):
         from selfrag.index.embed_server import open_server
 
         return open_server(parsed)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl
 
 from selfrag.errors import UsageError
+from selfrag.urls import is_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +67,7 @@ def parse_spec(text: str) -> Spec:
     dimension = options.get("dimension")
     if dimension is not None and not (dimension.isdecimal() and int(dimension) > 0):
         raise UsageError(f"The dimension of an embedder is a positive number, not {dimension!r}.")
-    url, _, model = name.partition("#") if name.startswith(("http://", "https://")) else (name, "", "")
+    url, _, model = name.partition("#") if is_url(name) else (name, "", "")
     return Spec(
         url,
         options.get("query_prompt"),

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from selfrag.errors import InputError, UsageError
+from selfrag.files import write_whole
 from selfrag.train import sources
 from selfrag.train.instructions import instructions
 from selfrag.train.neighbours import Neighbours
@@ -80,10 +81,7 @@ def prepare(config: PrepareConfig) -> Counter[tuple[str, str]]:
         raise InputError(f"no rows in {', '.join(map(str, config.data))}", "raise the limits, or name other data")
     Random(config.seed).shuffle(rows)
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = config.out.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as out:
-        out.writelines(to_json(row) + "\n" for row in rows)
-    partial.replace(config.out)
+    write_whole(config.out, (f"{to_json(row)}\n".encode() for row in rows))
     return counts(rows)
 
 

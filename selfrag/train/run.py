@@ -54,7 +54,7 @@ class RunConfig:
     epochs: int = 1
     minutes: float = 0.0
     batch_tokens: int = 1600
-    max_tokens: int = 420
+    max_tokens: int = 640
     lr: float = 6e-4
     rows_lr: float = 2e-3
     warmup: int = 40
@@ -145,6 +145,8 @@ class Trainer:
         else:
             self.peft = adapt(model, self.tokenizer, config.adapter)
         self.peft.peft_config["default"].base_model_name_or_path = config.base_name or config.base
+        if config.compiled:
+            compile_blocks(self.peft)
         self.data = self._encode()
         self.plan = self._plan()
         self.objective, self.optimizer = self._prepare()
@@ -175,8 +177,6 @@ class Trainer:
 
     def _prepare(self) -> tuple[Any, Any]:
         objective, c = Objective(self.peft), self.config
-        if c.compiled:
-            compile_blocks(self.peft)
         if self.sharded:
             return sharded.shard(self.accelerator, objective, c.lr, c.rows_lr, c.clip)
         wrapped = self.accelerator.prepare(objective)
