@@ -208,7 +208,7 @@ def eval_(
     \b
     Examples:
       selfrag train eval smollm2-135m-selfrag --data data/dev
-      selfrag train eval runs/first/merged --data data/dev --baseline smollm2-135m-instruct -o results
+      selfrag train eval runs/first/merged --data data/dev --baseline smollm2-135m-instruct -o runs/first
     """
     import asyncio
 

@@ -33,7 +33,10 @@ def reliability(confidence: Floats, correct: Floats, bins: int = 10) -> list[Bin
 
 
 def ece(confidence: Floats, correct: Floats, bins: int = 10) -> float | None:
-    """Expected calibration error: the mean gap between confidence and accuracy over the bins, weighted by their size."""
+    """Expected calibration error: the mean gap between confidence and accuracy over the bins, weighted by their size.
+
+    ``correct`` may lie between 0 and 1, as a utility does.
+    """
     if not len(confidence):
         return None
     return sum(b.count * abs(b.confidence - b.accuracy) for b in reliability(confidence, correct, bins)) / len(confidence)

@@ -89,6 +89,7 @@ async def test_a_judge_that_knows_nothing() -> None:
     found = await figures(Same())
     assert found["ISREL AUROC, neighbour"] == found["Retrieve AUROC, worst source"] == found["ISSUP AUROC, supported"] == 0.5
     assert found["ISUSE rank correlation"] is None
+    assert found["ISUSE ECE"] == 0.125  # says 0.5 of two answers that are worth 1 and 0.25
 
 
 async def test_the_table_has_a_column_for_each_judge() -> None:
