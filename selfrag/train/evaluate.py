@@ -151,8 +151,8 @@ def retrieve_threshold(found: Mapping[tuple[str, bool], NDArray[Any]]) -> float:
 
 
 def utility_figures(found: NDArray[Any], items: Items) -> Figures:
-    """``found``: (N,) expected utilities in [-1, 1]. Rank correlation with the rule's label, AUROC of right against wrong, and the
-    calibration error of the expected utility, both it and the label put between 0 (useless) and 1 (perfect)."""
+    """``found``: (N,) expected utilities in [-1, 1]. Rank correlation with the rule's label, AUROC of right against wrong, and
+    the calibration error of the expected utility, both it and the label put between 0 (useless) and 1 (perfect)."""
     labels = np.array([float(label) for _, _, label in items.utility])
     return {
         "ISUSE rank correlation": rank_correlation(found, labels),
