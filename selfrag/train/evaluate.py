@@ -50,10 +50,12 @@ async def evaluate(judge: Judge, items: Items, say: Callable[[str], None], at_on
     relevance = own_relevance(written, items)
     for name, found in items.relevance.items():
         relevance[name] = np.array(await each([judge.relevance(e) for e in found], name))
+    explained = np.array(await each([judge.relevance(e) for pair in items.explained for e in pair], "to explain")).reshape(-1, 2)
     support = np.array(await each([judge.support(e, claim) for e, claim, _ in items.support], "support"))
     use = np.array(await each([judge.utility(e, a) for e, a, _ in items.utility], "utility"))
     retrieve = {key: np.array(await each([judge.retrieve(q) for q in asked], key[0])) for key, asked in items.retrieve.items()}
-    figures = answer_figures(written, items) | relevance_figures(relevance) | support_figures(support, items)
+    figures = answer_figures(written, items) | relevance_figures(relevance) | explained_figures(explained)
+    figures |= support_figures(support, items)
     figures |= retrieve_figures(retrieve) | utility_figures(use, items)
     abstention, thresholds = abstention_figures(written, items)
     thresholds |= {"retrieve": retrieve_threshold(retrieve)}
@@ -104,6 +106,11 @@ def relevance_figures(found: Mapping[str, NDArray[Any]]) -> Figures:
     everything = np.concatenate(list(found.values()))
     right = np.concatenate([np.full(len(v), float(n == "gold")) for n, v in found.items()])
     return figures | {"ISREL ECE": curves.ece(everything, right)}
+
+
+def explained_figures(found: NDArray[Any]) -> Figures:
+    """``found``: (N, 2) ISREL of questions that ask for sentences, with their own passage and with a neighbour."""
+    return {"ISREL AUROC, neighbour, asked to explain": separation(found[:, 0], found[:, 1])}
 
 
 def binary_f1(said: NDArray[Any], true: NDArray[Any]) -> float:

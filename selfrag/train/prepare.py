@@ -20,15 +20,15 @@ from selfrag.train.instructions import instructions
 from selfrag.train.neighbours import Neighbours
 from selfrag.train.own import own_rows
 from selfrag.train.rows import Row, to_json
-from selfrag.train.sources import Question, Record
+from selfrag.train.sources import Record
 from selfrag.train.spans import sentences
 
-# Rows by source for about 100 minutes of training on two CPU cores, what the packaged model saw last. Every question that is
+# Rows by source for about two hours of training on two CPU cores, what the packaged model saw last. Every question that is
 # compared shows its own passage beside one that does not answer it, so that neither the question nor the words it shares with a
 # passage gives the relevance away.
 LIMITS: Mapping[str, int] = {
-    "squad2-compared": 2200, "squad2-unanswerable": 1600, "squad2-explain": 150, "halueval_qa-compared": 1800,
-    "fairytaleqa-compared": 500, "vitaminc": 4500, "wice": 100, "halueval_summarization": 30, "2wiki": 50, "nq_open": 80,
+    "squad2-compared": 2200, "squad2-unanswerable": 2300, "squad2-explain": 500, "halueval_qa-compared": 2400,
+    "fairytaleqa-compared": 500, "vitaminc": 3800, "wice": 100, "halueval_summarization": 30, "2wiki": 50, "nq_open": 80,
     "clapnq": 80, "efficientqa": 80, "selfinstruct": 80, "instructions": 200,
     "squad2": 0, "halueval_qa": 0, "fairytaleqa": 0, "fairytaleqa-explain": 0,
 }  # fmt: skip
@@ -141,8 +141,9 @@ def build(data: Path, config: PrepareConfig) -> list[Row]:
         take(
             f"{name}-unanswerable", (sources.question_row(q, r) for r in [rng(name + "-un")] for q in questions if not q.answers)
         )
-        take(f"{name}-explain", (sources.explain_row(q, r) for r in [rng(name + "-explain")] for q in questions if q.answers))
-        take(f"{name}-compared", _compared(questions, rng(name + "-compared")))
+        near = Neighbours(sorted({(q.title, q.passage) for q in questions}))
+        for kind, row in (("explain", sources.explain_row), ("compared", sources.compared_row)):
+            take(f"{name}-{kind}", (row(q, near, r) for r in [rng(f"{name}-{kind}")] for q in questions if q.answers))
     take("vitaminc", _shuffled(sources.vitaminc(records("vitaminc"), rng("vitaminc-rows")), rng("vitaminc-order")))
     take("wice", _shuffled(_wice(records), rng("wice-order")))
     take("halueval_summarization", sources.summaries(records("halueval_summarization"), rng("summaries")))
@@ -161,11 +162,6 @@ def build(data: Path, config: PrepareConfig) -> list[Row]:
 def held_out(task: str) -> bool:
     """Every fifth task of Self-Instruct is kept for development scores."""
     return sum(task.encode()) % 5 == 0
-
-
-def _compared(questions: list[Question], rng: Random) -> Iterator[Row | None]:
-    near = Neighbours(sorted({(q.title, q.passage) for q in questions}))
-    return (sources.compared_row(q, near, rng) for q in questions if q.answers)
 
 
 def _plain(question: str) -> str:

@@ -122,7 +122,9 @@ def question_row(q: Question, rng: Random) -> Row:
     """A question with its own passage: right and wrong answers, or the refusal where it holds no answer."""
     words = length(rng)
     passage = window(q.passage, q.at, words, rng)
-    root = (prompt(asked(q.question, rng)), *evidence(q.title, passage))
+    explained = not q.answers and rng.random() < 0.12  # wanting sentences makes no passage relevant
+    said = explain(q.question, rng) if explained else asked(q.question, rng)
+    root = (prompt(said), *evidence(q.title, passage))
     if not q.answers:
         tempting = [judged(t, NO_SUPPORT, 1) for t in q.tempting[:1]]
         return tree(q.id, q.source, root, [irrelevant(rng.random() < 0.35), *tempting])
@@ -144,9 +146,18 @@ def answer_branches(q: Question, passage: str, rng: Random) -> list[tuple[Piece,
     return branches
 
 
-def explain_row(q: Question, rng: Random) -> Row | None:
-    """The same question wanting sentences: the sentence that answers it, half the time carried on with the next one."""
-    passage = window(q.passage, q.at, length(rng), rng)
+def explain(question: str, rng: Random) -> str:
+    """The question as one who wants sentences types it."""
+    return rng.choice(EXPLAIN).format(q=question)
+
+
+def explain_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
+    """`compared_row` with a question that wants sentences: from its own passage the sentence that answers it, half the time
+    carried on with the next one; of the other passage, the sentence that looks most like an answer is none."""
+    found = facing(q, near, rng)
+    if not found:
+        return None
+    passage, title, other = found
     answer = sentence_at(passage, passage.find(q.answers[0]))
     if not answer or len(answer.split()) > 45:
         return None
@@ -159,8 +170,16 @@ def explain_row(q: Question, rng: Random) -> Row | None:
     wrong = wrong_spans(passage, q.answers, 1, rng)
     if wrong and q.answers[0] in answer:
         branches.append(judged(answer.replace(q.answers[0], wrong[0]), NO_SUPPORT, 2))
-    instruction = rng.choice(EXPLAIN).format(q=q.question)
-    return tree(f"{q.id}-explain", q.source, (prompt(instruction), *evidence(q.title, passage)), branches)
+    tempting = judged(sentence_at(other, likest(other, q.question)), NO_SUPPORT, 1)
+    return forest(
+        f"{q.id}-explain",
+        q.source,
+        (prompt(explain(q.question, rng)), control(RETRIEVAL, 0.3)),
+        (
+            (paragraph(q.title, passage), branches),
+            (paragraph(title, other), [irrelevant(rng.random() < 0.15), tempting]),
+        ),
+    )
 
 
 def unlike(q: Question, near: Neighbours, rng: Random) -> list[tuple[str, str]]:
@@ -170,8 +189,8 @@ def unlike(q: Question, near: Neighbours, rng: Random) -> list[tuple[str, str]]:
     return [(q.title, rest)] if rest else found
 
 
-def compared_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
-    """An answerable question with two passages: its own, and one that the search would take for it, or now and then its own
+def facing(q: Question, near: Neighbours, rng: Random) -> tuple[str, str, str] | None:
+    """A cut of the question's own passage, and title and cut of one that the search would take for it, or now and then of its own
     without the sentences that hold an answer. Both cuts are of one length and lie where the question's words are, so that only
     what they say tells them apart."""
     wrong = unlike(q, near, rng)
@@ -179,7 +198,15 @@ def compared_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
         return None
     words = length(rng)
     title, other = wrong[min(int(rng.expovariate(0.7)), len(wrong) - 1)]
-    own, cut = window(q.passage, q.at, words, rng), window(other, likest(other, q.question), words, rng)
+    return window(q.passage, q.at, words, rng), title, window(other, likest(other, q.question), words, rng)
+
+
+def compared_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
+    """An answerable question with two passages, its own and one that does not answer it."""
+    found = facing(q, near, rng)
+    if not found:
+        return None
+    own, title, cut = found
     tempting = (judged(span, NO_SUPPORT, 1) for span in wrong_spans(cut, q.answers, 2, rng))
     return forest(
         f"{q.id}-compared",
@@ -193,19 +220,25 @@ def compared_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
 
 
 def vitaminc(records: Iterable[Record], rng: Random) -> Iterator[Row]:
-    """One evidence, its claims as branches; a supported and an unsupported claim together are partially supported."""
+    """One evidence, its claims as branches; a supported and an unsupported claim together are partially supported. Now and then
+    another page's evidence beside it, which is irrelevant to the page that was asked for."""
     ordered = sorted(records, key=lambda r: (r["page"], r["evidence"], r["claim"]))
     for index, (key, group) in enumerate(groupby(ordered, key=lambda r: (r["page"], r["evidence"]))):
         claims = {tidy(r["claim"]): r["label"] for r in group}
         if len(claims) < 2:
             continue
-        root = (prompt(rng.choice(CLAIM_PROMPTS).format(page=key[0])), *evidence(key[0], tidy(key[1]), loss=0.1))
+        root = (prompt(rng.choice(CLAIM_PROMPTS).format(page=key[0])), control(RETRIEVAL, 0.1))
         branches = [claim_branch(c, label) for c, label in list(claims.items())[:6]]
         yes = [c for c, label in claims.items() if label == "SUPPORTS"]
         no = [c for c, label in claims.items() if label != "SUPPORTS"]
         if yes and no and rng.random() < 0.25:
             branches.append(judged(f"{yes[0]} {no[0]}", PARTIALLY, 3))
-        yield tree(f"vitaminc-{index}", "vitaminc", root, branches)
+        passages = [(paragraph(key[0], tidy(key[1])), branches)]
+        stray = rng.choice(ordered)
+        if stray["page"] != key[0] and rng.random() < 0.2:
+            shown = judged(next(iter(claims)), NO_SUPPORT, 1)
+            passages.append((paragraph(stray["page"], tidy(stray["evidence"])), [irrelevant(rng.random() < 0.15), shown]))
+        yield forest(f"vitaminc-{index}", "vitaminc", root, passages)
 
 
 def claim_branch(claim: str, label: str) -> tuple[Piece, ...]:

@@ -61,6 +61,7 @@ def items() -> Items:
     return Items(
         answers=tuple(answers),
         relevance={"neighbour": (evidence("other"),) * 4, "same article": (evidence("other"),) * 4},
+        explained=((evidence("gold"), evidence("other")),) * 2,
         support=(
             (evidence("gold"), "true", "SUPPORTS"),
             (evidence("gold"), "false", "REFUTES"),
@@ -78,8 +79,8 @@ async def figures(judge: Judge) -> dict[str, float | None]:
 async def test_a_judge_that_knows_everything() -> None:
     """It separates everything, and abstains where it should, on articles that its thresholds were not fitted on."""
     found = await figures(Knows())
-    for name in ("ISREL AUROC, neighbour", "ISREL AUROC, unanswerable", "ISSUP AUROC, supported", "ISSUP macro-F1",
-                 "Retrieve AUROC, worst source", "ISUSE AUROC", "abstention F1"):  # fmt: skip
+    for name in ("ISREL AUROC, neighbour", "ISREL AUROC, neighbour, asked to explain", "ISREL AUROC, unanswerable",
+                 "ISSUP AUROC, supported", "ISSUP macro-F1", "Retrieve AUROC, worst source", "ISUSE AUROC", "abstention F1"):  # fmt: skip
         assert found[name] == 1.0, name
     assert found["answer F1"] == 100.0
 
@@ -87,6 +88,7 @@ async def test_a_judge_that_knows_everything() -> None:
 async def test_a_judge_that_knows_nothing() -> None:
     """It is at chance."""
     found = await figures(Same())
+    assert found["ISREL AUROC, neighbour, asked to explain"] == 0.5
     assert found["ISREL AUROC, neighbour"] == found["Retrieve AUROC, worst source"] == found["ISSUP AUROC, supported"] == 0.5
     assert found["ISUSE rank correlation"] is None
     assert found["ISUSE ECE"] == 0.125  # says 0.5 of two answers that are worth 1 and 0.25

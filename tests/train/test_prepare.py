@@ -72,6 +72,20 @@ def test_the_other_passage_may_be_the_own_one_without_the_answer() -> None:
     assert any(text in long and not holds(text, question.answers) for text in texts)
 
 
+def test_wanting_sentences_makes_no_passage_relevant() -> None:
+    """A question that asks to explain is answered with the sentence of its own passage and refuses the other; now and then one
+    that cannot be answered asks so, too."""
+    (question,) = sources.squad([ANSWERABLE])
+    near = Neighbours([("Korea", CONTEXT), ("Towns", "Which town is called the capital of fashion? Many say it is Paris.")])
+    row = next(filter(None, (sources.explain_row(question, near, Random(seed)) for seed in range(9))))
+    own, other = (n for n, node in enumerate(row.nodes) if PARAGRAPH in [p.value for p in node.pieces])
+    taught = {(node.parent, p.value) for node in row.nodes for p in node.pieces if p.loss}
+    assert {(own, RELEVANT), (own, "Seoul is the capital of South Korea."), (other, IRRELEVANT), (other, NO_SUPPORT)} <= taught
+    (impossible,) = sources.squad([IMPOSSIBLE])
+    asked = [sources.question_row(impossible, Random(seed)).nodes[0].pieces[0].value for seed in range(60)]
+    assert 0 < sum("sentence" in text or "xplain" in text for text in asked) < 20
+
+
 def test_claims_share_their_evidence() -> None:
     """Claims on one evidence are branches of one row, and claims alone teach no words."""
     claims = [("Seoul is big .", "SUPPORTS"), ("Seoul is tiny .", "REFUTES")]
@@ -79,6 +93,16 @@ def test_claims_share_their_evidence() -> None:
     (row,) = sources.vitaminc(records, Random(3))
     assert {FULLY, NO_SUPPORT} <= set(controls(row))
     assert all(p.loss == 0 for n in row.nodes for p in n.pieces if p.kind == "text")
+
+
+def test_another_page_says_nothing_of_the_one_that_was_asked_for() -> None:
+    """Beside some claims stands the evidence of another page, which is irrelevant and supports none of them."""
+    said = [("Seoul", "Seoul is big ."), ("Seoul", "Seoul is old ."), ("Milan", "Milan is big ."), ("Milan", "Milan is old .")]
+    records = [{"page": page, "evidence": f"{page} is a city .", "claim": claim, "label": "SUPPORTS"} for page, claim in said]
+    rows = [row for seed in range(30) for row in sources.vitaminc(records, Random(seed))]
+    beside = [row for row in rows if controls(row).count(PARAGRAPH) == 2]
+    assert 0 < len(beside) < len(rows) / 2
+    assert all({IRRELEVANT, NO_SUPPORT, FULLY} <= set(controls(row)) for row in beside)
 
 
 def test_several_segments() -> None:
