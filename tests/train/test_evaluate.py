@@ -79,8 +79,16 @@ async def figures(judge: Judge) -> dict[str, float | None]:
 async def test_a_judge_that_knows_everything() -> None:
     """It separates everything, and abstains where it should, on articles that its thresholds were not fitted on."""
     found = await figures(Knows())
-    for name in ("ISREL AUROC, neighbour", "ISREL AUROC, neighbour, asked to explain", "ISREL AUROC, unanswerable",
-                 "ISSUP AUROC, supported", "ISSUP macro-F1", "Retrieve AUROC, worst source", "ISUSE AUROC", "abstention F1"):  # fmt: skip
+    for name in (
+        "ISREL AUROC, neighbour",
+        "ISREL AUROC, neighbour, asked to explain",
+        "ISREL AUROC, unanswerable",
+        "ISSUP AUROC, supported",
+        "ISSUP macro-F1",
+        "Retrieve AUROC, worst source",
+        "ISUSE AUROC",
+        "abstention F1",
+    ):
         assert found[name] == 1.0, name
     assert found["answer F1"] == 100.0
 
