@@ -153,7 +153,7 @@ def explain(question: str, rng: Random) -> str:
 
 def explain_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
     """`compared_row` with a question that wants sentences: from its own passage the sentence that answers it, half the time
-    carried on with the next one; of the other passage, the sentence that looks most like an answer is none."""
+    carried on with the next one."""
     found = facing(q, near, rng)
     if not found:
         return None
@@ -170,14 +170,13 @@ def explain_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
     wrong = wrong_spans(passage, q.answers, 1, rng)
     if wrong and q.answers[0] in answer:
         branches.append(judged(answer.replace(q.answers[0], wrong[0]), NO_SUPPORT, 2))
-    tempting = judged(sentence_at(other, likest(other, q.question)), NO_SUPPORT, 1)
     return forest(
         f"{q.id}-explain",
         q.source,
         (prompt(explain(q.question, rng)), control(RETRIEVAL, 0.3)),
         (
             (paragraph(q.title, passage), branches),
-            (paragraph(title, other), [irrelevant(rng.random() < 0.15), tempting]),
+            (paragraph(title, other), [irrelevant(rng.random() < 0.15)]),
         ),
     )
 
