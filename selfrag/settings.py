@@ -276,7 +276,7 @@ def save(paths: Paths, name: str, value: str | None) -> None:
         check_key(name, "config unset")
         return
     paths.file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(paths.file.resolve(), (f"{line}\n".encode() for line in lines))  # a link stays a link
+    write_whole(paths.file, (f"{line}\n".encode() for line in lines))
 
 
 def _lines(file: Path) -> list[str]:
