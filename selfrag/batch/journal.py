@@ -103,29 +103,24 @@ def save_meta(out: Path, meta: Meta) -> None:
 
 
 class Journal:
-    """The rows of one output file, locked against a second run until it is closed; `open_journal` makes it.
-
-    ``dropped`` counts what was taken out when it was opened: failed rows, a torn last line, rows that answer another question.
-    """
+    """The rows of one output file, locked against a second run until it is closed; `open_journal` makes it."""
 
     def __init__(self, path: Path, lock: FileLock) -> None:
         self.path, self.lock = path, lock
         self.format = format_of(path)
         self.done: dict[str, str] = {}
-        self.dropped = 0
         self.descriptor: int | None = None
 
     def resume(self, stale: Mapping[str, str]) -> None:
-        """Takes up what is done. ``stale`` gives, for rows of a changed input, the digest of the question that is asked now."""
+        """Takes up what is done, and takes out failed rows, a torn last line and rows that answer another question. ``stale``
+        gives, for rows of a changed input, the digest of the question that is asked now."""
         size = 0
         for row, raw in self.good(stale):
             size += len(raw)
             if row["status"] != "header":
                 self.done[str(row["id"])] = str(row["hash"])
         if size != self.path.stat().st_size:
-            self.dropped = sum(1 for _ in self.path.open("rb"))
             write_whole(self.path, (raw for _, raw in self.good(stale)))
-            self.dropped -= sum(1 for _ in self.path.open("rb"))
 
     def good(self, stale: Mapping[str, str]) -> Iterator[tuple[Json, bytes]]:
         seen: set[str] = set()

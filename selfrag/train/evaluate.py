@@ -25,12 +25,11 @@ Figures = dict[str, float | None]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was measured of one judge: ``figures`` by name, ``thresholds`` fitted on all items, ``temperatures`` by group."""
+    """What was measured of one judge: ``figures`` by name, ``thresholds`` fitted on all items."""
 
     name: str
     figures: Figures
     thresholds: Mapping[str, float]
-    temperatures: Mapping[str, float]
     counts: Mapping[str, int]
 
 
@@ -63,7 +62,7 @@ async def evaluate(judge: Judge, items: Items, say: Callable[[str], None], at_on
     counts |= {f"relevance: {n}": len(v) for n, v in relevance.items()} | {
         f"retrieve: {n}": len(v) for (n, _), v in retrieve.items()
     }
-    return Result(judge.name, figures | abstention, thresholds, {}, counts)
+    return Result(judge.name, figures | abstention, thresholds, counts)
 
 
 def own_relevance(written: Sequence[Written], items: Items) -> dict[str, NDArray[Any]]:

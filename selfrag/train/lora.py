@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch._inductor.config as inductor
@@ -126,18 +126,11 @@ def by_group(batch: Batch, losses: torch.Tensor) -> Iterator[tuple[str, float, i
             yield name, float(mine.sum()), len(mine)
 
 
-class Steps(Protocol):
-    """What the loop needs of an optimizer: ``at`` a share (0 to 1) of the peak learning rates, ``step`` takes the gradients."""
-
-    def at(self, factor: float) -> None: ...
-
-    def step(self) -> None: ...
-
-
 class MasterAdamW:
     """AdamW on float32 copies of low-precision weights: bfloat16 alone would round small updates away.
 
-    Takes the gradients of the weights, clips their norm to ``clip``, and writes the result back.
+    Takes the gradients of the weights, clips their norm to ``clip``, and writes the result back. ``at`` sets what share (0 to 1)
+    of the peak learning rates the next steps have.
     """
 
     def __init__(self, groups: list[dict[str, Any]], clip: float) -> None:
