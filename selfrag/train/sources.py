@@ -73,6 +73,11 @@ def asked(question: str, rng: Random) -> str:
     return question
 
 
+def explain(question: str, rng: Random) -> str:
+    """The question as one who wants sentences types it."""
+    return rng.choice(EXPLAIN).format(q=question)
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A question with a passage; without `answers` it cannot be answered from it. `at`: where the answer stands."""
@@ -146,41 +151,6 @@ def answer_branches(q: Question, passage: str, rng: Random) -> list[tuple[Piece,
     return branches
 
 
-def explain(question: str, rng: Random) -> str:
-    """The question as one who wants sentences types it."""
-    return rng.choice(EXPLAIN).format(q=question)
-
-
-def explain_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
-    """`compared_row` with a question that wants sentences: from its own passage the sentence that answers it, half the time
-    carried on with the next one."""
-    found = facing(q, near, rng)
-    if not found:
-        return None
-    passage, title, other = found
-    answer = sentence_at(passage, passage.find(q.answers[0]))
-    if not answer or len(answer.split()) > 45:
-        return None
-    after = passage[passage.find(answer) + len(answer) :].strip()
-    more = sentences(after)[:1] if rng.random() < 0.5 else []
-    taught: tuple[Piece, ...] = (control(RELEVANT), text(answer, 0.5), control(FULLY))
-    for sentence in more:
-        taught += (control(CONTINUE), text(sentence, 0.5))
-    branches: list[tuple[Piece, ...]] = [(*taught, utility(5), END)]
-    wrong = wrong_spans(passage, q.answers, 1, rng)
-    if wrong and q.answers[0] in answer:
-        branches.append(judged(answer.replace(q.answers[0], wrong[0]), NO_SUPPORT, 2))
-    return forest(
-        f"{q.id}-explain",
-        q.source,
-        (prompt(explain(q.question, rng)), control(RETRIEVAL, 0.3)),
-        (
-            (paragraph(q.title, passage), branches),
-            (paragraph(title, other), [irrelevant(rng.random() < 0.15)]),
-        ),
-    )
-
-
 def unlike(q: Question, near: Neighbours, rng: Random) -> list[tuple[str, str]]:
     """Titles and texts that may stand for a passage that does not answer ``q``, the most tempting first."""
     rest = lacking(q.passage, q.answers) if rng.random() < 0.25 else ""
@@ -214,6 +184,36 @@ def compared_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
         (
             (paragraph(q.title, own), answer_branches(q, own, rng)),
             (paragraph(title, cut), [irrelevant(rng.random() < 0.15), *tempting]),
+        ),
+    )
+
+
+def explain_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
+    """`compared_row` with a question that wants sentences: from its own passage the sentence that answers it, half the time
+    carried on with the next one."""
+    found = facing(q, near, rng)
+    if not found:
+        return None
+    passage, title, other = found
+    answer = sentence_at(passage, passage.find(q.answers[0]))
+    if not answer or len(answer.split()) > 45:
+        return None
+    after = passage[passage.find(answer) + len(answer) :].strip()
+    more = sentences(after)[:1] if rng.random() < 0.5 else []
+    taught: tuple[Piece, ...] = (control(RELEVANT), text(answer, 0.5), control(FULLY))
+    for sentence in more:
+        taught += (control(CONTINUE), text(sentence, 0.5))
+    branches: list[tuple[Piece, ...]] = [(*taught, utility(5), END)]
+    wrong = wrong_spans(passage, q.answers, 1, rng)
+    if wrong and q.answers[0] in answer:
+        branches.append(judged(answer.replace(q.answers[0], wrong[0]), NO_SUPPORT, 2))
+    return forest(
+        f"{q.id}-explain",
+        q.source,
+        (prompt(explain(q.question, rng)), control(RETRIEVAL, 0.3)),
+        (
+            (paragraph(q.title, passage), branches),
+            (paragraph(title, other), [irrelevant(rng.random() < 0.15)]),
         ),
     )
 
