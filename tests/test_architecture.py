@@ -26,7 +26,7 @@ LAYERS = (
     ("cli",),
 )
 """A module may import its own layer and the ones before it."""
-GROUND = {"errors", "types", "telemetry", "files", "urls", "reflection"}
+GROUND = {*LAYERS[0], "reflection"}
 PARTS = {
     "engines": GROUND,
     "ingest": GROUND,

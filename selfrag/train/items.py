@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,8 +20,8 @@ from selfrag.train.spans import holds, sentences, tidy, wrong_spans
 class Items:
     """``answers``: questions with their own passage, their golds (none where unanswerable) and their article. ``relevance``: kind
     ("neighbour", "same article") to passages that do not answer. ``explained``: answerable questions that ask for sentences, with
-    their own passage and with a neighbour of it. ``support``: evidence, claim, label. ``utility``: evidence,
-    answer, 1 to 5. ``retrieve``: (source, whether evidence is needed) to questions.
+    their own passage and with a neighbour of it. ``support``: evidence, claim, label. ``utility``: evidence, answer, 1 to 5.
+    ``retrieve``: (source, whether evidence is needed) to questions.
     """
 
     answers: tuple[tuple[Evidence, tuple[str, ...], str], ...]
@@ -41,10 +41,10 @@ def build(dev: Path, train: Path | None = None, size: int = 200, seed: int = 7) 
     picked = yes[:size]
     answers = [(_evidence(r), tuple(a["text"] for a in r["answers"]), r["title"]) for r in picked]
     answers += [(_evidence(r), (), r["title"]) for r in no[:size]]
-    near = Neighbours(sorted({(r["title"], r["context"]) for r in squad}))
+    relevance = _relevance(squad, picked, rng)
     return Items(
-        tuple(answers), _relevance(picked, near, rng), _explained(picked[: size // 2], near), _support(dev, size, rng),
-        _utility(picked[: size // 2], rng), _retrieve(dev, train, squad, size, rng),
+        tuple(answers), relevance, _explained(map(_evidence, picked), relevance["neighbour"][: size // 2]),
+        _support(dev, size, rng), _utility(picked[: size // 2], rng), _retrieve(dev, train, squad, size, rng),
     )  # fmt: skip
 
 
@@ -52,28 +52,26 @@ def _evidence(record: Mapping[str, Any]) -> Evidence:
     return Evidence(record["question"], record["title"], record["context"])
 
 
-def _wrong(record: Mapping[str, Any], near: Neighbours) -> list[tuple[str, str]]:
-    return near.wrong(record["question"], record["context"], [a["text"] for a in record["answers"]])
-
-
-def _relevance(picked: Any, near: Neighbours, rng: Random) -> dict[str, tuple[Evidence, ...]]:
+def _relevance(squad: Any, picked: Any, rng: Random) -> dict[str, tuple[Evidence, ...]]:
+    passages = sorted({(r["title"], r["context"]) for r in squad})
+    near = Neighbours(passages)
     found: dict[str, list[Evidence]] = {"neighbour": [], "same article": []}
     for r in picked:
-        if wrong := _wrong(r, near):
-            found["neighbour"].append(Evidence(r["question"], *wrong[0]))
         answers = [a["text"] for a in r["answers"]]
-        others = [p for p in near.passages if p[0] == r["title"] and p[1] != r["context"] and not holds(p[1], answers)]
+        if wrong := near.wrong(r["question"], r["context"], answers):
+            found["neighbour"].append(Evidence(r["question"], *wrong[0]))
+        others = [p for p in passages if p[0] == r["title"] and p[1] != r["context"] and not holds(p[1], answers)]
         if others:
             found["same article"].append(Evidence(r["question"], *rng.choice(others)))
     return {name: tuple(v) for name, v in found.items()}
 
 
-def _explained(picked: Any, near: Neighbours) -> tuple[tuple[Evidence, Evidence], ...]:
+def _explained(answerable: Iterable[Evidence], neighbours: Iterable[Evidence]) -> tuple[tuple[Evidence, Evidence], ...]:
+    own = {evidence.question: evidence for evidence in answerable}
     found = []
-    for i, r in enumerate(picked):
-        if wrong := _wrong(r, near):
-            question = explain(r["question"], Random(i))
-            found.append((Evidence(question, r["title"], r["context"]), Evidence(question, *wrong[0])))
+    for i, other in enumerate(neighbours):
+        question = explain(other.question, Random(i))
+        found.append((replace(own[other.question], question=question), replace(other, question=question)))
     return tuple(found)
 
 

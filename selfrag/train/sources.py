@@ -127,9 +127,8 @@ def question_row(q: Question, rng: Random) -> Row:
     """A question with its own passage: right and wrong answers, or the refusal where it holds no answer."""
     words = length(rng)
     passage = window(q.passage, q.at, words, rng)
-    explained = not q.answers and rng.random() < 0.12  # wanting sentences makes no passage relevant
-    said = explain(q.question, rng) if explained else asked(q.question, rng)
-    root = (prompt(said), *evidence(q.title, passage))
+    wording = explain if not q.answers and rng.random() < 0.12 else asked  # wanting sentences makes no passage relevant
+    root = (prompt(wording(q.question, rng)), *evidence(q.title, passage))
     if not q.answers:
         tempting = [judged(t, NO_SUPPORT, 1) for t in q.tempting[:1]]
         return tree(q.id, q.source, root, [irrelevant(rng.random() < 0.35), *tempting])
@@ -158,7 +157,7 @@ def unlike(q: Question, near: Neighbours, rng: Random) -> list[tuple[str, str]]:
     return [(q.title, rest)] if rest else found
 
 
-def facing(q: Question, near: Neighbours, rng: Random) -> tuple[str, str, str] | None:
+def facing(q: Question, near: Neighbours, rng: Random) -> tuple[str, tuple[str, str]] | None:
     """A cut of the question's own passage, and title and cut of one that the search would take for it, or now and then of its own
     without the sentences that hold an answer. Both cuts are of one length and lie where the question's words are, so that only
     what they say tells them apart."""
@@ -167,7 +166,16 @@ def facing(q: Question, near: Neighbours, rng: Random) -> tuple[str, str, str] |
         return None
     words = length(rng)
     title, other = wrong[min(int(rng.expovariate(0.7)), len(wrong) - 1)]
-    return window(q.passage, q.at, words, rng), title, window(other, likest(other, q.question), words, rng)
+    return window(q.passage, q.at, words, rng), (title, window(other, likest(other, q.question), words, rng))
+
+
+def beside(
+    q: Question, kind: str, said: str, passage: str, taught: Iterable[Iterable[Piece]],
+    other: tuple[str, str], refused: Iterable[Iterable[Piece]],
+) -> Row:  # fmt: skip
+    """The question, as it is ``said``, before its own passage and another one, with what is learned from each."""
+    root = (prompt(said), control(RETRIEVAL, 0.3))
+    return forest(f"{q.id}-{kind}", q.source, root, ((paragraph(q.title, passage), taught), (paragraph(*other), refused)))
 
 
 def compared_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
@@ -175,17 +183,10 @@ def compared_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
     found = facing(q, near, rng)
     if not found:
         return None
-    own, title, cut = found
-    tempting = (judged(span, NO_SUPPORT, 1) for span in wrong_spans(cut, q.answers, 2, rng))
-    return forest(
-        f"{q.id}-compared",
-        q.source,
-        (prompt(asked(q.question, rng)), control(RETRIEVAL, 0.3)),
-        (
-            (paragraph(q.title, own), answer_branches(q, own, rng)),
-            (paragraph(title, cut), [irrelevant(rng.random() < 0.15), *tempting]),
-        ),
-    )
+    own, other = found
+    tempting = [judged(span, NO_SUPPORT, 1) for span in wrong_spans(other[1], q.answers, 2, rng)]
+    said, taught = asked(q.question, rng), answer_branches(q, own, rng)
+    return beside(q, "compared", said, own, taught, other, [irrelevant(rng.random() < 0.15), *tempting])
 
 
 def explain_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
@@ -194,7 +195,7 @@ def explain_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
     found = facing(q, near, rng)
     if not found:
         return None
-    passage, title, other = found
+    passage, other = found
     answer = sentence_at(passage, passage.find(q.answers[0]))
     if not answer or len(answer.split()) > 45:
         return None
@@ -207,15 +208,7 @@ def explain_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
     wrong = wrong_spans(passage, q.answers, 1, rng)
     if wrong and q.answers[0] in answer:
         branches.append(judged(answer.replace(q.answers[0], wrong[0]), NO_SUPPORT, 2))
-    return forest(
-        f"{q.id}-explain",
-        q.source,
-        (prompt(explain(q.question, rng)), control(RETRIEVAL, 0.3)),
-        (
-            (paragraph(q.title, passage), branches),
-            (paragraph(title, other), [irrelevant(rng.random() < 0.15)]),
-        ),
-    )
+    return beside(q, "explain", explain(q.question, rng), passage, branches, other, [irrelevant(rng.random() < 0.15)])
 
 
 def vitaminc(records: Iterable[Record], rng: Random) -> Iterator[Row]:
