@@ -21,7 +21,7 @@ import asyncio
 import json
 import random
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,8 @@ from selfrag.telemetry import silence_libraries
 
 ROWS = ("full", "plain", "none")
 FITTED = (
-    "The registry's weights and thresholds were fitted on half of 200 of these questions (benchmarks/weights.py): what is "
-    "told of `full` flatters."
+    "The registry's weights and thresholds were fitted on questions like half of these, and on some of these "
+    "(benchmarks/weights.py): what is told of `full` flatters."
 )
 
 
@@ -68,10 +68,15 @@ def examples(_: Path, __: Path) -> Table:
 def squad(data: Path, work: Path) -> Table:
     found = list(read_rows(data / "dev" / "squad2_halfdev.jsonl.gz"))
     paragraphs = {row["context"]: row["title"].replace("_", " ") for row in found}
-    kept = ("id", "question", "answers", "unanswerable", "context")
-    drawn = [{name: row[name] for name in kept} for row in random.Random(0).sample(found, 200)]
     title = f"SQuAD 2.0: 200 of {len(found):,} questions over its {len(paragraphs)} paragraphs"
+    drawn = sample(found, 200, seed=0)
     return written("squad", title, drawn, Corpus("squad", tuple(paragraphs.values()), tuple(paragraphs), (), ()), work)
+
+
+def sample(found: Sequence[Mapping[str, Any]], size: int, seed: int) -> list[dict[str, Any]]:
+    """``size`` rows of SQuAD as questions of a batch; `context` rides along."""
+    kept = ("id", "question", "answers", "unanswerable", "context")
+    return [{name: row[name] for name in kept} for row in random.Random(seed).sample(found, size)]
 
 
 def natural_questions(data: Path, work: Path) -> Table:
@@ -91,9 +96,12 @@ def written(name: str, title: str, questions: Iterable[Mapping[str, Any]], docum
     if not table.questions.exists():
         table.folder.mkdir(parents=True, exist_ok=True)
         documents.write(table.folder)
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in questions)
-        table.questions.write_text("".join(lines), encoding="utf-8")
+        write_questions(table.questions, questions)
     return table
+
+
+def write_questions(path: Path, questions: Iterable[Mapping[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in questions), encoding="utf-8")
 
 
 def indexed(table: Table) -> None:
