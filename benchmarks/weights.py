@@ -13,9 +13,9 @@ Weights: of those within a standard error of the ones with most right answers (t
 withheld), the nearest to the paper's. The best of 600 on two hundred questions is luck: taken as it was, it has been behind the
 paper's on the other half.
 
-Thresholds (ISREL of the passages that are written from, ISSUP of the chosen answer): of those that keep 9 in 10 right answers
-in each of the two sets, the pair that withholds most wrong ones, whether there is a right one or not. What withholding costs a
-person is right answers, so that is what is bounded.
+Thresholds (ISREL of the passages that are written from, ISSUP of the chosen answer): of those that keep 9 in 10 right answers,
+the pair that withholds most wrong ones, whether there is a right one or not. What withholding costs a person is right answers,
+so that is what is bounded.
 """
 
 from __future__ import annotations
@@ -159,12 +159,12 @@ def fit(groups: Sequence[Sequence[Asked]], free: SearchOptions) -> tuple[float, 
 
 
 def fit_thresholds(groups: Sequence[Sequence[Asked]], weights: Sequence[float], free: SearchOptions) -> SearchOptions:
-    """``free`` with the thresholds that keep KEPT of every group's right answers and withhold most wrong ones, groups alike."""
+    """``free`` with the thresholds that keep KEPT of the right answers and withhold most wrong ones, groups counting the same."""
     right = [[a for a in group if outcomes([a], weights, free)[0]] for group in groups]
     wrong = [[a for a in group if not outcomes([a], weights, free)[0]] for group in groups]
 
     def key(options: SearchOptions) -> tuple[bool, float]:
-        kept = all(outcomes(group, weights, options).mean() >= KEPT for group in right)
+        kept = bool(np.mean([outcomes(group, weights, options).mean() for group in right]) >= KEPT)
         return kept, float(np.mean([withheld(group, weights, options) for group in wrong])) if kept else 0.0
 
     grid = np.linspace(0.0, 0.6, 25)
@@ -245,7 +245,7 @@ def told(weights: Sequence[float]) -> str:
 
 NOTE = (
     "Shares of the questions: a gold answer within what was answered; nothing answered. Intervals: paired bootstrap over"
-    f" questions, 2,000 draws. Thresholds keep {KEPT:.0%} of the right answers of either set in the half that was fitted on."
+    f" questions, 2,000 draws. Thresholds keep {KEPT:.0%} of the right answers of the half that was fitted on."
     f" Grid: {' × '.join(f'{name} {list(values)}' for name, values in GRID.items())}, the sequence term always on."
 )
 
