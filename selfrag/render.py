@@ -133,7 +133,7 @@ def why_abstained(document: Json, options: SearchOptions | None = None) -> str:
         mean = sum(c[key] for c in judged) / len(judged)
         if mean < least:
             what = "relevant" if key == "isrel" else "supported"
-            return f"the best answer is not {what} enough ({GROUPS[key]} {mean:.2f}, at least {least:.2f} is wanted)."
+            return f"the best answer is not {what} enough ({GROUPS[key]} {mean:.2f}, at least {least:.3g} is wanted)."
     return "the best answer is not relevant or supported enough."
 
 
