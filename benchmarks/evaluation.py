@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ablation import answer, circumstances, model_flags, outcomes, rows, thresholds
-from corpus import Corpus, read_rows, wikipedia
+from corpus import Corpus, read_rows, wikipedia, write_rows
 
 from selfrag import index
 from selfrag.batch.questions import open_questions
@@ -96,12 +95,8 @@ def written(name: str, title: str, questions: Iterable[Mapping[str, Any]], docum
     if not table.questions.exists():
         table.folder.mkdir(parents=True, exist_ok=True)
         documents.write(table.folder)
-        write_questions(table.questions, questions)
+        write_rows(table.questions, questions)
     return table
-
-
-def write_questions(path: Path, questions: Iterable[Mapping[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in questions), encoding="utf-8")
 
 
 def indexed(table: Table) -> None:

@@ -16,12 +16,12 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from corpus import read_rows
+from corpus import read_rows, write_rows
 from numpy.typing import NDArray
 from semantic_text_splitter import TextSplitter
 
@@ -133,10 +133,6 @@ def embedded(path: Path, of: Sequence[str], query: bool) -> None:
             print(f"{path.name}: {min(len(of), at + _BLOCK):,} of {len(of):,}, {took}", file=sys.stderr, flush=True)
 
 
-def kept(path: Path, values: Iterable[object]) -> None:
-    path.write_text("".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values), encoding="utf-8")
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("data", type=Path)
@@ -146,8 +142,8 @@ def main() -> None:
     given = options.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     questions, found = asked(given.data)[: given.questions], list(passages(given.data, given.count))
-    kept(given.folder / "questions.jsonl", questions)
-    kept(given.folder / "passages.jsonl", found)
+    write_rows(given.folder / "questions.jsonl", questions)
+    write_rows(given.folder / "passages.jsonl", found)
     embedded(given.folder / "questions.f32", questions, query=True)
     embedded(given.folder / "vectors.f32", [f"{title}\n{text}" if title else text for title, text in found], query=False)
 

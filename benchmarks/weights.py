@@ -1,8 +1,7 @@
 """Which weights choose best among the passages of a question, and below which thresholds to answer nothing: fitted on one half of
 the questions, told on the other.
 
-    python benchmarks/weights.py DATA [--model MODEL] [--thresholds-of NAME] [--limit N] [--work runs/evaluation]
-        [--out benchmarks/results/weights.md]
+    python benchmarks/weights.py DATA [--model MODEL] [--limit N] [--work runs/evaluation] [--out benchmarks/results/weights.md]
 
 Documents and questions are those of benchmarks/evaluation.py (squad, nq), where they are indexed; of SQuAD another draw of
 questions, twice as many. Every question is asked once in short form, evidence always, nothing pruned, an answer written from each
@@ -32,8 +31,8 @@ from typing import Any
 
 import numpy as np
 from ablation import circumstances
-from corpus import read_rows
-from evaluation import TABLES, Table, indexed, sample, write_questions
+from corpus import read_rows, write_rows
+from evaluation import TABLES, Table, indexed, sample
 from numpy.typing import NDArray
 
 from selfrag.batch.questions import open_questions
@@ -73,11 +72,10 @@ class Asked:
 
 def asked_of(squad: Sequence[dict[str, Any]], data: Path, work: Path) -> list[Table]:
     """The tables; ``squad`` are the rows to draw from."""
-    tables = {name: TABLES[name](data, work) for name in ("squad", "nq")}
     drawn = work / "squad.fitting.jsonl"
     if not drawn.exists():
-        write_questions(drawn, sample(squad, SQUAD, seed=1))
-    return [replace(tables["squad"], questions=drawn), tables["nq"]]
+        write_rows(drawn, sample(squad, SQUAD, seed=1))
+    return [replace(TABLES["squad"](data, work), questions=drawn), TABLES["nq"](data, work)]
 
 
 def known(out: Path) -> set[Any]:
@@ -152,7 +150,7 @@ def fit(groups: Sequence[Sequence[Asked]], free: SearchOptions) -> tuple[float, 
     """Of the weights whose mean over the groups is within a standard error of the best, those nearest to the paper's."""
     found = {weights: [outcomes(group, weights, free) for group in groups] for weights in itertools.product(*GRID.values())}
     means = {weights: float(np.mean([group.mean() for group in each])) for weights, each in found.items()}
-    best = max(means, key=lambda weights: means[weights])
+    best = max(means, key=means.__getitem__)
     error = float(np.sqrt(sum(group.var() / len(group) for group in found[best]))) / len(groups)
     within = [weights for weights, mean in means.items() if mean >= means[best] - error]
     return min(within, key=lambda weights: sum(abs(a - b) for a, b in zip(weights, PAPER, strict=True)))
