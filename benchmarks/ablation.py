@@ -155,7 +155,7 @@ def write(given: argparse.Namespace, labels: Mapping[str, str], options: SearchO
     first = next(iter(labels))
     drawn = f" --sample {given.sample} --seed {given.seed}" if given.sample else ""
     command = f"python benchmarks/ablation.py {Path(given.questions).name} -c {given.collection}{drawn}"
-    told = circumstances(command, given, Path(given.questions), reports[first].questions, thresholds(options))
+    told = circumstances(command, given, {Path(given.questions): reports[first].questions}, thresholds(options))
     blocks = [
         "# Ablations",
         told,
@@ -190,13 +190,15 @@ def thresholds(options: SearchOptions) -> str:
     return f"retrieve {options.threshold:g}, abstain below ISREL {options.abstain_isrel:g} and ISSUP {options.abstain_issup:g}"
 
 
-def circumstances(command: str, given: argparse.Namespace, questions: Path, asked: int, *more: str) -> str:
-    """Command, commit, machine, data and model as a list; the model by the name of its folder and the digest of its weights."""
-    data = hashlib.sha256(questions.read_bytes()).hexdigest()[:12]
+def circumstances(command: str, given: argparse.Namespace, asked: Mapping[Path, int], *more: str) -> str:
+    """Command, commit, machine, data and model as a list; the model by the name of its folder and the digest of its weights.
+
+    ``asked``: how many questions of which files.
+    """
     lines = [
         f"command: `{command} --model MODEL`, commit {COMMIT}",
         f"machine: {os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}, no GPU",
-        f"data: {questions.name} (sha256 {data}…), {asked} questions",
+        *(f"data: {file.name} (sha256 {digest(file)}…), {count} questions" for file, count in asked.items()),
         f"model: {checkpoint(given.model)}",
         *more,
     ]
@@ -207,8 +209,11 @@ def checkpoint(model: str | None) -> str:
     """Which checkpoint: its name, and the digest of its weights."""
     found = resolve(model or DEFAULT_MODEL, find_paths().cache)
     file = Path(found.path) / "model.safetensors"
-    digest = f" (weights sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:12]}…)" if file.is_file() else ""
-    return found.name + digest
+    return found.name + (f" (weights sha256 {digest(file)}…)" if file.is_file() else "")
+
+
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
 if __name__ == "__main__":

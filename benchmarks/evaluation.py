@@ -138,7 +138,7 @@ def document(
     asked = next(iter(reports.values())).questions
     blocks = [
         f"# {table.title}",
-        circumstances(command, given, table.questions, asked, f"{given.concurrency} questions at once", said),
+        circumstances(command, given, {table.questions: asked}, f"{given.concurrency} questions at once", said),
         "\n".join(f"- `{name}`: {label}" for name, label in labels.items()),
         markdown_table(["figure", *reports], figures(reports)),
         "95 % intervals in brackets: percentile bootstrap over questions, 1,000 draws. –: nothing to measure. "
