@@ -223,14 +223,10 @@ def document(
     for title, half in zip(("The half that was fitted on", "Held-out half"), halves, strict=True):
         with_answer = [[a for a in group if a.answerable] for group in half]
         without = [a for group in half for a in group if not a.answerable]
-        blocks += [f"## {title}", markdown_table(HEAD, rows(tables, with_answer, without, fitted, free, options))]
-    squad = [half[0] for half in halves]
-    blocks += [
-        NOTE,
-        "## Telling the unanswerable questions of squad",
-        markdown_table(TELLING, telling(squad, fitted, free)),
-        TOLD,
-    ]
+        found = rows(tables, with_answer, without, fitted, free, options)
+        blocks += [f"## {title}", markdown_table(HEAD, list(found))]
+    apart = markdown_table(TELLING, list(telling([half[0] for half in halves], fitted, free)))
+    blocks += [NOTE, "## Telling the unanswerable questions of squad", apart, TOLD]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -248,7 +244,7 @@ def rows(
     tables: Sequence[Table], with_answer: Sequence[Sequence[Asked]], without: Sequence[Asked], fitted: Sequence[float],
     free: SearchOptions, options: SearchOptions,
 ) -> Iterator[list[str]]:  # fmt: skip
-    runs = {"the first passage found": FIRST, f"paper: {told(PAPER)}": PAPER}
+    runs: dict[str, Sequence[float]] = {"the first passage found": FIRST, f"paper: {told(PAPER)}": PAPER}
     if fitted != PAPER:
         runs[f"fitted: {told(fitted)}"] = fitted
     for table, group in zip(tables, with_answer, strict=True):
