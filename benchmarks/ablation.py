@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import os
 import platform
 import subprocess
@@ -32,6 +31,7 @@ from selfrag.evaluation.outcome import Outcome
 from selfrag.evaluation.report import Report, evaluate, outcomes_of, read_run
 from selfrag.evaluation.tables import limits, markdown_table, number
 from selfrag.models import resolve
+from selfrag.models.build import sha256
 from selfrag.models.registry import entries
 from selfrag.search import Agent
 from selfrag.settings import DEFAULT_MODEL, find_paths
@@ -198,7 +198,7 @@ def circumstances(command: str, given: argparse.Namespace, asked: Mapping[Path, 
     lines = [
         f"command: `{command} --model MODEL`, commit {COMMIT}",
         f"machine: {os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}, no GPU",
-        *(f"data: {file.name} (sha256 {digest(file)}…), {count} questions" for file, count in asked.items()),
+        *(f"data: {file.name} (sha256 {sha256(file)[:12]}…), {count} questions" for file, count in asked.items()),
         f"model: {checkpoint(given.model)}",
         *more,
     ]
@@ -209,11 +209,7 @@ def checkpoint(model: str | None) -> str:
     """Which checkpoint: its name, and the digest of its weights."""
     found = resolve(model or DEFAULT_MODEL, find_paths().cache)
     file = Path(found.path) / "model.safetensors"
-    return found.name + (f" (weights sha256 {digest(file)}…)" if file.is_file() else "")
-
-
-def digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    return found.name + (f" (weights sha256 {sha256(file)[:12]}…)" if file.is_file() else "")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ batches depends on the seed alone.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -24,6 +23,7 @@ import torch
 from accelerate.utils import DistributedType, set_seed
 
 from selfrag.errors import InputError, Interrupted, UsageError
+from selfrag.models.build import sha256
 from selfrag.train import checkpoint, sharded
 from selfrag.train import rows as training_rows
 from selfrag.train.adapters import adapt_from
@@ -91,8 +91,7 @@ def weights_of(given: Iterable[str]) -> dict[str, float]:
 def file_hash(path: Path) -> str:
     """Raises InputError where there is no such file."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as error:
         raise InputError(f"cannot read the rows {path}: {error.strerror}", "make rows with: selfrag train prepare") from error
 
