@@ -23,9 +23,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from selfrag.algorithm.search import Agent
 from selfrag.batch.questions import Questions, open_questions
 from selfrag.cli.options import AgentFlags, open_agent
 from selfrag.cli.running import RunFlags, opened, run
+from selfrag.config.library_env import silence_libraries
+from selfrag.config.settings import DEFAULT_MODEL, find_paths
 from selfrag.evaluation.compare import Comparison, compare
 from selfrag.evaluation.outcome import Outcome
 from selfrag.evaluation.report import Report, evaluate, outcomes_of, read_run
@@ -33,9 +36,6 @@ from selfrag.evaluation.tables import limits, markdown_table, number
 from selfrag.models import resolve
 from selfrag.models.build import sha256
 from selfrag.models.registry import entries
-from selfrag.search import Agent
-from selfrag.settings import DEFAULT_MODEL, find_paths
-from selfrag.telemetry import silence_libraries
 from selfrag.types import Completion, Engine, OnToken, Request, SearchOptions, Weights
 
 _DESCRIBE = ["git", "describe", "--always", "--dirty"]

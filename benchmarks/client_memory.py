@@ -22,13 +22,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from selfrag.algorithm.search import Agent
 from selfrag.batch.rows import Row
 from selfrag.batch.run import Batch, Plan, Tally
-from selfrag.engines.pool import Policy
-from selfrag.engines.server import ServerEngine
-from selfrag.engines.vocabulary import Vocabulary
+from selfrag.engines.http.client import Policy
+from selfrag.engines.http.engine import ServerEngine
+from selfrag.engines.tokenizer import Vocabulary
 from selfrag.reflectors.tokens import TokenReflector
-from selfrag.search import Agent
 from selfrag.types import Passage, SearchOptions
 from tests.engines.fake_server import FakeServer
 

@@ -24,7 +24,7 @@ from corpus import Corpus, first_ranks, measures, wikipedia
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from selfrag.index.embed_minilm import MiniLMEmbedder, embedded_folder
+from selfrag.index.embedders.minilm import MiniLMEmbedder, embedded_folder
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
 TURN = 100

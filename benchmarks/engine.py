@@ -26,9 +26,9 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from selfrag import reflection
-from selfrag.engines.transformers import TransformersEngine
-from selfrag.reflection import END_PARAGRAPH, ISREL, JUDGEMENTS, PARAGRAPH, RETRIEVAL
+from selfrag.algorithm import reflection
+from selfrag.algorithm.reflection import END_PARAGRAPH, ISREL, JUDGEMENTS, PARAGRAPH, RETRIEVAL
+from selfrag.engines.local.engine import TransformersEngine
 from selfrag.types import Completion, Control, Generated, Prompt, Request, Text
 
 CORPUS = Path(__file__).parent.parent / "corpora" / "wikipedia"

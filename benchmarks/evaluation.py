@@ -31,12 +31,12 @@ from corpus import Corpus, read_rows, wikipedia, write_rows
 from selfrag import index
 from selfrag.batch.questions import open_questions
 from selfrag.cli.options import AgentFlags, open_agent
+from selfrag.config.library_env import silence_libraries
+from selfrag.config.settings import find_paths
 from selfrag.evaluation.compare import compare
 from selfrag.evaluation.outcome import Outcome
 from selfrag.evaluation.report import Report, evaluate
 from selfrag.evaluation.tables import comparison_markdown, limits, markdown_table, number
-from selfrag.settings import find_paths
-from selfrag.telemetry import silence_libraries
 
 ROWS = ("full", "plain", "none")
 FITTED = (

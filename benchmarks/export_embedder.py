@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 LAYERS, HEADS, HIDDEN, INNER, VOCABULARY, POSITIONS = 6, 12, 384, 1536, 30522, 512
 MICROSOFT = "com.microsoft"
 EPSILON = 1e-12
-TARGET = Path(__file__).parent.parent / "selfrag" / "index" / "minilm.onnx"
+TARGET = Path(__file__).parent.parent / "selfrag" / "index" / "embedders" / "minilm.onnx"
 
 
 class Graph:

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from throughput import given_passages, installed
 
+from selfrag.algorithm.reflection import JUDGEMENTS
 from selfrag.engines import open_engine
-from selfrag.reflection import JUDGEMENTS
 from selfrag.reflectors.tokens import evidence, prompt
 from selfrag.types import Prompt, Request
 

@@ -25,12 +25,11 @@ import time
 from pathlib import Path
 
 from selfrag import ingest
+from selfrag.config.library_env import silence_libraries
 from selfrag.index import open_collection
-from selfrag.index.embed import open_embedder
-from selfrag.index.embedder import EMBEDDED
-from selfrag.index.entries import index_chunks
-from selfrag.index.sync import WINDOW, Options
-from selfrag.telemetry import silence_libraries
+from selfrag.index.embedders import EMBEDDED, open_embedder
+from selfrag.index.sync.chunks import index_chunks
+from selfrag.index.sync.pipeline import WINDOW, Options
 
 
 def write_files(data: Path, folder: Path, count: int) -> None:

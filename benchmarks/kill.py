@@ -40,11 +40,13 @@ from pathlib import Path
 import chromadb  # noqa: F401 - imported once, before the forks
 import numpy  # noqa: F401
 
-from selfrag.index import admin, database, open_collection, store, vectors, verify
-from selfrag.index.catalog import Catalog
-from selfrag.index.mirror import Mirror
-from selfrag.index.sync import Options
-from selfrag.telemetry import silence_libraries
+from selfrag.config.library_env import silence_libraries
+from selfrag.index import generations, maintenance, open_collection
+from selfrag.index.catalog import sqlite
+from selfrag.index.catalog.catalog import Catalog
+from selfrag.index.sync.pipeline import Options
+from selfrag.index.vectors import chroma, verify
+from selfrag.index.vectors.replica import Mirror
 
 WORDS = [
     "river",
@@ -81,16 +83,16 @@ class Boundaries:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def install(self) -> None:
-        connect = database.connect
+        connect = sqlite.connect
 
         def traced(uri: str, write: bool):  # type: ignore[no-untyped-def]
             connection = connect(uri, write)
             connection.set_trace_callback(self._statement)
             return connection
 
-        database.connect = traced
+        sqlite.connect = traced
         for name in ("upsert", "delete", "close"):
-            setattr(vectors.ChromaVectors, name, self._around(getattr(vectors.ChromaVectors, name)))
+            setattr(chroma.ChromaVectors, name, self._around(getattr(chroma.ChromaVectors, name)))
         events = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
         sys.addaudithook(lambda event, _: self.reach() if event in events else None)
 
@@ -183,10 +185,10 @@ class Bench:
         def work() -> int:
             opened = self.collection()
             if name == "repair":
-                admin.repair(opened)
+                maintenance.repair(opened)
             elif name == "rm":
-                known = Catalog.open(store.catalog_in(store.current(opened.folder))).sources()  # type: ignore[arg-type]
-                admin.remove(opened, [victim if str(victim) in known else next(iter(known))])
+                known = Catalog.open(generations.catalog_in(generations.current(opened.folder))).sources()  # type: ignore[arg-type]
+                maintenance.remove(opened, [victim if str(victim) in known else next(iter(known))])
             else:
                 opened.sync([self.docs], Options(embedder="hashing", rebuild=name == "rebuild"))
             return 0
@@ -235,7 +237,7 @@ class Bench:
             if opened.is_new():
                 return 0
             found = asyncio.run(opened.search("copper bridge", 5))
-            with closing(Catalog.open(store.catalog_in(store.current(opened.folder)))) as held:  # type: ignore[arg-type]
+            with closing(Catalog.open(generations.catalog_in(generations.current(opened.folder)))) as held:  # type: ignore[arg-type]
                 known = {row[0] for row in held.db.execute("SELECT key FROM chunks")}
             return 0 if {passage.chunk for passage in found} <= known and (found or not known) else 1
 
@@ -261,16 +263,16 @@ class Bench:
         return {name: count for name, count in differences.items() if count}
 
     def _vectors_differ(self) -> int:
-        found = admin.status(self.collection())
+        found = maintenance.status(self.collection())
         if not found.consistent:
             print("status:", found.problems, file=sys.stderr)
         return 0 if found.consistent and found.pending == 0 else 1
 
 
 def contents(home: Path) -> dict[str, object]:
-    generation = store.current(home / "collections" / NAME)
+    generation = generations.current(home / "collections" / NAME)
     assert generation is not None
-    with closing(Catalog.open(store.catalog_in(generation))) as held:
+    with closing(Catalog.open(generations.catalog_in(generation))) as held:
         chunks = held.db.execute(
             "SELECT key, path, ordinal, text, headings, start, stop, first_line, last_line, embedding"
             " FROM chunks JOIN sources ON sources.id = chunks.source"

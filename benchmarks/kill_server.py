@@ -20,7 +20,7 @@ import urllib.request
 from collections import Counter
 from pathlib import Path
 
-from selfrag.engines.launch import Serving, command, environment
+from selfrag.engines.vllm.server import Serving, command, environment
 
 CORPUS = Path(__file__).parent.parent / "corpora" / "wikipedia"
 

@@ -25,7 +25,7 @@ from corpus import read_rows, write_rows
 from numpy.typing import NDArray
 from semantic_text_splitter import TextSplitter
 
-from selfrag.index.embed import open_embedder
+from selfrag.index.embedders import open_embedder
 
 DIMENSION = 384
 _BLOCK = 2000

@@ -19,10 +19,10 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from selfrag.algorithm.search import Agent
 from selfrag.batch.questions import open_questions
 from selfrag.cli.options import AgentFlags, open_agent
-from selfrag.search import Agent
-from selfrag.telemetry import silence_libraries
+from selfrag.config.library_env import silence_libraries
 from selfrag.types import Answer
 
 

@@ -20,11 +20,11 @@ import numpy as np
 from corpus import first_ranks, intervals, measures, squad, wikipedia
 from retrieval import indexed
 
-from selfrag import templates
+from selfrag import prompts
 from selfrag.engines import open_engine
 from selfrag.index.collection import Collection
-from selfrag.index.retrieve import Hit, Question
-from selfrag.index.writing import Hyde
+from selfrag.index.search.hybrid import Hit, Question
+from selfrag.index.search.hyde import Hyde
 from selfrag.reflectors.tokens import TokenReflector
 
 FIRST = 20
@@ -50,7 +50,7 @@ async def with_isrel(hits: Hits, questions: list[str], model: str, dtype: str) -
 
 async def with_hyde(collection: Collection, questions: list[str], model: str, dtype: str) -> Hits:
     engine = open_engine("transformers", model, dtype=dtype, reflection="prompted")
-    hyde = Hyde(collection, engine, templates.load("hyde").render)
+    hyde = Hyde(collection, engine, prompts.load("hyde").render)
     found = await asyncio.gather(*(hyde.find(Question(question, FIRST)) for question in questions))
     await engine.close()
     return list(found)

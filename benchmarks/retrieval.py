@@ -21,9 +21,9 @@ from corpus import Corpus, first_ranks, intervals, measures, squad, wikipedia
 from numpy.typing import NDArray
 
 from selfrag.index.collection import Collection
-from selfrag.index.exact import exact
-from selfrag.index.retrieve import Fusion, Question
-from selfrag.index.sync import Options
+from selfrag.index.search.hybrid import Fusion, Question
+from selfrag.index.sync.pipeline import Options
+from selfrag.index.vectors.brute_force import exact
 
 DEPTH = 100
 Scored = list[list[tuple[int, float]]]

@@ -28,16 +28,16 @@ from numpy.typing import NDArray
 from passages import DIMENSION, grown, rows, vectors
 
 from selfrag import ingest
-from selfrag.index import admin, store
-from selfrag.index.catalog import Catalog
+from selfrag.config.library_env import silence_libraries
+from selfrag.index import generations, maintenance
+from selfrag.index.catalog.catalog import Catalog
+from selfrag.index.catalog.rows import Entry, Hints, Source
 from selfrag.index.collection import Collection
-from selfrag.index.exact import exact
 from selfrag.index.locks import chroma_alone
-from selfrag.index.matching import words
-from selfrag.index.mirror import Mirror
-from selfrag.index.records import Entry, Hints, Source
-from selfrag.index.retrieve import Fusion, Question
-from selfrag.telemetry import silence_libraries
+from selfrag.index.search.fulltext import words
+from selfrag.index.search.hybrid import Fusion, Question
+from selfrag.index.vectors.brute_force import exact
+from selfrag.index.vectors.replica import Mirror
 
 PER_SOURCE = 10
 DEPTH = Fusion().depth
@@ -65,7 +65,9 @@ def open_it(home: Path, given: Path, url: str | None) -> Collection:
 def write(home: Path, given: Path, size: int, url: str | None) -> dict[str, float]:
     """Fills a collection; returns CPU seconds for the catalog and for Chroma, and the peak memory of this process in MiB."""
     opened = open_it(home, given, url)
-    catalog = store.new_generation(store.make(opened.folder), {"embedder": "lookup", "context": "headings", **ingest.FINGERPRINT})
+    catalog = generations.new_generation(
+        generations.make(opened.folder), {"embedder": "lookup", "context": "headings", **ingest.FINGERPRINT}
+    )
     catalog.set_meta(vectors=Lookup(given).fingerprint, chroma=url or "")
     started = time.process_time()
     with (given / "passages.jsonl").open(encoding="utf-8") as lines, (given / f"grown-{size}.f32").open("rb") as stored:
@@ -77,7 +79,7 @@ def write(home: Path, given: Path, size: int, url: str | None) -> dict[str, floa
     done = time.process_time()
     with Mirror(catalog, url).writing() as writer:
         writer.apply()
-    store.serve(opened.folder, catalog.path.parent)
+    generations.serve(opened.folder, catalog.path.parent)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"catalog": done - started, "chroma": time.process_time() - done, "memory": memory}
 
@@ -122,7 +124,7 @@ def recall(opened: Collection, questions: Sequence[Question]) -> dict[str, float
     it."""
     generation = opened.generation()
     asked = opened.embedder("lookup").queries([question.text for question in questions])
-    with closing(Catalog.open(store.catalog_in(generation))) as catalog:
+    with closing(Catalog.open(generations.catalog_in(generation))) as catalog:
         mirror = Mirror(catalog, opened.url(catalog))
         with mirror.reading():
             ours = mirror.query(asked, DEPTH)
@@ -210,7 +212,7 @@ def written(folder: Path, given: Path, size: int, url: str) -> dict[str, float]:
 def row(size: int, url: str, queries: int, given: Path, folder: Path) -> str:
     wrote = written(folder, given, size, url)
     read = apart("search", folder, given, size, url, queries)
-    sizes = admin.status(open_it(folder, given, url or None), thorough=False).bytes
+    sizes = maintenance.status(open_it(folder, given, url or None), thorough=False).bytes
     times = [
         f"{read[f'{kind} p50']:.1f} / {read[f'{kind} p95']:.1f}" for kind in ("dense cpu", "bm25 cpu", "fused cpu", "fused wall")
     ]

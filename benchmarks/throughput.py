@@ -33,15 +33,16 @@ import psutil
 from vllm import SamplingParams
 from vllm.inputs import tokens_input
 
-from selfrag import reflection, templates
+from selfrag import prompts as templates
+from selfrag.algorithm import reflection
+from selfrag.algorithm.search import Agent
 from selfrag.batch.journal import Collected
 from selfrag.batch.rows import Row
 from selfrag.batch.run import Batch, Plan
 from selfrag.engines import open_engine
-from selfrag.engines.collector import Collector
-from selfrag.engines.vllm import VllmEngine
+from selfrag.engines.completion_builder import Collector
+from selfrag.engines.vllm.engine import VllmEngine
 from selfrag.reflectors.tokens import STOP, TokenReflector, evidence
-from selfrag.search import Agent
 from selfrag.types import Completion, Engine, OnToken, Passage, Request, SearchOptions, Weights
 
 CORPUS = Path(__file__).parent.parent / "corpora" / "wikipedia"

@@ -19,10 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from selfrag.config.library_env import silence_libraries
 from selfrag.index import open_collection
 from selfrag.index.collection import Collection
-from selfrag.index.retrieve import Question
-from selfrag.telemetry import silence_libraries
+from selfrag.index.search.hybrid import Question
 
 WORDS = ["river", "stone", "harbour", "engine", "letter", "garden", "copper", "signal", "winter", "market", "bridge", "violin"]
 

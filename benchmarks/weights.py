@@ -38,12 +38,12 @@ from corpus import read_rows, write_rows
 from evaluation import TABLES, Table, indexed, sample
 from numpy.typing import NDArray
 
+from selfrag.algorithm.search import Agent
 from selfrag.batch.questions import open_questions
 from selfrag.cli.options import AgentFlags, open_agent
+from selfrag.config.library_env import silence_libraries
 from selfrag.evaluation import metrics
 from selfrag.evaluation.tables import markdown_table
-from selfrag.search import Agent
-from selfrag.telemetry import silence_libraries
 from selfrag.train.evaluate import binary_f1
 from selfrag.types import Event, Expanded, SearchOptions
 

@@ -14,13 +14,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from selfrag.algorithm.search import Agent
+    from selfrag.answers.schema import answer_json
     from selfrag.engines import open_engine
     from selfrag.errors import SelfragError
     from selfrag.index import open_collection
     from selfrag.models import resolve as resolve_model
     from selfrag.reflectors.tokens import TokenReflector
-    from selfrag.search import Agent
-    from selfrag.trace import answer_json
     from selfrag.types import Answer, Passage, SearchOptions, Weights
 
 __all__ = [
@@ -38,14 +38,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Agent": "selfrag.search",
+    "Agent": "selfrag.algorithm.search",
     "Answer": "selfrag.types",
     "Passage": "selfrag.types",
     "SearchOptions": "selfrag.types",
     "SelfragError": "selfrag.errors",
     "TokenReflector": "selfrag.reflectors.tokens",
     "Weights": "selfrag.types",
-    "answer_json": "selfrag.trace",
+    "answer_json": "selfrag.answers.schema",
     "open_collection": "selfrag.index",
     "open_engine": "selfrag.engines",
     "resolve_model": "selfrag.models",

@@ -143,11 +143,22 @@ class Passage:
 
 
 class Retriever(Protocol):
-    """Finds passages; ``name`` is the collection's. Best first, at most ``k``, empty when nothing matches."""
+    """Finds passages; ``name`` is the collection's. Best first, at most ``k``, empty when nothing matches.
+
+    ``warnings`` say what went wrong in a search that found something all the same. ``describe`` names, for a stored run, what
+    the passages of a query depend on besides the documents.
+    """
 
     name: str
 
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+
+    def describe(self) -> Mapping[str, object]: ...
+
     async def search(self, query: str, k: int) -> list[Passage]: ...
+
+    async def close(self) -> None: ...
 
 
 # --- reflection ----------------------------------------------------------------------------------------------------------------
@@ -240,7 +251,8 @@ class Reflector(Protocol):
     ``decide`` says what the next segment needs, under a retrieval threshold in [0, 1]. ``open`` reads ISREL of one passage and
     ``extend`` writes the segment that was opened, or returns None when ``alive`` gave it up. ``passage`` None means to write
     without evidence; ``carry`` means that the path's last passage goes on, so that it is neither put in nor judged again.
-    ``using`` is the same reflector on another engine (one that counts, say).
+    ``using`` is the same reflector on another engine (one that counts, say). ``describe`` names, for a stored run, what the
+    judgements depend on besides the model.
     """
 
     @property
@@ -250,6 +262,8 @@ class Reflector(Protocol):
     def engine(self) -> Engine: ...
 
     def using(self, engine: Engine) -> Reflector: ...
+
+    def describe(self) -> Mapping[str, object]: ...
 
     async def decide(self, instruction: str, path: Sequence[Segment], threshold: float) -> Decision: ...
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from selfrag.telemetry import silence_libraries
+from selfrag.config.library_env import silence_libraries
 
 silence_libraries()
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from selfrag import reflection
+from selfrag.algorithm import reflection
 from selfrag.types import Token, Weights
 
 

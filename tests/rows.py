@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfrag.trace import error_json
+from selfrag.answers.schema import error_json
 
 
 def passage(source: str, text: str = "", isrel: float = 0.5) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from selfrag.answers.schema import error_json
 from selfrag.errors import InputError
-from selfrag.trace import error_json
 
 Json = dict[str, Any]
 RESERVED = frozenset((*error_json("", ""), "line", "hash", "passages"))

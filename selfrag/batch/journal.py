@@ -16,10 +16,10 @@ from typing import Any, Literal, Protocol
 
 from filelock import FileLock, Timeout
 
+from selfrag._util import write_whole
 from selfrag.batch.formats import Csv, Format, JsonLines, foreign
 from selfrag.batch.rows import Row
 from selfrag.errors import InputError, LockedError
-from selfrag.files import write_whole
 
 Json = dict[str, Any]
 OnChange = Literal["refuse", "restart", "append"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from selfrag.batch.datasets import NAMES, detect, read_task
 from selfrag.batch.rows import Row, sample, survey, unique
-from selfrag.batch.tasks import NAMES, detect, read_task
 from selfrag.errors import UsageError
 
 

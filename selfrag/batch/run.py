@@ -18,11 +18,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from selfrag.answers.schema import answer_json, error_json, passage_json
 from selfrag.batch.formats import RESERVED
 from selfrag.batch.journal import Sink
 from selfrag.batch.rows import Row
 from selfrag.errors import EngineError, InputError, SelfragError
-from selfrag.trace import answer_json, error_json, passage_json
 from selfrag.types import Answer, Event, Observer, Opened, Passage, Retrieved, SearchOptions
 
 Json = dict[str, Any]

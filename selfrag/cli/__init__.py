@@ -20,8 +20,8 @@ import typer
 from typer.core import TyperGroup
 
 from selfrag.cli import terminal
+from selfrag.config.library_env import silence_libraries
 from selfrag.errors import FAILED, INTERRUPTED, SelfragError, UsageError
-from selfrag.telemetry import silence_libraries
 
 
 class Entry(NamedTuple):

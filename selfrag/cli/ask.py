@@ -14,8 +14,8 @@ from selfrag.cli.options import AgentFlags, Json, Quiet, open_agent, with_flags
 from selfrag.errors import ABSTAINED, InputError, UsageError
 
 if TYPE_CHECKING:
-    from selfrag.search import Agent
-    from selfrag.trace import Recorder
+    from selfrag.algorithm.search import Agent
+    from selfrag.answers.trace import Recorder
     from selfrag.types import Answer
 
 
@@ -62,7 +62,7 @@ def ask(
     if save_trace:
         keep(save_trace, answer, recorder)
     if json:
-        from selfrag.trace import answer_json
+        from selfrag.answers.schema import answer_json
 
         terminal.print_json(answer_json(answer))
     else:
@@ -106,8 +106,8 @@ async def answered(question: str, flags: AgentFlags, choices: tuple[str, ...], q
 
 async def ask_agent(agent: Agent, question: str, quiet: bool) -> tuple[Answer, Recorder]:
     """The answer and the events that led to it; the search is shown on stderr while it goes on."""
+    from selfrag.answers.trace import Recorder
     from selfrag.cli.live import watching
-    from selfrag.trace import Recorder
     from selfrag.types import Event
 
     recorder = Recorder()
@@ -118,14 +118,14 @@ async def ask_agent(agent: Agent, question: str, quiet: bool) -> tuple[Answer, R
             watcher(event)
 
         answer = await agent.ask(question, observer=observe)
-    for warning in getattr(agent.retriever, "warnings", ()):
+    for warning in agent.retriever.warnings if agent.retriever else ():
         terminal.say(f"warning: {warning}", quiet)
     return answer, recorder
 
 
 def keep(file: Path, answer: Answer, recorder: Recorder) -> None:
     """Writes the trace. Raises InputError where that is not possible."""
-    from selfrag import trace
+    from selfrag.answers import trace
 
     try:
         trace.save(file, answer, recorder.events)
@@ -137,7 +137,7 @@ def keep(file: Path, answer: Answer, recorder: Recorder) -> None:
 
 def show_answer(answer: Answer, recorder: Recorder, show: Show, quiet: bool) -> None:
     """Prints the answer for a person; its warnings go to stderr."""
-    from selfrag import render, trace
+    from selfrag.answers import render, trace
 
     base = Path.cwd()
     document = trace.trace_json(answer, recorder.events)

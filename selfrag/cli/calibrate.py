@@ -14,10 +14,10 @@ from selfrag.cli.running import RunFlags, exit_code, opened, run
 from selfrag.errors import SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
+    from selfrag.algorithm.search import Agent
     from selfrag.batch.questions import Questions
+    from selfrag.config.profiles import Profile
     from selfrag.evaluation.calibrate import Fit
-    from selfrag.profiles import Profile
-    from selfrag.search import Agent
     from selfrag.types import SearchOptions
 
 Rows = list[dict[str, Any]]
@@ -62,9 +62,9 @@ def calibrate(
     """
     import asyncio
 
-    from selfrag import profiles
+    from selfrag.config import profiles
+    from selfrag.config.profiles import Profile
     from selfrag.evaluation.calibrate import crossed, examples, fit
-    from selfrag.profiles import Profile
 
     if flags.mode is not None or file == "-":
         raise UsageError("calibrate runs a file of questions with and without retrieval", "leave out --mode; name a file")

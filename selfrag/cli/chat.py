@@ -14,8 +14,8 @@ from selfrag.cli.options import AgentFlags, Quiet, open_agent, with_flags
 from selfrag.errors import ABSTAINED, SelfragError
 
 if TYPE_CHECKING:
-    from selfrag.search import Agent
-    from selfrag.trace import Recorder
+    from selfrag.algorithm.search import Agent
+    from selfrag.answers.trace import Recorder
     from selfrag.types import Answer
 
 T = TypeVar("T")

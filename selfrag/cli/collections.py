@@ -15,8 +15,8 @@ from selfrag.cli.options import CollectionName, Json, Quiet
 from selfrag.errors import FAILED, UsageError
 
 if TYPE_CHECKING:
-    from selfrag.index.admin import CollectionStatus
     from selfrag.index.collection import Collection
+    from selfrag.index.maintenance import CollectionStatus
 
 _LISTED = 10
 
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _open(name: str | None, create: bool = False) -> Collection:
-    from selfrag import settings as settings_module
+    from selfrag.config import settings as settings_module
     from selfrag.index import open_collection
 
     settings = settings_module.load(collection=name)
@@ -45,9 +45,9 @@ def status(collection: CollectionName = None, json: Json = False) -> None:
       selfrag status
       selfrag status -c work --json | jq .problems
     """
-    from selfrag.index import admin
+    from selfrag.index import maintenance
 
-    found = admin.status(_open(collection))
+    found = maintenance.status(_open(collection))
     if json:
         terminal.print_json(asdict(found))
     else:
@@ -86,10 +86,10 @@ def collections(json: Json = False) -> None:
       selfrag collections
       selfrag collections --json | jq -r '.collections[].collection'
     """
-    from selfrag import settings as settings_module
-    from selfrag.index import admin
+    from selfrag.config import settings as settings_module
+    from selfrag.index import maintenance
 
-    found = admin.overview(settings_module.load().paths.data)
+    found = maintenance.overview(settings_module.load().paths.data)
     if json:
         terminal.print_json({"collections": [asdict(each) for each in found]})
         return
@@ -118,16 +118,16 @@ def rm(
       selfrag rm ~/Documents/papers/old.pdf
       selfrag rm -c work --yes
     """
-    from selfrag.index import admin
+    from selfrag.index import maintenance
 
     opened = _open(collection)
     if not paths:
         _confirm(opened.name, yes)
-        if left := admin.delete(opened):
+        if left := maintenance.delete(opened):
             terminal.say(f"warning: {left}", quiet)
         gone, told = [], f"removed the collection {opened.name}"
     else:
-        gone = admin.remove(opened, paths)
+        gone = maintenance.remove(opened, paths)
         told = f"removed {len(gone)} {'source' if len(gone) == 1 else 'sources'} from {opened.name}"
     if json:
         terminal.print_json({"collection": opened.name, "deleted": not paths, "removed": gone})
@@ -151,11 +151,11 @@ def repair(collection: CollectionName = None, json: Json = False, quiet: Quiet =
       selfrag repair
       selfrag repair -c work
     """
-    from selfrag.index import admin
+    from selfrag.index import maintenance
 
     opened, started = _open(collection), time.monotonic()
     with terminal.waiting("writing vectors", quiet or json):
-        count = admin.repair(opened)
+        count = maintenance.repair(opened)
     seconds = round(time.monotonic() - started, 3)
     if json:
         terminal.print_json({"collection": opened.name, "vectors": count, "seconds": seconds})
@@ -175,10 +175,10 @@ def export(
     Examples:
       selfrag export papers.selfrag -c papers
     """
-    from selfrag.index import admin
+    from selfrag.index import maintenance
 
     opened = _open(collection)
-    size = admin.export(opened, file)
+    size = maintenance.export(opened, file)
     if json:
         terminal.print_json({"collection": opened.name, "file": str(file), "bytes": size})
     elif not quiet:
@@ -197,11 +197,11 @@ def import_(
     Examples:
       selfrag import papers.selfrag -c papers
     """
-    from selfrag.index import admin
+    from selfrag.index import maintenance
 
     opened = _open(collection, create=True)
     with terminal.waiting("reading", quiet or json):
-        count = admin.import_file(opened, file)
+        count = maintenance.import_file(opened, file)
     if json:
         terminal.print_json({"collection": opened.name, "chunks": count})
     elif not quiet:

@@ -10,7 +10,7 @@ from selfrag.cli import terminal
 from selfrag.cli.options import Json
 
 if TYPE_CHECKING:
-    from selfrag.settings import Settings
+    from selfrag.config.settings import Settings
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="Name of the setting, as `selfrag config show` lists it.")]
 
@@ -45,7 +45,7 @@ def show(json: Json = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from selfrag import settings
+    from selfrag.config import settings
 
     now = settings.load()
     if json:
@@ -70,7 +70,7 @@ def path(json: Json = False) -> None:
       selfrag config path
       SELFRAG_HOME=/mnt/big selfrag config path
     """
-    from selfrag import settings
+    from selfrag.config import settings
 
     paths = settings.find_paths()
     places = {"config": paths.file, "data": paths.data, "cache": paths.cache, "profiles": paths.profiles}
@@ -88,7 +88,7 @@ def get(key: Key) -> None:
     Examples:
       selfrag config get model
     """
-    from selfrag import settings
+    from selfrag.config import settings
 
     now = settings.load()
     settings.check_key(key, "config get")
@@ -104,7 +104,7 @@ def set_(key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="I
       selfrag config set model selfrag/selfrag_llama2_7b
       selfrag config set k 8
     """
-    from selfrag import settings
+    from selfrag.config import settings
 
     paths = settings.find_paths()
     settings.save(paths, key, value)
@@ -118,7 +118,7 @@ def unset(key: Key) -> None:
     Examples:
       selfrag config unset k
     """
-    from selfrag import settings
+    from selfrag.config import settings
 
     paths = settings.find_paths()
     settings.save(paths, key, None)

@@ -13,8 +13,8 @@ from selfrag.cli.options import AgentFlags, Quiet, open_agent
 from selfrag.errors import InputError
 
 if TYPE_CHECKING:
-    from selfrag.settings import Settings
-    from selfrag.trace import Recorder
+    from selfrag.answers.trace import Recorder
+    from selfrag.config.settings import Settings
     from selfrag.types import Answer
 
 COLLECTION = "demo"
@@ -42,7 +42,7 @@ def demo(
     """
     import asyncio
 
-    from selfrag import settings
+    from selfrag.config import settings
 
     now = settings.load()
     fetch_model(now, quiet)
@@ -61,7 +61,7 @@ def documents() -> Path:
 
 def fetch_model(now: Settings, quiet: bool) -> None:
     from selfrag import models
-    from selfrag.settings import DEFAULT_MODEL
+    from selfrag.config.settings import DEFAULT_MODEL
 
     terminal.say(f"1. the model {DEFAULT_MODEL}", quiet)
     models.pull(DEFAULT_MODEL, now.paths.cache, lambda line: terminal.say(f"   {line}", quiet))
@@ -84,7 +84,7 @@ def index_examples(now: Settings, quiet: bool) -> None:
 async def ask_twice(question: str, quiet: bool) -> None:
     """Prints both answers; the first time counts the loading of libraries and model, the second only the search."""
     from selfrag.cli.ask import ask_agent
-    from selfrag.settings import DEFAULT_MODEL
+    from selfrag.config.settings import DEFAULT_MODEL
 
     started = time.perf_counter()
     terminal.say("3. a question, with everything still to be loaded", quiet)

@@ -18,7 +18,7 @@ from selfrag.errors import FAILED, SelfragError
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from selfrag.settings import Settings
+    from selfrag.config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def doctor(json: Json = False) -> None:
 def as_line(check: Check) -> Text:
     from rich.text import Text
 
-    from selfrag.render import clean
+    from selfrag.answers.render import clean
 
     mark = Text("✓ ", style="green") if check.ok else Text("✗ ", style="red")
     line = Text.assemble(mark, (f"{check.name:<22}", "bold"), " ", clean(check.detail))
@@ -68,7 +68,7 @@ def as_line(check: Check) -> Text:
 
 def run_checks() -> Iterator[Check]:
     """All checks in order; each happens as it is asked for."""
-    from selfrag import settings
+    from selfrag.config import settings
 
     yield from guarded("python", check_python)
     yield from guarded("packages", check_packages)
@@ -168,7 +168,7 @@ def check_base(name: str, now: Settings) -> Iterator[Check]:
 
 def check_embedder(now: Settings) -> Iterator[Check]:
     """The embedder of new collections makes a vector."""
-    from selfrag.index.embed import open_embedder
+    from selfrag.index.embedders import open_embedder
 
     embedder = open_embedder(now.embedder)
     shape = embedder.queries(["Does it work?"]).shape
@@ -185,9 +185,9 @@ def check_collections(now: Settings) -> Iterator[Check]:
 
 def check_collection(now: Settings, name: str) -> Iterator[Check]:
     from selfrag import index
-    from selfrag.index import admin
+    from selfrag.index import maintenance
 
-    found = admin.status(index.open_collection(now.paths.data, name, chroma_url=now.chroma))
+    found = maintenance.status(index.open_collection(now.paths.data, name, chroma_url=now.chroma))
     detail = f"{found.sources:,} sources, {found.chunks:,} chunks" + "".join(f"; {problem}" for problem in found.problems)
     if found.consistent is None:
         detail += f"; process {found.writer} is writing to it"

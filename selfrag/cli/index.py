@@ -18,9 +18,9 @@ from selfrag.cli.options import CollectionName, Json, Quiet
 from selfrag.errors import UsageError
 
 if TYPE_CHECKING:
+    from selfrag.config.settings import Settings
     from selfrag.index.collection import Collection
-    from selfrag.index.sync import Observer, Options, Progress, SyncReport
-    from selfrag.settings import Settings
+    from selfrag.index.sync.pipeline import Observer, Options, Progress, SyncReport
 
 _LISTED = 20
 
@@ -82,9 +82,9 @@ def index(
       selfrag index --rebuild --embedder 'intfloat/e5-small-v2?query_prompt=query%3A%20&document_prompt=passage%3A%20'
       selfrag index --rebuild --embedder 'http://localhost:8000/v1#BAAI/bge-m3?dimension=512'
     """
-    from selfrag import settings as settings_module
+    from selfrag.config import settings as settings_module
     from selfrag.index import open_collection
-    from selfrag.index.sync import Options
+    from selfrag.index.sync.pipeline import Options
 
     settings = settings_module.load(collection=collection, chroma=chroma, embedder=embedder, engine=engine)
     opened = open_collection(settings.paths.data, settings.collection, chroma_url=settings.chroma, create=True)
@@ -114,9 +114,9 @@ def _context_writer(collection: Collection, options: Options, settings: Settings
     if (options.context or made_with.get("context")) != Context.llm or options.dry_run:
         yield options
         return
-    from selfrag import templates
+    from selfrag import prompts
     from selfrag.cli.options import find_instruct
-    from selfrag.index.writing import ContextWriter
+    from selfrag.index.sync.context import ContextWriter
 
     had = str(made_with.get("context_model", "")).rpartition(" ")[0]
     found = find_instruct(settings, model) if model else None
@@ -124,7 +124,7 @@ def _context_writer(collection: Collection, options: Options, settings: Settings
     if not name:
         raise UsageError("--context llm needs an instruct model", "selfrag index PATH --context llm --model M")
     opened = lambda: (found or find_instruct(settings, had)).open(settings.device)  # noqa: E731
-    writer = ContextWriter(name, opened, templates.load("context").render)
+    writer = ContextWriter(name, opened, prompts.load("context").render)
     try:
         yield replace(options, situate=writer)
     finally:
@@ -196,7 +196,7 @@ def progress(quiet: bool) -> Iterator[Observer]:
 
 def _watch(collection: Collection, options: Options, quiet: bool, json: bool) -> None:
     """Follows changes until Ctrl-C; a burst of them is one run."""
-    from selfrag.index.watch import watch
+    from selfrag.index.sync.watch import watch
 
     terminal.say("watching; Ctrl-C ends it", quiet)
     with terminal.stopping("the files in hand") as stop:

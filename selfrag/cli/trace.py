@@ -13,7 +13,8 @@ from selfrag.cli.options import Json
 from selfrag.errors import ABSTAINED, FAILED, InputError
 
 if TYPE_CHECKING:
-    from selfrag import trace as traces
+    from selfrag.answers.citations import Check
+    from selfrag.answers.schema import Json as Document
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A trace, as `selfrag ask --save-trace FILE` writes it.")]
 
@@ -43,13 +44,14 @@ def show(file: File, json: Json = False) -> None:
       selfrag trace show quark.json
       selfrag trace show quark.json --json | jq .answer
     """
-    from selfrag import render, trace
+    from selfrag.answers import render, trace
+    from selfrag.answers.schema import passage_json
 
     found = trace.load(file)
     if json:
         terminal.print_json(found.answer)
         return
-    passages = {chunk: trace.passage_json(passage) for chunk, passage in found.passages.items()}
+    passages = {chunk: passage_json(passage) for chunk, passage in found.passages.items()}
     terminal.show(render.tree(found.answer, found.events, passages, Path.cwd()), "")
     terminal.show(render.answer(found.answer, found.options, Path.cwd()))
 
@@ -63,7 +65,7 @@ def verify(file: File, json: Json = False) -> None:
     """
     from rich.text import Text
 
-    from selfrag import render, trace
+    from selfrag.answers import render, trace
 
     found = trace.load(file)
     checks = check_sources(found.answer)
@@ -78,9 +80,10 @@ def verify(file: File, json: Json = False) -> None:
         raise typer.Exit(FAILED)
 
 
-def check_sources(answer: traces.Json) -> list[traces.Check]:
+def check_sources(answer: Document) -> list[Check]:
     """Every citation against its source. Lines are compared where they are the file's own, not a reader's."""
-    from selfrag import ingest, trace
+    from selfrag import ingest
+    from selfrag.answers.citations import verify
 
     documents: dict[str, ingest.Document] = {}
 
@@ -89,14 +92,14 @@ def check_sources(answer: traces.Json) -> list[traces.Check]:
             documents[source] = ingest.read(Path(source))
         return documents[source].text
 
-    def comparable(citation: traces.Json) -> traces.Json:
+    def comparable(citation: Document) -> Document:
         try:
             read(citation["source"])
         except (OSError, InputError):
             return citation
         return {**citation, "lines": None} if documents[citation["source"]].anchors else citation
 
-    return trace.verify({**answer, "citations": [comparable(c) for c in answer["citations"]]}, read)
+    return verify({**answer, "citations": [comparable(c) for c in answer["citations"]]}, read)
 
 
 def rescore(
@@ -122,12 +125,13 @@ def rescore(
       selfrag trace rescore quark.json --w-sup 2 --w-use 0
       selfrag trace rescore quark.json --require-support full --json
     """
-    from selfrag import render, trace
+    from selfrag.answers import render, trace
+    from selfrag.answers.rescore import rescore as rescored
 
     found = trace.load(file)
     given: dict[str, Any] = {"rel": w_rel, "sup": w_sup, "use": w_use, "ret": w_ret, "sequence": sequence}
     weights = replace(found.options.weights, **{name: value for name, value in given.items() if value is not None})
-    document = trace.rescore(found, weights, require_support)
+    document = rescored(found, weights, require_support)
     if json:
         terminal.print_json(document)
     else:

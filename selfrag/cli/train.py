@@ -80,7 +80,7 @@ def show_counts(counts: Counter[tuple[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from selfrag.reflection import REFLECTION_TOKENS
+    from selfrag.algorithm.reflection import REFLECTION_TOKENS
 
     sources = sorted({source for source, _ in counts})
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -139,7 +139,8 @@ def run(
       selfrag train run rows.jsonl -o runs/gpu --epochs 3 --batch-tokens 32000
       accelerate launch -m selfrag train run rows.jsonl -o runs/eight --base meta-llama/Llama-3.1-8B --epochs 3
     """
-    from selfrag import models, settings
+    from selfrag import models
+    from selfrag.config import settings
     from selfrag.train import adapters
     from selfrag.train.lora import AdapterConfig
     from selfrag.train.run import RunConfig, weights_of
@@ -177,7 +178,8 @@ def merge(
     Examples:
       selfrag train merge runs/first/adapter -o runs/first/merged
     """
-    from selfrag import models, settings
+    from selfrag import models
+    from selfrag.config import settings
     from selfrag.train import adapters
 
     folder = adapters.find(adapter)
@@ -228,12 +230,13 @@ def eval_(
 async def _measure(
     model: str, baseline: str | None, engine: str, data: Path, held_out: Path | None, size: int, quiet: bool
 ) -> list[Result]:
-    from selfrag import models, settings
+    from selfrag import models
+    from selfrag.config import settings
     from selfrag.engines import open_engine
-    from selfrag.train import evaluate, items
+    from selfrag.train import dev_set, evaluate
     from selfrag.train.judges import Judge, PromptedJudge, TokenJudge
 
-    asked = items.build(data, held_out, size)
+    asked = dev_set.build(data, held_out, size)
     cache = settings.load().paths.cache
     results = []
     for name in (model, baseline):

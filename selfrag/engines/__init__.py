@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 
+from selfrag._util import is_url
 from selfrag.errors import ModelError, UsageError
 from selfrag.types import Engine, ReflectionKind
-from selfrag.urls import is_url
 
 SPECS = ("auto", "transformers", "vllm")
 
@@ -30,7 +30,7 @@ def open_engine(
     """
     urls = [url.strip() for url in spec.split(",") if url.strip()]
     if urls and all(map(is_url, urls)):
-        from selfrag.engines.server import ServerEngine
+        from selfrag.engines.http.engine import ServerEngine
 
         return ServerEngine(urls, model, reflection=reflection)
     if spec not in SPECS:
@@ -38,10 +38,10 @@ def open_engine(
     if spec == "vllm" or (spec == "auto" and dtype != "int8" and device in (None, "cuda") and _vllm_on_cuda()):
         if importlib.util.find_spec("vllm") is None:
             raise ModelError("vLLM is not installed", "pip install 'selfrag[vllm]'")
-        from selfrag.engines.vllm import VllmEngine
+        from selfrag.engines.vllm.engine import VllmEngine
 
         return VllmEngine(model, dtype=dtype, reflection=reflection)
-    from selfrag.engines.transformers import TransformersEngine
+    from selfrag.engines.local.engine import TransformersEngine
 
     return TransformersEngine(model, device=device, dtype=dtype, threads=threads, reflection=reflection)
 

@@ -6,7 +6,7 @@ import asyncio
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 
-from selfrag.reflection import REFLECTION_TOKENS
+from selfrag.algorithm.reflection import REFLECTION_TOKENS
 from selfrag.types import Completion, Control, Finish, Generated, OnToken, Prompt, Request, Text, Token
 
 END = Token(0, "", 0.0)

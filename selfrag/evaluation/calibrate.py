@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from selfrag.algorithm.reflection import GROUPS, ISSUP, ISUSE
 from selfrag.errors import InputError
 from selfrag.evaluation.curves import ece
 from selfrag.evaluation.outcome import outcome
 from selfrag.evaluation.temperatures import READ, Example, Floats, fit_temperature, labelled, log_loss, pair, tempered
-from selfrag.reflection import GROUPS, ISSUP, ISUSE
 
 Json = Mapping[str, Any]
 NEUTRAL = {"retrieve": 0.2, "isrel": 0.0, "issup": 0.0}

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from selfrag.errors import InputError
-from selfrag.evaluation import figures, intervals
-from selfrag.evaluation.figures import FIGURES
+from selfrag.evaluation import aggregate, intervals
+from selfrag.evaluation.aggregate import FIGURES
 from selfrag.evaluation.intervals import Floats, Interval
 from selfrag.evaluation.outcome import Outcome
 
@@ -105,8 +105,8 @@ def compare(first: Sequence[Outcome], second: Sequence[Outcome]) -> Comparison:
 
 
 def differences(pairs: Sequence[tuple[Outcome, Outcome]]) -> tuple[Difference, ...]:
-    tops_a, bottoms_a = figures.columns([a for a, _ in pairs])
-    tops_b, bottoms_b = figures.columns([b for _, b in pairs])
+    tops_a, bottoms_a = aggregate.columns([a for a, _ in pairs])
+    tops_b, bottoms_b = aggregate.columns([b for _, b in pairs])
     found = []
     for i, figure in enumerate(FIGURES):
         columns = (tops_a[:, i], bottoms_a[:, i], tops_b[:, i], bottoms_b[:, i])

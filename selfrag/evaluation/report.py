@@ -12,9 +12,9 @@ import numpy as np
 from selfrag.batch.formats import JsonLines
 from selfrag.batch.rows import Row
 from selfrag.errors import InputError
-from selfrag.evaluation import curves, figures, intervals, metrics
+from selfrag.evaluation import aggregate, curves, intervals, metrics
+from selfrag.evaluation.aggregate import FIGURES
 from selfrag.evaluation.curves import Bin
-from selfrag.evaluation.figures import FIGURES
 from selfrag.evaluation.intervals import Floats, Interval
 from selfrag.evaluation.metrics import Gold
 from selfrag.evaluation.outcome import Outcome, outcome
@@ -77,7 +77,7 @@ def evaluate(outcomes: Sequence[Outcome], run: Mapping[str, Any] | None = None) 
 
 
 def shares(done: Sequence[Outcome]) -> Iterator[Line]:
-    for figure, interval in zip(FIGURES, intervals.ratios(*figures.columns(done)), strict=True):
+    for figure, interval in zip(FIGURES, intervals.ratios(*aggregate.columns(done)), strict=True):
         yield Line(figure.name, figure.label, noted(interval, figure.empty))
 
 

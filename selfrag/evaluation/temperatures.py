@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from selfrag.reflection import FULLY, GROUPS, ISSUP, ISUSE, PARTIALLY, UTILITY_WEIGHTS
+from selfrag.algorithm.reflection import FULLY, GROUPS, ISSUP, ISUSE, PARTIALLY, UTILITY_WEIGHTS
 
 Floats = NDArray[np.float64]
 TEMPERATURES = np.geomspace(0.2, 5, 81)

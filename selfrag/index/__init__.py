@@ -12,12 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selfrag.index import store
-from selfrag.index.store import names
+from selfrag.index import generations
+from selfrag.index.generations import names
 
 if TYPE_CHECKING:
     from selfrag.index.collection import Collection
-    from selfrag.index.joined import Joined
+    from selfrag.index.retriever import CollectionRetriever
+    from selfrag.index.search.hybrid import Filter
+    from selfrag.index.search.hyde import Hyde
 
 __all__ = ["names", "open_collection", "open_retriever"]
 
@@ -30,21 +32,25 @@ def open_collection(home: Path, name: str = "default", *, chroma_url: str | None
     from selfrag.index.collection import Collection
 
     collection = Collection(home, name, chroma_url)
-    if not create and store.current(collection.folder) is None:
+    if not create and generations.current(collection.folder) is None:
         raise collection.missing()
     return collection
 
 
-def open_retriever(home: Path, collections: Sequence[str], *, chroma_url: str | None = None) -> Collection | Joined:
+def open_retriever(
+    home: Path,
+    collections: Sequence[str],
+    *,
+    chroma_url: str | None = None,
+    filter: Filter | None = None,
+    hyde: Hyde | None = None,
+) -> CollectionRetriever:
     """One collection, or several searched together. Raises CollectionError for one that is not there."""
-    from selfrag.index.embed import open_embedder
+    from selfrag.index.embedders import open_embedder
+    from selfrag.index.retriever import CollectionRetriever
 
     opened = [open_collection(home, name, chroma_url=chroma_url) for name in dict.fromkeys(collections)]
     shared = cache(open_embedder)
     for each in opened:
         each.open_embedder = shared
-    if len(opened) == 1:
-        return opened[0]
-    from selfrag.index.joined import Joined
-
-    return Joined(opened)
+    return CollectionRetriever(opened, filter, hyde)

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from selfrag.errors import CollectionError
-from selfrag.index import store, sync
-from selfrag.index.catalog import Catalog
-from selfrag.index.place import Place
-from selfrag.index.retrieve import Filter, Fusion, Hit, Question, Searcher
-from selfrag.index.update import Update
+from selfrag.index import generations
+from selfrag.index.catalog.catalog import Catalog
+from selfrag.index.handle import Handle
+from selfrag.index.search.hybrid import Fusion, Hit, Question, Searcher
+from selfrag.index.sync import pipeline
+from selfrag.index.sync.run import Update
 from selfrag.types import Passage
 
 _TOGETHER = 64
@@ -30,15 +31,14 @@ class _Waiting:
 
 
 @dataclass
-class Collection(Place):
+class Collection(Handle):
     """One collection; a `Retriever`. Opening it opens no file; `search` opens what it needs, `sync` is the only writer.
 
     ``window`` texts are embedded together.
     """
 
     fusion: Fusion = field(default_factory=Fusion)
-    filter: Filter = field(default_factory=Filter)
-    window: int = sync.WINDOW
+    window: int = pipeline.WINDOW
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,7 +51,7 @@ class Collection(Place):
 
     async def search(self, query: str, k: int) -> list[Passage]:
         """The best ``k`` passages; as many calls at once as one likes, they are embedded and answered together."""
-        return [hit.passage for hit in await self.find(Question(query, k, self.filter))]
+        return [hit.passage for hit in await self.find(Question(query, k))]
 
     async def find(self, question: Question) -> list[Hit]:
         """The same with filters and hypotheses, and with how each passage was found."""
@@ -107,9 +107,9 @@ class Collection(Place):
         if self._searcher is None or self._searcher.catalog.path.parent != generation:
             self._close()
             try:
-                catalog = Catalog.open(store.catalog_in(generation))
+                catalog = Catalog.open(generations.catalog_in(generation))
             except CollectionError:
-                if store.current(self.folder) == generation:
+                if generations.current(self.folder) == generation:
                     raise
                 return self._current()  # a rebuild has switched in this moment
             self._searcher = Searcher(catalog, self.mirror(catalog), lambda: self.checked_embedder(catalog))
@@ -127,10 +127,10 @@ class Collection(Place):
     def sync(
         self,
         paths: Sequence[str | os.PathLike[str]] = (),
-        options: sync.Options = sync.Options(),  # noqa: B008 (frozen)
-        observer: sync.Observer = lambda _: None,
+        options: pipeline.Options = pipeline.Options(),  # noqa: B008 (frozen)
+        observer: pipeline.Observer = lambda _: None,
         stop: threading.Event | None = None,
-    ) -> sync.SyncReport:
+    ) -> pipeline.SyncReport:
         """Brings the collection up to date with ``paths``, which it remembers, or with all that it remembers if none are given.
 
         Files below these paths that are no more are removed. Raises InputError for a path that is not there, LockedError while
@@ -138,7 +138,7 @@ class Collection(Place):
         ``stop`` was set.
         """
         started = time.monotonic()
-        report = sync.SyncReport(self.name)
+        report = pipeline.SyncReport(self.name)
         update = Update(self, options, observer, stop or threading.Event(), report, self.window)
         with _sqlite_errors(self.name):
             update.run([os.path.abspath(path) for path in paths])

@@ -11,9 +11,10 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from selfrag.errors import InputError
-from selfrag.ingest import isolated, records, text
+from selfrag.ingest import sandbox
 from selfrag.ingest.decode import looks_like_text
 from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.formats import tabular, text
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -32,16 +33,16 @@ READERS: dict[str, Reader] = {
     ".md": text.read_markdown,
     ".markdown": text.read_markdown,
     ".rst": text.read_rst,
-    ".csv": records.read_csv,
-    ".tsv": records.read_csv,
-    ".json": records.read_json,
-    ".jsonl": records.read_jsonl,
-    ".ndjson": records.read_jsonl,
-    ".html": isolated.read_html,
-    ".htm": isolated.read_html,
-    ".xhtml": isolated.read_html,
-    ".pdf": isolated.read_pdf,
-    ".docx": isolated.read_docx,
+    ".csv": tabular.read_csv,
+    ".tsv": tabular.read_csv,
+    ".json": tabular.read_json,
+    ".jsonl": tabular.read_jsonl,
+    ".ndjson": tabular.read_jsonl,
+    ".html": sandbox.read_html,
+    ".htm": sandbox.read_html,
+    ".xhtml": sandbox.read_html,
+    ".pdf": sandbox.read_pdf,
+    ".docx": sandbox.read_docx,
     **dict.fromkeys(_CODE.split(), text.read_code),
 }
 """Readers by file name extension. A file with another extension, or none, is read as text if it looks like text."""

@@ -13,8 +13,8 @@ import torch
 from tokenizers import AddedToken, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from selfrag.algorithm.reflection import REFLECTION_TOKENS
 from selfrag.errors import ModelError
-from selfrag.reflection import REFLECTION_TOKENS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

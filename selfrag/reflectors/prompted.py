@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from selfrag import reflection, templates
-from selfrag.reflection import ISREL, ISSUP, ISUSE, NO_RETRIEVAL, REFLECTION_TOKENS, RETRIEVAL, LogProbs
+from selfrag import prompts
+from selfrag.algorithm import reflection
+from selfrag.algorithm.reflection import ISREL, ISSUP, ISUSE, NO_RETRIEVAL, REFLECTION_TOKENS, RETRIEVAL, LogProbs
 from selfrag.types import (
     Alive,
     Critique,
@@ -57,6 +58,9 @@ class PromptedReflector:
 
     def using(self, engine: Engine) -> PromptedReflector:
         return replace(self, engine=engine)
+
+    def describe(self) -> dict[str, object]:
+        return {"reflection": self.kind}
 
     async def decide(self, instruction: str, path: Sequence[Segment], threshold: float) -> Decision:
         """Whether a passage would help; where it would not, the present one goes on."""
@@ -168,4 +172,4 @@ def _written(path: Sequence[Segment]) -> str:
 
 
 def _filled(name: str, **values: str) -> str:
-    return templates.load(name).render(**values).strip()
+    return prompts.load(name).render(**values).strip()

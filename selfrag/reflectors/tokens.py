@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from selfrag import reflection, templates
-from selfrag.reflection import (
+from selfrag import prompts
+from selfrag.algorithm import reflection
+from selfrag.algorithm.reflection import (
     CONTINUE,
     END_PARAGRAPH,
     IRRELEVANT,
@@ -58,7 +59,7 @@ def lead_in(passage: Passage | None, carry: bool) -> tuple[Part | str, ...]:
 
 def prompt(instruction: str, path: Sequence[Segment], *after: Part | str) -> Prompt:
     """The instruction, the segments written so far with what stood before each, then ``after``."""
-    head = templates.load("selfrag/instruction").render(instruction=instruction)
+    head = prompts.load("selfrag/instruction").render(instruction=instruction)
     written = [part for s in path for part in (*lead_in(s.passage, s.carry), *replayed(s.tokens))]
     return reflection.as_prompt(head, *written, *after)
 
@@ -90,6 +91,9 @@ class TokenReflector:
 
     def using(self, engine: Engine) -> TokenReflector:
         return replace(self, engine=engine)
+
+    def describe(self) -> dict[str, object]:
+        return {"reflection": self.kind, "temperatures": dict(self.temperatures)}
 
     async def decide(self, instruction: str, path: Sequence[Segment], threshold: float) -> Decision:
         """Free after a segment, whose last position already says it; one position read at the start."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfrag.evaluation import curves, metrics
-from selfrag.train.items import Items
+from selfrag.train.dev_set import Items
 from selfrag.train.judges import Judge, Written
 
 T = TypeVar("T")

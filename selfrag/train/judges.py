@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from selfrag.reflection import (
+from selfrag.algorithm.reflection import (
     END_PARAGRAPH,
     ISREL,
     ISSUP,

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfrag.errors import ModelError, UsageError
 from selfrag.models.base import add_reflection_tokens
-from selfrag.train.tree import GROUPS, Batch
+from selfrag.train.tensors import GROUPS, Batch
 
 BETAS = (0.9, 0.98)
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -13,15 +13,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from selfrag._util import write_whole
 from selfrag.errors import InputError, UsageError
-from selfrag.files import write_whole
 from selfrag.train import sources
-from selfrag.train.instructions import instructions
-from selfrag.train.neighbours import Neighbours
-from selfrag.train.own import own_rows
+from selfrag.train.hard_negatives import Neighbours
+from selfrag.train.passages import sentences
 from selfrag.train.rows import Row, to_json
 from selfrag.train.sources import Record
-from selfrag.train.spans import sentences
+from selfrag.train.synthetic import instructions
+from selfrag.train.user_data import own_rows
 
 # Rows by source for about two hours of training on two CPU cores, what the packaged model saw last. Every question that is
 # compared shows its own passage beside one that does not answer it, so that neither the question nor the words it shares with a

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from selfrag.algorithm.reflection import END_PARAGRAPH, PARAGRAPH, REFLECTION_TOKENS, RETRIEVAL
 from selfrag.errors import InputError
-from selfrag.reflection import END_PARAGRAPH, PARAGRAPH, REFLECTION_TOKENS, RETRIEVAL
 
 Kind = Literal["text", "control", "end"]
 REFUSAL = "I could not find this in the documents."

@@ -28,7 +28,7 @@ from selfrag.train import checkpoint, sharded
 from selfrag.train import rows as training_rows
 from selfrag.train.adapters import adapt_from
 from selfrag.train.lora import AdapterConfig, MasterAdamW, Objective, adapt, by_group, compile_blocks, load, peaks
-from selfrag.train.tree import Batch, Encoded, batches, collate, encode
+from selfrag.train.tensors import Batch, Encoded, batches, collate, encode
 
 WEIGHTS: Mapping[str, float] = {
     "text": 1.0, "end": 0.3, "Retrieve": 0.5, "ISREL": 2.0, "ISSUP": 1.5, "ISUSE": 0.4, "markup": 0.0,

@@ -13,7 +13,7 @@ from itertools import groupby
 from random import Random
 from typing import Any
 
-from selfrag.reflection import (
+from selfrag.algorithm.reflection import (
     CONTINUE,
     FULLY,
     IRRELEVANT,
@@ -23,9 +23,9 @@ from selfrag.reflection import (
     RELEVANT,
     RETRIEVAL,
 )
-from selfrag.train.neighbours import Neighbours
+from selfrag.train.hard_negatives import Neighbours
+from selfrag.train.passages import holds, lacking, likest, sentence_at, sentences, tidy, window, wrong_spans
 from selfrag.train.rows import END, REFUSAL, Piece, Row, control, evidence, forest, paragraph, prompt, text, tree
-from selfrag.train.spans import holds, lacking, likest, sentence_at, sentences, tidy, window, wrong_spans
 
 Record = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from selfrag.engines.launch import STOP_SECONDS, Serving, command, environment
+from selfrag.engines.vllm.server import STOP_SECONDS, Serving, command, environment
 
 HEALTHY = """
 import http.server, os, pathlib, sys

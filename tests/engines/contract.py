@@ -18,8 +18,8 @@ import asyncio
 
 import pytest
 
+from selfrag.algorithm.reflection import END_PARAGRAPH, ISREL, JUDGEMENTS, PARAGRAPH, RELEVANT, RETRIEVAL, text_of
 from selfrag.errors import EngineError, UsageError
-from selfrag.reflection import END_PARAGRAPH, ISREL, JUDGEMENTS, PARAGRAPH, RELEVANT, RETRIEVAL, text_of
 from selfrag.types import Completion, Control, Engine, Generated, Message, Prompt, Request, Text, Token
 from tests.engines.tiny import CONTEXT, END, GREETING, HELLO, KOREA, KOREAN, LYON, SEOUL, Oracle
 

@@ -12,7 +12,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from selfrag.reflection import REFLECTION_TOKENS
+from selfrag.algorithm.reflection import REFLECTION_TOKENS
 from selfrag.types import Control, Generated, Prompt, Text
 
 BEGIN, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"

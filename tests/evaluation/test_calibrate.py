@@ -6,11 +6,11 @@ from random import Random
 import numpy as np
 import pytest
 
-from selfrag import profiles
+from selfrag.config import profiles
+from selfrag.config.profiles import Profile
 from selfrag.errors import ConfigError, InputError, UsageError
 from selfrag.evaluation.calibrate import crossed, examples, fit, fit_abstention, fit_retrieve
 from selfrag.evaluation.temperatures import Example, fit_temperature, pair, tempered
-from selfrag.profiles import Profile
 from tests.rows import row
 
 

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from selfrag.index.collection import Collection
-from selfrag.index.embed_hashing import HashingEmbedder
-from selfrag.index.sync import Options, SyncReport
+from selfrag.index.embedders.hashing import HashingEmbedder
+from selfrag.index.sync.pipeline import Options, SyncReport
 
 
 class CountingEmbedder(HashingEmbedder):

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from selfrag import models
+from selfrag.algorithm.reflection import REFLECTION_TOKENS, check_weights
 from selfrag.errors import ModelError
 from selfrag.models.base import reflection_ids
 from selfrag.models.registry import entries
-from selfrag.reflection import REFLECTION_TOKENS, check_weights
 from selfrag.types import Weights
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from selfrag.train.dev_set import Items
 from selfrag.train.evaluate import evaluate, fit_abstention, rank_correlation, table
-from selfrag.train.items import Items
 from selfrag.train.judges import Evidence, Judge, TokenJudge, Written
 from selfrag.types import Completion, OnToken, Request, Token
 

@@ -9,15 +9,15 @@ from random import Random
 
 import pytest
 
+from selfrag.algorithm.reflection import CONTINUE, FULLY, IRRELEVANT, ISSUP, NO_SUPPORT, PARAGRAPH, PARTIALLY, RELEVANT, RETRIEVAL
 from selfrag.cli import run as program
 from selfrag.errors import InputError, UsageError
-from selfrag.reflection import CONTINUE, FULLY, IRRELEVANT, ISSUP, NO_SUPPORT, PARAGRAPH, PARTIALLY, RELEVANT, RETRIEVAL
 from selfrag.train import sources
-from selfrag.train.instructions import instructions
-from selfrag.train.neighbours import Neighbours
+from selfrag.train.hard_negatives import Neighbours
+from selfrag.train.passages import holds
 from selfrag.train.prepare import LIMITS, PrepareConfig, limits_of, load, prepare
 from selfrag.train.rows import Row, read
-from selfrag.train.spans import holds
+from selfrag.train.synthetic import instructions
 
 CONTEXT = "Seoul is the capital of South Korea. It lies on the Han River. Busan is the second largest city of South Korea."
 ANSWERABLE = {"id": "1", "title": "Korea", "context": CONTEXT, "question": "What is the capital?",

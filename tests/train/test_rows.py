@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from selfrag.algorithm.reflection import FULLY, PARAGRAPH, RELEVANT, RETRIEVAL
 from selfrag.errors import InputError
-from selfrag.reflection import FULLY, PARAGRAPH, RELEVANT, RETRIEVAL
 from selfrag.train.rows import END, control, evidence, prompt, read, text, to_json, tree
 
 ROW = tree(

@@ -17,8 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from selfrag.algorithm.reflection import FULLY, NO_SUPPORT, RELEVANT
 from selfrag.errors import InputError, Interrupted, SelfragError, UsageError
-from selfrag.reflection import FULLY, NO_SUPPORT, RELEVANT
 from selfrag.train.lora import AdapterConfig
 from selfrag.train.rows import END, control, evidence, prompt, text, to_json, tree
 from selfrag.train.run import WEIGHTS, RunConfig, run, weights_of

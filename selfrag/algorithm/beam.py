@@ -1,0 +1,94 @@
+"""What a beam search over segments keeps: paths, the candidates that may go on from them, and the best of each step.
+
+Pure: scores in, order out. Knows nothing of models, passages' words or time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from selfrag.algorithm.reflection import path_score
+from selfrag.types import Cited, Opening, Passage, Segment
+
+
+@dataclass(frozen=True)
+class Path:
+    """Segments written one after another. ``order`` tells where it stood among its step's candidates: ties keep the earlier."""
+
+    id: int
+    segments: tuple[Segment, ...] = ()
+    scores: tuple[float, ...] = ()
+    finished: bool = False
+    order: int = 0
+
+    @property
+    def score(self) -> float:
+        return path_score(self.scores)
+
+    @property
+    def passage(self) -> Passage | None:
+        return self.segments[-1].passage if self.segments else None
+
+    def gains(self, segment: Segment) -> bool:
+        """Whether ``segment`` adds something; an empty or repeated one ends the answer instead. The first always counts."""
+        return not self.segments or bool(segment.text and segment.text not in {s.text for s in self.segments})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One passage (or none) that ``parent`` may go on with; its ISREL has been read."""
+
+    id: int
+    parent: Path
+    opening: Opening
+    order: int
+
+
+class Pool:
+    """What may be kept after a step: the finished paths from before it, and the candidates as they are written.
+
+    ``width`` is how many will be kept, None for all.
+    """
+
+    def __init__(self, width: int | None, finished: Iterable[Path] = ()) -> None:
+        self.width = width
+        self._paths = {path.id: path for path in finished}
+        self._continued: set[int] = set()
+
+    def add(self, path: Path, parent: Path) -> None:
+        self._paths[path.id] = path
+        self._continued.add(parent.id)
+
+    def continues(self, parent: Path) -> bool:
+        """Whether a candidate of ``parent`` has come through."""
+        return parent.id in self._continued
+
+    def needed(self) -> float:
+        """The score below which a path cannot be kept; minus infinity while there is room for any."""
+        best = self.best()
+        return best[-1].score if self.width and len(best) == self.width else -math.inf
+
+    def best(self) -> list[Path]:
+        """The paths to keep, best first; of equals, the one that stood earlier, whichever was written first."""
+        return sorted(self._paths.values(), key=lambda p: (-p.score, p.order, p.id))[: self.width]
+
+
+def cite(path: Path) -> tuple[tuple[Cited, ...], tuple[Passage, ...]]:
+    """Numbers the passages 1, 2, … in order of first use; the numbers are the positions in the list, whatever is skipped."""
+    numbers: dict[str, int] = {}
+    evidence: list[Passage] = []
+    cited = []
+    for segment, score in zip(path.segments, path.scores, strict=True):
+        passage = segment.passage
+        if passage and passage.chunk not in numbers:
+            evidence.append(passage)
+            numbers[passage.chunk] = len(evidence)
+        cited.append(Cited(segment, numbers[passage.chunk] if passage else None, score))
+    return tuple(cited), tuple(evidence)
+
+
+def text_of(cited: Iterable[Cited]) -> str:
+    """The answer's words, its segments one after another."""
+    return " ".join(c.segment.text for c in cited if c.segment.text)

@@ -1,0 +1,325 @@
+"""The Self-RAG loop (Asai et al. 2023, Algorithm 1): decide, retrieve, write, critique, keep the best.
+
+A beam over segments. At each step every live path is expanded over its passages, and the best of all candidates, finished
+answers included, are kept. The short form of the paper is the same loop with one segment. Candidates that provably cannot be
+kept are not written (branch and bound); the answer is the same as without. Knows reflectors and retrievers by their seams only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
+
+from selfrag import prompts
+from selfrag.algorithm import reflection
+from selfrag.algorithm.beam import Candidate, Path, Pool, cite, text_of
+from selfrag.algorithm.meter import Meter, Stopwatch
+from selfrag.algorithm.reflection import path_score
+from selfrag.errors import UsageError
+from selfrag.types import (
+    Answer,
+    Critique,
+    Decided,
+    Decision,
+    Event,
+    Expanded,
+    Observer,
+    Opened,
+    Opening,
+    Passage,
+    Pruned,
+    Reflector,
+    Retrieved,
+    Retriever,
+    SearchOptions,
+    Segment,
+    Selected,
+    Timing,
+    Wrote,
+)
+
+T = TypeVar("T")
+
+
+class Agent:
+    """Answers questions from a collection. Safe to share: every question has its own state.
+
+    ``retriever`` None means that there are no documents, and every question that needs evidence is abstained from.
+    """
+
+    def __init__(self, reflector: Reflector, retriever: Retriever | None = None, options: SearchOptions | None = None) -> None:
+        self.reflector = reflector
+        self.retriever = retriever
+        self.options = options or SearchOptions()
+
+    async def ask(
+        self,
+        question: str,
+        options: SearchOptions | None = None,
+        observer: Observer | None = None,
+        instruction: str | None = None,
+    ) -> Answer:
+        """Searches for the best supported answer to ``question``.
+
+        ``instruction`` is what the model is told where that differs from what is looked for (a task's wording around the
+        question). Raises UsageError for options that cannot be, EngineError and CollectionError as they come.
+        """
+        options = check(options or self.options)
+        if not question.strip():
+            raise UsageError("the question is empty", 'selfrag ask "Who wrote Faust?"')
+        return await Search(self.reflector, self.retriever, options, question, instruction, observer).run()
+
+
+class Search:
+    """The state of one question."""
+
+    def __init__(
+        self,
+        reflector: Reflector,
+        retriever: Retriever | None,
+        options: SearchOptions,
+        question: str,
+        instruction: str | None,
+        observer: Observer | None,
+    ) -> None:
+        self.meter = Meter(reflector.engine)
+        self.reflector = reflector.using(self.meter)
+        self.retriever = retriever
+        self.options = options
+        self.question = question
+        self.instruction = instruction or worded(question, options.choices)
+        self.tell: Callable[[Event], None] = observer or ignore
+        self.retrieving, self.clock = Stopwatch(), Stopwatch()
+        self.ids = 0
+        self.decision = Decision("retrieve")
+        self.nearest: tuple[tuple[Critique, Passage], ...] = ()
+        self.expanded = self.pruned = 0
+
+    async def run(self) -> Answer:
+        with self.clock.running():
+            paths = await self.paths()
+        answer, warnings = self.chosen(paths), []
+        if not answer.segments and not self.nearest and self.decision.action == "retrieve":
+            warnings.append("no passage was found for the question")
+        if not self.meter.every_exact:
+            warnings.append("the engine reports only the likeliest tokens: missing probabilities count as zero")
+        return self.answer(answer, tuple(warnings))
+
+    # --- Algorithm 1 -----------------------------------------------------------------------------------------------------------
+
+    async def paths(self) -> list[Path]:
+        """The paths after the last step, best first, all finished."""
+        steps = 1 if self.options.choices else self.options.max_segments
+        kept = [Path(self.next_id())]
+        for step in range(steps):
+            live = [p for p in kept if not p.finished]
+            if not live:
+                break
+            last = step + 1 == steps
+            pool = Pool(self.width(last), finished=(p for p in kept if p.finished))
+            await self.write(step, await self.candidates(step, live), pool, last)
+            for path in live:
+                if path.segments and not pool.continues(path):  # nothing to go on with: the answer ends with what it has
+                    pool.add(replace(path, finished=True), path)
+            kept = pool.best()
+            self.tell(Selected(step, tuple(p.id for p in kept), tuple(p.score for p in kept)))
+        return kept
+
+    def width(self, last: bool) -> int | None:
+        """How many paths a step keeps: after the last one only the best counts; a vote needs them all."""
+        if self.options.choices:
+            return None
+        return 1 if last else self.options.beam_width
+
+    async def candidates(self, step: int, live: Sequence[Path]) -> list[Candidate]:
+        """Every live path with every passage that it may go on with, in order of path and passage, ISREL read."""
+        wanted = await together(self.expand(step, path) for path in live)
+        pairs = [(path, passage, carry) for path, (passages, carry) in zip(live, wanted, strict=True) for passage in passages]
+        openings = await together(self.open(path, passage, carry) for path, passage, carry in pairs)
+        candidates = [Candidate(self.next_id(), pairs[i][0], opening, i) for i, opening in enumerate(openings)]
+        for c in candidates:
+            self.tell(Opened(step, c.parent.id, c.id, c.opening.passage, c.opening.critique))
+        if step == 0:
+            found = [(c.opening.critique, c.opening.passage) for c in candidates]
+            self.nearest = tuple((critique, passage) for critique, passage in found if passage)
+        return candidates
+
+    async def expand(self, step: int, path: Path) -> tuple[list[Passage | None], bool]:
+        """The passages that the next segment is tried with (None: without one), and whether they were there already."""
+        decision = await self.decide(path)
+        if step == 0:
+            self.decision = decision
+        self.tell(Decided(step, path.id, decision))
+        if decision.action == "continue":
+            return [path.passage], True
+        if decision.action == "none":
+            return [None], False
+        query = f"{self.question} {path.segments[-1].text}" if path.segments else self.question
+        passages = await self.retrieve(query)
+        self.tell(Retrieved(step, path.id, query, tuple(passages)))
+        return list(passages), False
+
+    async def decide(self, path: Path) -> Decision:
+        if self.options.mode == "always":
+            return Decision("retrieve")
+        if self.options.mode == "never":
+            return Decision("none")
+        return await self.reflector.decide(self.instruction, path.segments, self.options.threshold)
+
+    async def retrieve(self, query: str) -> list[Passage]:
+        if self.retriever is None:
+            return []
+        with self.retrieving.running():
+            return await self.retriever.search(query, self.options.k)
+
+    async def open(self, path: Path, passage: Passage | None, carry: bool) -> Opening:
+        """The reflector's first look, with what the search that found the passage thought of it."""
+        opening = await self.reflector.open(self.instruction, path.segments, passage, carry)
+        if passage is None or carry:
+            return opening
+        return replace(opening, critique=replace(opening.critique, retrieval=min(1.0, max(0.0, passage.score))))
+
+    # --- branch and bound ------------------------------------------------------------------------------------------------------
+
+    async def write(self, step: int, candidates: Sequence[Candidate], pool: Pool, last: bool) -> None:
+        """Writes the candidates into ``pool``, the most promising first, the rest at once if they can still be kept."""
+        order = sorted(candidates, key=lambda c: (-self.bound(c, c.opening.critique, 1.0), c.order))
+        first = pool.width if self.options.prune and pool.width else len(order)
+        for wave in (order[:first], order[first:]):
+            await together(self.extend(step, c, pool, last) for c in wave)
+
+    async def extend(self, step: int, candidate: Candidate, pool: Pool, last: bool) -> None:
+        """Writes one candidate, or gives it up as soon as its bound is strictly below what it must reach."""
+        parent, passage = candidate.parent, candidate.opening.passage
+        given_up: list[Pruned] = []
+        words: list[str] = []
+
+        def alive(critique: Critique, sequence: float, text: str) -> bool:
+            if text:
+                words.append(text)
+                self.tell(Wrote(candidate.id, text))
+            bound, needed = self.bound(candidate, critique, sequence), pool.needed()
+            if bound >= needed or not self.may_prune(parent, pool):
+                return True
+            when: Literal["while writing", "before writing"] = "while writing" if words else "before writing"
+            given_up.append(Pruned(step, parent.id, candidate.id, passage, when, bound, needed))
+            return False
+
+        segment = await self.reflector.extend(self.instruction, parent.segments, candidate.opening, alive)
+        if segment is None:
+            self.pruned += 1
+            self.tell(given_up[-1])
+            return
+        self.expanded += 1
+        path = self.grown(candidate, segment, last)
+        self.tell(Expanded(step, parent.id, candidate.id, segment, path.score))
+        if reflection.supported(segment.critique, self.options.require_support):
+            pool.add(path, parent)
+        else:
+            self.tell(Pruned(step, parent.id, candidate.id, passage, "unsupported"))
+
+    def may_prune(self, parent: Path, pool: Pool) -> bool:
+        """Under the hard constraint an answer ends with ``parent`` if none of its candidates comes through, so until one has,
+        each of them matters whatever its score."""
+        free = self.options.require_support is None or not parent.segments
+        return self.options.prune and (free or pool.continues(parent))
+
+    def bound(self, candidate: Candidate, critique: Critique, sequence: float) -> float:
+        """The most that the path can score with this candidate; it may also end as it is, if the candidate adds nothing."""
+        parent = candidate.parent
+        grown = path_score((*parent.scores, reflection.score_bound(critique, self.options.weights, sequence)))
+        return max(grown, parent.score) if parent.segments else grown
+
+    def grown(self, candidate: Candidate, segment: Segment, last: bool) -> Path:
+        """The parent with its new segment; the parent itself, finished, where the segment adds nothing to it."""
+        parent = candidate.parent
+        if not parent.gains(segment):
+            return replace(parent, finished=True)
+        score = reflection.segment_score(segment.critique, self.options.weights)
+        finished = segment.finished or last or not segment.text
+        return Path(candidate.id, (*parent.segments, segment), (*parent.scores, score), finished, candidate.order)
+
+    # --- the answer ------------------------------------------------------------------------------------------------------------
+
+    def chosen(self, paths: Sequence[Path]) -> Path:
+        """The best finished path; of a closed set, the best path of the answer with the largest sum of scores."""
+        if not paths or not self.options.choices:
+            return paths[0] if paths else Path(self.next_id())
+        named = [(as_choice(p.segments[0].text if p.segments else "", self.options.choices), p) for p in paths]
+        valid = [(name, p) for name, p in named if name in self.options.choices] or named
+        in_order = sorted(valid, key=lambda pair: pair[1].order)
+        totals = reflection.vote((name, p.score) for name, p in in_order)
+        winner = max(totals, key=lambda name: totals[name])
+        path = next(p for name, p in valid if name == winner)
+        return replace(path, segments=(replace(path.segments[0], text=winner),)) if path.segments else path
+
+    def answer(self, path: Path, warnings: tuple[str, ...]) -> Answer:
+        cited, evidence = cite(path)
+        text = text_of(cited)
+        abstained = not text or reflection.doubtful(path.segments, self.options.abstain_isrel, self.options.abstain_issup)
+        if abstained and not evidence:
+            evidence = tuple(passage for _, passage in sorted(self.nearest, key=lambda pair: -pair[0].isrel))
+        return Answer(
+            question=self.question,
+            status="abstained" if abstained else "answered",
+            text="" if abstained else text,
+            segments=cited,
+            evidence=evidence,
+            options=self.options,
+            decision=self.decision,
+            expanded=self.expanded,
+            pruned=self.pruned,
+            exact=self.meter.every_exact,
+            reflection=self.reflector.kind,
+            model=self.meter.model,
+            engine=self.meter.name,
+            collection=self.retriever.name if self.retriever else "",
+            usage=self.meter.usage,
+            timing=Timing(self.retrieving.milliseconds, self.meter.watch.milliseconds, self.clock.milliseconds),
+            score=path.score,
+            warnings=warnings,
+        )
+
+    def next_id(self) -> int:
+        self.ids += 1
+        return self.ids - 1
+
+
+def ignore(event: Event) -> None:
+    """Nobody watches."""
+
+
+def as_choice(text: str, choices: Sequence[str]) -> str:
+    """The choice that ``text`` is, told apart from case and a final period; ``text`` itself, stripped, if it is none."""
+    plain = text.strip().removesuffix(".").casefold()
+    return next((choice for choice in choices if choice.strip().casefold() == plain), text.strip())
+
+
+def worded(question: str, choices: Sequence[str]) -> str:
+    return prompts.load("selfrag/choices").render(question=question, choices="\n".join(choices)) if choices else question
+
+
+def check(options: SearchOptions) -> SearchOptions:
+    """Refuses options that cannot be, naming the flag."""
+    reflection.check_weights(options.weights)
+    for name, value in (("k", options.k), ("beam-width", options.beam_width), ("max-segments", options.max_segments)):
+        if value < 1:
+            raise UsageError(f"--{name} is {value}, but at least 1 is needed")
+    for name in ("threshold", "abstain_isrel", "abstain_issup"):
+        value = getattr(options, name)
+        if not 0 <= value <= 1:
+            raise UsageError(f"--{name.replace('_', '-')} is {value}, but a probability lies between 0 and 1")
+    return options
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results in order; the first failure cancels the rest and is raised as it is."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,86 @@
+"""Named profiles: thresholds and temperatures fitted on labelled questions, one TOML file each under the config directory."""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from selfrag._util import write_whole
+from selfrag.algorithm.reflection import GROUPS
+from selfrag.errors import ConfigError, UsageError
+
+THRESHOLDS = ("retrieve", "isrel", "issup")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What `selfrag calibrate` fitted.
+
+    ``thresholds`` in [0, 1]: "retrieve" above which evidence is looked for, "isrel" and "issup" below which the program
+    abstains. ``temperatures`` maps a reflection group ("ISREL") to a positive number; 1 where it is missing.
+    """
+
+    name: str
+    model: str
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+
+
+def path_of(name: str, folder: Path) -> Path:
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise UsageError(f"{name!r} cannot name a profile", "use letters, digits, '-' and '_'")
+    return folder / f"{name}.toml"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.toml"))
+
+
+def load(name: str, folder: Path) -> Profile:
+    """The profile ``name`` of ``folder``; UsageError if there is none, ConfigError if its file is damaged."""
+    path, mend = path_of(name, folder), f"selfrag calibrate QUESTIONS.jsonl --name {name}"
+    try:
+        found = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(names(folder)) or "there are none yet"
+        raise UsageError(f"no profile is named {name!r} (known: {known})", mend) from None
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}", mend) from error
+    if unknown := set(found) - {"model", "note", "thresholds", "temperatures"}:
+        raise ConfigError(f"{path}: unknown key {min(unknown)!r}", mend)
+    try:
+        thresholds = _numbers(found.get("thresholds", {}), THRESHOLDS, 0.0, 1.0)
+        temperatures = _numbers(found.get("temperatures", {}), tuple(GROUPS), math.ulp(0.0), math.inf)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}", mend) from None
+    return Profile(name, str(found.get("model", "")), thresholds, temperatures)
+
+
+def _numbers(table: Mapping[str, Any], known: tuple[str, ...], low: float, high: float) -> dict[str, float]:
+    for name, value in table.items():
+        if name not in known:
+            raise ValueError(f"{name!r} is none of {', '.join(known)}")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not (low <= value <= high and math.isfinite(value)):
+            raise ValueError(f"{name} is {value!r}, not a number between {low:g} and {high:g}")
+    return {name: float(value) for name, value in table.items()}
+
+
+def save(profile: Profile, folder: Path, note: str = "") -> Path:
+    """Writes the profile, replacing an older one of its name in one step; returns its path."""
+    path = path_of(profile.name, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f"model = {_quoted(profile.model)}", f"note = {_quoted(note)}"]
+    for title, table in (("thresholds", profile.thresholds), ("temperatures", profile.temperatures)):
+        lines += ["", f"[{title}]", *(f"{name} = {float(value)!r}" for name, value in table.items())]
+    write_whole(path, (f"{line}\n".encode() for line in lines))
+    return path
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'

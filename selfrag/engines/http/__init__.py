@@ -1,0 +1,1 @@
+"""Models behind an HTTP server: the OpenAI-compatible completion and chat APIs."""

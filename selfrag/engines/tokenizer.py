@@ -1,0 +1,259 @@
+"""Prompt parts to token ids and generated ids back to tokens, for every engine that works on ids.
+
+What a person, a document or a model wrote is encoded by a copy of the tokenizer that knows no added tokens, so that its
+characters cannot become control; the result is checked all the same. Only a ``Control`` part, a chat template's own
+scaffolding and the ids of tokens that were generated before can put a special id into a prompt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, GenerationConfig
+
+from selfrag.algorithm.reflection import REFLECTION_TOKENS
+from selfrag.errors import EngineError, ModelError, UsageError
+from selfrag.types import Control, Generated, Message, Part, Prompt, ReflectionKind, Request, Text, Token
+
+_REPLACEMENT = "\ufffd"  # what a decoder writes for bytes that are not a whole character
+
+
+class Vocabulary:
+    """A model's tokenizer as selfrag uses it.
+
+    ``control`` maps the reflection tokens to ids and is empty for an instruct model that is opened with
+    ``reflection="prompted"``; ``ends`` are the ids that end a text.
+
+    Raises:
+        ModelError: when a reflection token is missing or is not one token.
+    """
+
+    def __init__(self, tokenizer: Any, ends: Iterable[int] = (), reflection: ReflectionKind = "tokens") -> None:
+        self._chat = tokenizer
+        self._full: Tokenizer = tokenizer.backend_tokenizer
+        self._plain, self._moved = _without_added_tokens(self._full)
+        self._prefix = _leading_special(tokenizer)
+        self._special = {i for i, added in self._full.get_added_tokens_decoder().items() if added.special}
+        self.control = _control_ids(self._full) if reflection == "tokens" else {}
+        self._names = {i: name for name, i in self.control.items()}
+        eos = tokenizer.eos_token_id
+        self.ends = frozenset(ends) | (frozenset() if eos is None else {int(eos)})
+        self._empty = self._special | self.ends | self._names.keys()
+
+    @classmethod
+    def load(cls, model: str, reflection: ReflectionKind = "tokens") -> Vocabulary:
+        """The vocabulary of a checkpoint folder or Hugging Face name; its generation settings may name further end tokens."""
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model)
+        except (OSError, ValueError) as error:
+            mends = "selfrag models list" if Path(model).exists() else f"selfrag models pull {model}"
+            raise ModelError(f"no tokenizer for {model}: {error}", mends) from error
+        if not hasattr(tokenizer, "backend_tokenizer"):
+            raise ModelError(f"{model} has no fast tokenizer", "save the model with a tokenizer.json file")
+        return cls(tokenizer, _generation_ends(model), reflection)
+
+    # --- to ids ----------------------------------------------------------------------------------------------------------------
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The ids of a prompt, the tokenizer's own begin-of-sequence first; that, or an end token, alone for an empty one."""
+        ids = [] if prompt and isinstance(prompt[0], Message) else list(self._prefix)
+        for is_chat, parts in groupby(prompt, key=lambda part: isinstance(part, Message)):
+            if is_chat:
+                ids += self._chat_ids([part for part in parts if isinstance(part, Message)])
+            else:
+                ids += [i for part in parts for i in self._part_ids(part)]
+        return ids or [self._placeholder()]
+
+    def text_ids(self, text: str) -> list[int]:
+        """The ids of plain text, no special one among them whatever it says."""
+        ids = self._plain_ids(text)
+        return ids if self._empty.isdisjoint(ids) else self._broken_up(text)
+
+    def watched(self, request: Request) -> dict[str, int]:
+        """The ids whose log-probabilities a request wants, by name: reflection tokens, and the first tokens of its choices."""
+        ids = {name: self._control_id(name) for name in request.watch}
+        firsts = {word: self._first_id(word) for word in request.choices}
+        if len(set(firsts.values())) < len(firsts):
+            raise UsageError(f"the choices {', '.join(map(repr, firsts))} do not differ in their first token for this model")
+        return ids | firsts
+
+    def stops(self, request: Request) -> frozenset[int]:
+        """The ids of a request's stop tokens; refuses names that are not reflection tokens, and a limit below 1."""
+        if request.max_tokens < 1:
+            raise UsageError(f"max_tokens is {request.max_tokens}, but a completion has at least 1 token")
+        return frozenset(self._control_id(name) for name in request.stop)
+
+    def _plain_ids(self, text: str) -> list[int]:
+        return [self._moved.get(i, i) for i in self._plain.encode(text, add_special_tokens=False).ids]
+
+    def _part_ids(self, part: Part) -> list[int]:
+        match part:
+            case Text(text):
+                return self.text_ids(text)
+            case Control(name):
+                return [self._control_id(name)]
+            case Generated(tokens):
+                return [token.id for token in tokens]
+        raise UsageError(f"a prompt has no part {part!r}")
+
+    def _chat_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The chat template is rendered around stand-ins; its scaffolding becomes special tokens, the contents plain text.
+
+        A last message of the assistant is left open, for the model to go on with.
+        """
+        if not self._chat.chat_template:
+            raise ModelError("the model has no chat template, so it cannot be asked with messages", "use an instruct model")
+        stands = [f"\ue000{i}\ue001" for i in range(len(messages))]
+        turns = [{"role": m.role, "content": stand} for m, stand in zip(messages, stands, strict=True)]
+        goes_on = messages[-1].role == "assistant"
+        rest: str = self._chat.apply_chat_template(turns, tokenize=False, add_generation_prompt=not goes_on)
+        ids: list[int] = []
+        for message, stand in zip(messages, stands, strict=True):
+            scaffold, found, rest = rest.partition(stand)
+            if not found:
+                raise ModelError(f"the model's chat template has no place for a message of the {message.role}")
+            ids += self._full.encode(scaffold, add_special_tokens=False).ids + self.text_ids(message.text)
+        return ids if goes_on else ids + self._full.encode(rest, add_special_tokens=False).ids
+
+    def _broken_up(self, text: str) -> list[int]:
+        """For models whose plain vocabulary spells a special token: each such spelling is encoded in two pieces."""
+        spellings = [self._full.id_to_token(i) or "" for i in self._empty]
+        pieces = _split_after_first(text, spellings)
+        ids = [i for piece in pieces for i in self._plain_ids(piece)]
+        if not self._empty.isdisjoint(ids):
+            bad = next(i for i in ids if i in self._empty)
+            raise EngineError(f"the tokenizer turns plain text into the special token {self._full.id_to_token(bad)!r}")
+        return ids
+
+    def _control_id(self, name: str) -> int:
+        if name not in REFLECTION_TOKENS:
+            raise UsageError(f"{name!r} is not a reflection token")
+        if name not in self.control:
+            raise ModelError(f"the model was opened without reflection tokens, so it has no {name}")
+        return self.control[name]
+
+    def _first_id(self, word: str) -> int:
+        ids = self.text_ids(word)
+        if not ids:
+            raise UsageError(f"the choice {word!r} has no token")
+        return ids[0]
+
+    def _placeholder(self) -> int:
+        begin = self._chat.bos_token_id
+        if begin is None and not self.ends:
+            raise EngineError("the prompt is empty, and the model has no token to begin with")
+        return int(begin) if begin is not None else min(self.ends)
+
+    # --- from ids --------------------------------------------------------------------------------------------------------------
+
+    def reader(self, prompt_ids: Sequence[int]) -> Reader:
+        """Reads the ids that are generated after ``prompt_ids``, one by one."""
+        return Reader(self, prompt_ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._full.decode(list(ids), skip_special_tokens=False))
+
+    def name(self, token_id: int) -> str | None:
+        """The reflection token that an id is, if any."""
+        return self._names.get(token_id)
+
+    def is_text(self, token_id: int) -> bool:
+        """Whether an id is words: not control, not end of sequence, not any other special token."""
+        return token_id not in self._empty
+
+
+class Reader:
+    """Generated ids to ``Token`` values whose texts join to the decoded text.
+
+    The text of an id is what it adds to the decoded text of those before it, since a tokenizer may write the same id with a
+    space or without one; bytes that do not make a character yet wait for the id that completes it.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, prompt_ids: Sequence[int]) -> None:
+        self._vocabulary = vocabulary
+        self._ids = _text_tail(vocabulary, prompt_ids)
+        self._start, self._read = 0, len(self._ids)
+        while self._read and vocabulary.decode(self._ids[: self._read]).endswith(_REPLACEMENT):
+            self._read -= 1  # the prompt ends within a character
+
+    def token(self, token_id: int, logprob: float, watched: Mapping[str, float]) -> Token:
+        return Token(token_id, self._text(token_id), logprob, watched, self._vocabulary.name(token_id))
+
+    def _text(self, token_id: int) -> str:
+        if not self._vocabulary.is_text(token_id):
+            return ""
+        self._ids.append(token_id)
+        before = self._vocabulary.decode(self._ids[self._start : self._read])
+        after = self._vocabulary.decode(self._ids[self._start :])
+        if after.endswith(_REPLACEMENT) or len(after) <= len(before):
+            return ""
+        self._start, self._read = self._read, len(self._ids)
+        return after[len(before) :]
+
+
+def _text_tail(vocabulary: Vocabulary, prompt_ids: Sequence[int]) -> list[int]:
+    """The end of a prompt as far back as it is text, whole: decoders read a run of bytes wrongly from its middle."""
+    start = len(prompt_ids)
+    while start and vocabulary.is_text(prompt_ids[start - 1]):
+        start -= 1
+    return list(prompt_ids[start:])
+
+
+def _without_added_tokens(tokenizer: Tokenizer) -> tuple[Tokenizer, dict[int, int]]:
+    """A copy that knows its model's own pieces alone, and the ids of the original where the copy has others.
+
+    Runs of white space stay: some models have them as added tokens, which are numbered anew when others are left out.
+    """
+    settings = json.loads(tokenizer.to_str())
+    kept = [added for added in settings["added_tokens"] if not added["content"].strip()]
+    settings |= {"added_tokens": kept, "truncation": None, "padding": None, "post_processor": None}
+    plain = Tokenizer.from_str(json.dumps(settings))
+    moved = {plain.token_to_id(added["content"]): int(added["id"]) for added in kept}
+    return plain, {i: original for i, original in moved.items() if i is not None}
+
+
+def _leading_special(tokenizer: Any) -> tuple[int, ...]:
+    """What the tokenizer puts before every text: ``<s>`` for Llama, nothing for many."""
+    ids = list(tokenizer("").input_ids)
+    return tuple(ids[:1]) if ids[:1] == [tokenizer.bos_token_id] else ()
+
+
+def _control_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    found = {name: tokenizer.token_to_id(name) for name in REFLECTION_TOKENS}
+    whole = {name: i for name, i in found.items() if i is not None and _is_one(tokenizer, name, i)}
+    if missing := [name for name in REFLECTION_TOKENS if name not in whole]:
+        raise ModelError(
+            f"the model lacks {len(missing)} of the 15 reflection tokens, or splits them: {', '.join(missing)}",
+            "use a Self-RAG model (selfrag models list), or train one: selfrag train --help",
+        )
+    return whole
+
+
+def _is_one(tokenizer: Tokenizer, name: str, token_id: int) -> bool:
+    return bool(tokenizer.encode(name, add_special_tokens=False).ids == [token_id])
+
+
+def _generation_ends(model: str) -> list[int]:
+    """End tokens of the checkpoint's generation settings; a model may lack the file."""
+    try:
+        ends = GenerationConfig.from_pretrained(model).eos_token_id
+    except (OSError, ValueError):
+        return []
+    return [ends] if isinstance(ends, int) else list(ends or [])
+
+
+def _split_after_first(text: str, spellings: Iterable[str]) -> list[str]:
+    """``text`` in pieces, cut after the first character of every occurrence of a spelling."""
+    cuts = {0, len(text)}
+    for spelling in filter(None, spellings):
+        at = text.find(spelling)
+        while at >= 0:
+            cuts.add(at + 1)
+            at = text.find(spelling, at + 1)
+    marks = sorted(cuts)
+    return [text[a:b] for a, b in pairwise(marks)]

@@ -1,0 +1,1 @@
+"""vLLM: in process, and as a server that `selfrag serve` starts."""

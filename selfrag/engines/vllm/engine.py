@@ -1,0 +1,154 @@
+"""vLLM in process: every completion that is in flight shares its continuous batch and its prefix cache.
+
+Knows vLLM's own interface and nothing of servers. Watched log-probabilities are exact, since vLLM is asked for those ids by
+name (``SamplingParams.logprob_token_ids``) and never for a top-k list. The model runs in a child process that ends with
+``close`` or with this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import IO, Any
+
+import psutil
+import torch
+
+# Read when vLLM is imported: results go to stdout, so logs must not; nothing is reported to anybody.
+os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("VLLM_DO_NOT_TRACK", "1")
+
+from vllm import AsyncEngineArgs, SamplingParams
+from vllm.inputs import tokens_input
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from selfrag.engines.completion_builder import Collector
+from selfrag.engines.tokenizer import Vocabulary
+from selfrag.engines.vllm.output import cpu_environment, diverted_output, root_cause
+from selfrag.engines.vllm.subprocesses import kill, start_shielded
+from selfrag.errors import EngineError, ModelError, UsageError
+from selfrag.types import Completion, OnToken, ReflectionKind, Request
+
+_STOP_SECONDS = 30.0
+
+
+class VllmEngine:
+    """``model`` is a checkpoint folder or a Hugging Face name; it is loaded here, which takes from half a minute on.
+
+    ``dtype`` is a vLLM dtype, None float32 without CUDA and bfloat16 with it. ``in_flight`` bounds the requests that vLLM
+    holds at once. ``settings`` are fields of ``vllm.AsyncEngineArgs``.
+
+    Raises:
+        ModelError: for a model that is missing, does not fit, or lacks reflection tokens.
+        UsageError: for a ``dtype`` that vLLM does not have.
+    """
+
+    name = "vllm"
+    exact = True
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        dtype: str | None = None,
+        reflection: ReflectionKind = "tokens",
+        in_flight: int = 2048,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model
+        self._vocabulary = Vocabulary.load(model, reflection)
+        self._llm, self._processes = _start(model, engine_settings(dtype) | dict(settings or {}))
+        self._window = int(self._llm.model_config.max_model_len)
+        self._slots = asyncio.Semaphore(in_flight)
+        self._numbers = itertools.count()
+
+    async def complete(self, request: Request, on_token: OnToken | None = None) -> Completion:
+        """Raises EngineError for a prompt that does not fit into the model's context window, or when vLLM's process died."""
+        prompt = self._vocabulary.encode(request.prompt)
+        collector = Collector(self._vocabulary, request, prompt, on_token)
+        if len(prompt) >= self._window:
+            raise EngineError(
+                f"the prompt has {len(prompt)} tokens, but {self.model} takes {self._window} with the answer",
+                "ask with fewer or shorter passages (-k)",
+            )
+        async with self._slots:
+            try:
+                return await self._generate(prompt, _sampling(request, collector, on_token), collector)
+            except EngineDeadError as error:
+                raise EngineError("vLLM's process died", "start again; --debug shows its log") from error
+
+    async def _generate(self, prompt: list[int], sampling: SamplingParams, collector: Collector) -> Completion:
+        cached = 0
+        # Closing the stream early is what takes a cancelled request out of vLLM's batch.
+        async with aclosing(self._llm.generate(tokens_input(prompt), sampling, str(next(self._numbers)))) as stream:
+            async for output in stream:
+                cached = output.num_cached_tokens or 0
+                piece = output.outputs[0]
+                for token_id, position in zip(piece.token_ids, piece.logprobs or (), strict=True):
+                    if not collector.add(token_id, {i: told.logprob for i, told in position.items()}):
+                        return collector.completion(len(prompt), cached)
+        return collector.completion(len(prompt), cached)
+
+    async def close(self) -> None:
+        """Ends the model's processes and waits for them."""
+        if self._llm.output_handler is not None:  # it would log the end of the process that it listens to as an error
+            self._llm.output_handler.cancel()
+        await asyncio.to_thread(self._llm.shutdown, _STOP_SECONDS)
+        await asyncio.to_thread(kill, self._processes)
+        del self._llm  # its finaliser fails when it runs after the modules that it needs are gone
+
+
+def engine_settings(dtype: str | None) -> dict[str, Any]:
+    """What a reflection model needs of vLLM, and what the CPU build needs on top."""
+    if dtype == "int8":
+        raise UsageError("vLLM has no dtype int8", "use --engine transformers for int8, or leave --dtype out")
+    common = {
+        "enable_prefix_caching": True,
+        "generation_config": "vllm",  # no sampling settings of the checkpoint's: everything is greedy
+        "disable_log_stats": True,
+    }
+    if torch.cuda.is_available():
+        return common | {"dtype": dtype or "bfloat16"}
+    for name, value in cpu_environment().items():
+        os.environ.setdefault(name, value)
+    # A block is the unit of prefix reuse; 32 is the smallest that the CPU kernels take (their default is 128).
+    return common | {"dtype": dtype or "float32", "enforce_eager": True, "block_size": 32}
+
+
+def _start(model: str, settings: Mapping[str, Any]) -> tuple[AsyncLLM, list[psutil.Process]]:
+    with diverted_output() as log:
+        try:
+            return start_shielded(lambda: AsyncLLM.from_engine_args(AsyncEngineArgs(model=model, **settings)))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise _start_failure(model, error, log) from error
+
+
+def _start_failure(model: str, error: Exception, log: IO[str]) -> ModelError:
+    cause = root_cause(log) or str(error)
+    if "memory" in cause.lower() or "kv cache" in cause.lower():
+        hint = "free memory, choose a smaller model, or give the cache more (VLLM_CPU_KVCACHE_SPACE, in GiB, without a GPU)"
+    else:
+        hint = "selfrag models list"
+    return ModelError(f"vLLM cannot load {model}: {cause}", hint)
+
+
+def _sampling(request: Request, collector: Collector, on_token: OnToken | None) -> SamplingParams:
+    """Greedy, ids only: texts are decoded here, where control tokens are told from words by their ids."""
+    watched = collector.watched_ids
+    return SamplingParams(
+        temperature=0.0,
+        max_tokens=request.max_tokens,
+        stop_token_ids=collector.stop_ids,
+        logprob_token_ids=watched or None,
+        logprobs=None if watched else 0,
+        detokenize=False,
+        skip_special_tokens=False,
+        output_kind=RequestOutputKind.DELTA if on_token else RequestOutputKind.FINAL_ONLY,
+    )

@@ -1,0 +1,1 @@
+"""The catalog: one SQLite file a collection, the truth about sources, chunks and embeddings."""

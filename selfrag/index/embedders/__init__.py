@@ -1,0 +1,103 @@
+"""What an embedder is, how one is named, and `open_embedder`, which imports only the kind that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import parse_qsl
+
+from selfrag._util import is_url
+from selfrag.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
+EMBEDDED = "all-MiniLM-L6-v2"
+HASHING = "hashing"
+
+
+class Embedder(Protocol):
+    """Turns texts into float32 vectors of shape (number of texts, ``dimension``), each of length 1; no texts give (0, dimension).
+
+    ``fingerprint`` says all that the vectors depend on: vectors of unequal fingerprints are not to be compared. Both methods may
+    be called from several threads at once.
+    """
+
+    name: str
+    dimension: int
+    fingerprint: Mapping[str, str | int]
+
+    def documents(self, texts: Sequence[str]) -> Vectors: ...
+
+    def queries(self, texts: Sequence[str]) -> Vectors: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What names an embedder: ``NAME``, or ``URL#MODEL`` for a server's, and behind it options, ``?option=value&option=value``
+    with values in URL encoding.
+
+    Prompts are put before each query and each document; None takes the model's own. ``dimension`` keeps that many leading
+    components. ``model`` is what an embeddings server calls the model.
+    """
+
+    name: str
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    dimension: int | None = None
+    model: str | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is only a name."""
+        return self == Spec(self.name)
+
+
+def parse_spec(text: str) -> Spec:
+    """Raises UsageError for an option that there is not."""
+    name, _, query = text.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if unknown := options.keys() - {"query_prompt", "document_prompt", "dimension"}:
+        known = "query_prompt, document_prompt and dimension; a server's model is named URL#MODEL"
+        raise UsageError(f"An embedder has no option {sorted(unknown)[0]!r}.", f"its options are {known}")
+    dimension = options.get("dimension")
+    if dimension is not None and not (dimension.isdecimal() and int(dimension) > 0):
+        raise UsageError(f"The dimension of an embedder is a positive number, not {dimension!r}.")
+    url, _, model = name.partition("#") if is_url(name) else (name, "", "")
+    return Spec(
+        url,
+        options.get("query_prompt"),
+        options.get("document_prompt"),
+        None if dimension is None else int(dimension),
+        model or None,
+    )
+
+
+def open_embedder(spec: str = EMBEDDED) -> Embedder:
+    """The embedder that ``spec`` names (see Spec): the embedded default; ``hashing`` (word counts, no model, for tests); the URL
+    of an OpenAI-compatible embeddings server; or the name or folder of a sentence-transformers model.
+
+    Raises:
+        ModelError: if the model or the server cannot be had.
+        UsageError: if the options make no sense.
+    """
+    parsed = parse_spec(spec)
+    if parsed.name == HASHING:
+        from selfrag.index.embedders.hashing import HashingEmbedder
+
+        return HashingEmbedder(parsed.dimension or 256)
+    if is_url(parsed.name):
+        from selfrag.index.embedders.server import open_server
+
+        return open_server(parsed)
+    if parsed.name == EMBEDDED and parsed.plain:
+        from selfrag.index.embedders.minilm import open_minilm
+
+        return open_minilm()
+    from selfrag.index.embedders.sentence_transformers import open_transformer
+
+    return open_transformer(parsed)

@@ -1,0 +1,96 @@
+"""A handle on a collection: its folder, its generations, its catalog and its embedder. Search and sync both stand on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from selfrag.errors import CollectionError
+from selfrag.index import generations
+from selfrag.index.catalog.catalog import Catalog
+from selfrag.index.catalog.rows import differences
+from selfrag.index.catalog.sqlite import sqlite_errors
+from selfrag.index.embedders import Embedder, open_embedder
+from selfrag.index.vectors.replica import Mirror
+
+
+@dataclass
+class Handle:
+    """The collection ``name`` of the data folder ``home``, there or not.
+
+    ``chroma_url`` None uses what the collection was made with. ``open_embedder`` is asked for an embedder by name, once.
+    """
+
+    home: Path
+    name: str
+    chroma_url: str | None = None
+    open_embedder: Callable[[str], Embedder] = open_embedder
+    _embedders: dict[str, Embedder] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.folder = generations.folder_of(self.home, self.name)
+
+    def generation(self) -> Path:
+        """The folder of the generation that is served. Raises CollectionError if there is no collection of this name."""
+        generation = generations.current(self.folder)
+        if generation is None:
+            raise self.missing()
+        return generation
+
+    def is_new(self) -> bool:
+        """Whether nothing of this name is there yet."""
+        return generations.current(self.folder) is None
+
+    def made_with(self) -> dict[str, object]:
+        """Embedder, context and the versions that its chunks depend on; empty for a new collection."""
+        generation = generations.current(self.folder)
+        if generation is None:
+            return {}
+        with self.opened(generation) as catalog:
+            return catalog.table("made_with")
+
+    def missing(self) -> CollectionError:
+        have = ", ".join(generations.names(self.home))
+        return CollectionError(
+            f"There is no collection {self.name!r}" + (f"; there are: {have}." if have else "."), self.fix("index PATH")
+        )
+
+    def fix(self, command: str) -> str:
+        """A command of the program, for this collection."""
+        return f"selfrag {command}" + ("" if self.name == "default" else f" -c {self.name}")
+
+    def url(self, catalog: Catalog) -> str | None:
+        return self.chroma_url or str(catalog.meta("chroma") or "") or None
+
+    @contextmanager
+    def opened(self, generation: Path, writable: bool = False) -> Iterator[Catalog]:
+        """The catalog of a generation. Raises CollectionError, also for what SQLite cannot read or write meanwhile."""
+        path = generations.catalog_in(generation)
+        with sqlite_errors(path), closing(Catalog.open(path, writable)) as catalog:
+            yield catalog
+
+    def mirror(self, catalog: Catalog) -> Mirror:
+        """The vectors of ``catalog``."""
+        return Mirror(catalog, self.url(catalog), self.fix("repair"))
+
+    # --- the embedder and the fingerprint ---------------------------------------------------------------------------------
+
+    def embedder(self, name: str) -> Embedder:
+        if name not in self._embedders:
+            self._embedders[name] = self.open_embedder(name)
+        return self._embedders[name]
+
+    def checked_embedder(self, catalog: Catalog) -> Embedder:
+        """The embedder of the collection. Raises CollectionError if it does not make the vectors that it made before."""
+        embedder = self.embedder(str(catalog.table("made_with")["embedder"]))
+        stored, now = catalog.table("vectors"), dict(embedder.fingerprint)
+        if not stored and catalog.writable:
+            catalog.set_meta(vectors=now)
+        elif stored and stored != now:
+            raise CollectionError(
+                f"The collection {self.name!r} was made with another embedder ({differences(stored, now)}).",
+                self.fix("index --rebuild"),
+            )
+        return embedder

@@ -1,0 +1,65 @@
+"""The one retriever: one or several collections, narrowed by a filter, searched with HyDE if wanted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from selfrag.index.collection import Collection
+from selfrag.index.search.hybrid import Filter, Hit, Question, collapse
+from selfrag.index.search.hyde import Hyde
+from selfrag.types import Passage
+
+
+class CollectionRetriever:
+    """Asks every collection and merges the hits by fused score, which is 0 to 1 within each, so it compares across embedders.
+
+    ``filter`` says which sources may answer. ``hyde`` generates a hypothetical passage for every query.
+    """
+
+    def __init__(self, collections: Sequence[Collection], filter: Filter | None = None, hyde: Hyde | None = None) -> None:
+        self.collections = tuple(collections)
+        self.filter = filter or Filter()
+        self.hyde = hyde
+        self.name = ",".join(each.name for each in collections)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What went wrong in a search that found something all the same."""
+        return tuple(warning for each in self.collections for warning in each.warnings)
+
+    def describe(self) -> dict[str, object]:
+        """What the passages of a query depend on, besides the documents."""
+        described: dict[str, object] = {"collection": self.name}
+        if self.filter.sources:
+            described["source"] = list(self.filter.sources)
+        if self.filter.where:
+            described["where"] = [f"{key}={value}" for key, value in self.filter.where]
+        if self.hyde:
+            described["hyde"] = self.hyde.model
+        return described
+
+    async def search(self, query: str, k: int) -> list[Passage]:
+        """The best ``k`` passages, best first. Raises CollectionError, and EngineError from HyDE's model."""
+        return [hit.passage for hit in await self.find(query, k)]
+
+    async def find(self, query: str, k: int) -> list[Hit]:
+        """`search`, with how each passage was found."""
+        question = Question(query, k, self.filter, await self.hyde.write(query) if self.hyde else ())
+        found = await asyncio.gather(*(each.find(question) for each in self.collections))
+        if len(found) == 1:
+            return found[0]
+        hits = sorted((hit for hits in found for hit in hits), key=lambda hit: (-hit.passage.score, hit.passage.chunk))
+        return collapse(hits, k)
+
+    def neighbours(self, chunk: str, before: int = 1, after: int = 1) -> list[Passage]:
+        """The passage with this chunk id, between those around it in its source; empty if there is none."""
+        found = (each.neighbours(chunk, before, after) for each in self.collections)
+        return next(filter(None, found), [])
+
+    async def close(self) -> None:
+        """Closes the collections and HyDE's engine."""
+        for each in self.collections:
+            each.close()
+        if self.hyde:
+            await self.hyde.engine.close()

@@ -1,0 +1,138 @@
+"""What has become of a file since it was last seen, and its entries if they have to be made anew. Touches no database.
+
+Runs in a thread beside the embedder. A file counts as unchanged if `stat` says the same as before; otherwise its bytes decide.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from selfrag import ingest
+from selfrag.errors import InputError
+from selfrag.index.catalog.rows import NO_HINTS, Hints, Source
+from selfrag.index.sync.chunks import digest
+
+Load = Callable[[Path], bytes]
+Kind = Literal["new", "updated", "moved", "unchanged", "touched", "skipped", "stale", "gone"]
+_RACY_NS = 2_000_000_000
+"""A file written this shortly before it was read may be written again under the same time stamp: FAT counts two seconds."""
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A file and what is to be done. ``document`` and ``chunks`` are there for new, updated and moved files, unless only planned.
+
+    ``touched`` has other hints and the same content, ``stale`` was indexed and cannot be opened now, ``gone`` vanished.
+    """
+
+    kind: Kind
+    source: Source
+    document: ingest.Document | None = None
+    chunks: tuple[ingest.Chunk, ...] = ()
+    replaces: str | None = None
+    known: bool = True
+
+
+class Preparer:
+    """Knows the files of the last run; ``gone`` are those that are not found any more, by the hash of their content."""
+
+    def __init__(
+        self, known: Mapping[str, Source], lost: Mapping[str, Source], plan_only: bool = False, load: Load = ingest.load
+    ) -> None:
+        self._known = known
+        self._plan_only = plan_only
+        self._load = load
+        self._gone: dict[str, list[str]] = {}
+        for path, source in lost.items():
+            if source.hash is not None and source.status == "ok":
+                self._gone.setdefault(source.hash, []).append(path)
+
+    def all(self, files: Mapping[str, Hints]) -> Iterator[Prepared]:
+        for path, hints in files.items():
+            yield self.one(path, hints)
+
+    def one(self, path: str, hints: Hints) -> Prepared:
+        before = self._known.get(path)
+        if before is not None and before.hints == hints and before.status != "stale":
+            return Prepared("unchanged", before)
+        try:
+            data, hints = _steady(path, self._load)
+        except FileNotFoundError:
+            return Prepared("gone", before or Source(path, None, NO_HINTS), known=before is not None)
+        except InputError as error:
+            return _unreadable(path, hints, before, error)
+        return self._compared(path, data, hints, before)
+
+    def _compared(self, path: str, data: bytes, hints: Hints, before: Source | None) -> Prepared:
+        name = digest(data)
+        if before is not None and before.hash == name:
+            status = "ok" if before.status == "stale" else before.status
+            return Prepared("touched", _replaced(before, hints, status))
+        moved = None if before is not None else self._moved_from(path, name)
+        kind: Kind = "updated" if before is not None and before.status != "skipped" else "moved" if moved else "new"
+        if self._plan_only:
+            return Prepared(kind, Source(path, name, hints), replaces=moved)
+        try:
+            document = ingest.parse(Path(path), data)
+            chunks = tuple(ingest.split(document))
+        except InputError as error:
+            return Prepared("skipped", Source(path, name, hints, "skipped", error.message), replaces=moved)
+        source = Source(path, name, hints, "ok", None, document.reader, document.title, document.metadata)
+        return Prepared(kind, source, document, chunks, moved)
+
+    def _moved_from(self, path: str, name: str) -> str | None:
+        """A lost file of this content, one of the same file name first."""
+        lost = self._gone.get(name, [])
+        lost.sort(key=lambda old: os.path.basename(old) == os.path.basename(path))
+        return lost.pop() if lost else None
+
+
+def _steady(path: str, load: Load) -> tuple[bytes, Hints]:
+    """Content and hints that belong together; hints that equal nothing if the file is too young to be trusted.
+
+    Raises FileNotFoundError if it is not there, InputError if it cannot be read or never stands still.
+    """
+    for attempt in range(_TRIES):
+        before = Hints.of(os.stat(path))
+        try:
+            data = load(Path(path))
+        except InputError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise error.__cause__ from None
+            raise
+        after = Hints.of(os.stat(path))
+        if before == after and len(data) == after.size:
+            return data, NO_HINTS if time.time_ns() - after.mtime_ns < _RACY_NS else after
+        time.sleep(0.05 * (attempt + 1))
+    raise InputError("it changes while it is read")
+
+
+def _unreadable(path: str, hints: Hints, before: Source | None, error: InputError) -> Prepared:
+    """A file whose bytes cannot be had: one that was indexed keeps its chunks, another is skipped and tried again next time."""
+    if before is not None and before.status != "skipped" and "too large" not in error.message:
+        return Prepared(
+            "stale",
+            Source(
+                path,
+                before.hash,
+                NO_HINTS,
+                "stale",
+                f"{error.message}; its last readable version is kept",
+                before.reader,
+                before.title,
+                before.metadata,
+            ),
+        )
+    stays = hints if error.message.startswith("too large") else NO_HINTS
+    return Prepared("skipped", Source(path, None, stays, "skipped", error.message))
+
+
+def _replaced(source: Source, hints: Hints, status: Literal["ok", "skipped", "stale"]) -> Source:
+    reason = None if status == "ok" else source.reason
+    return Source(source.path, source.hash, hints, status, reason, source.reader, source.title, source.metadata)

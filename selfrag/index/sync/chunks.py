@@ -1,0 +1,78 @@
+"""From a document's chunks to what the catalog keeps of them: stable keys, and the text that is embedded and matched.
+
+What is embedded is title › headings, then the text. A title that is only the file's name is matched but not embedded, so that a
+moved or renamed file is never embedded again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import PurePath
+
+from selfrag.index.catalog.rows import Entry
+from selfrag.index.search.fulltext import words
+from selfrag.ingest import Chunk, Document, matchable
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """The entries of a file, and by its hash each text that has to be embedded for them."""
+
+    entries: tuple[Entry, ...]
+    texts: Mapping[str, str]
+
+
+def digest(*parts: str | bytes) -> str:
+    """128 bits over ``parts``, hexadecimal."""
+    state = blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        state.update(len(data).to_bytes(8, "little"))
+        state.update(data)
+    return state.hexdigest()
+
+
+def index_chunks(path: str, document: Document, chunks: Sequence[Chunk], headings: bool, contexts: Sequence[str] = ()) -> Indexed:
+    """``contexts``, one a chunk, stand before what is embedded and matched; ``headings`` says whether title and headings do.
+
+    A chunk's key depends on the path, its text, and how many equal texts came before it in the file: it survives an edit
+    elsewhere in the file.
+    """
+    own = document.title if headings and _says_title(path, document) else ""
+    seen: Counter[str] = Counter()
+    entries, texts = [], {}
+    for number, chunk in enumerate(chunks):
+        seen[chunk.text] += 1
+        path_of_headings = " › ".join(filter(None, [own, *(chunk.headings if headings else ())]))
+        situation = "\n".join(filter(None, [path_of_headings, contexts[number] if contexts else ""]))
+        text = matchable(f"{situation}\n{chunk.text}" if situation else chunk.text)
+        name = digest(text)
+        texts[name] = text
+        head = f"{PurePath(path).name} {document.title if headings else ''} {situation}"
+        entries.append(_entry(digest(path, chunk.text, str(seen[chunk.text])), chunk, name, head))
+    return Indexed(tuple(entries), texts)
+
+
+def _entry(key: str, chunk: Chunk, embedding: str, head: str) -> Entry:
+    return Entry(
+        key=key,
+        text=chunk.text,
+        headings=tuple(chunk.headings),
+        start=chunk.start,
+        stop=chunk.end,
+        lines=chunk.lines,
+        page=chunk.page,
+        embedding=embedding,
+        head=words(matchable(head)),
+        body=words(matchable(chunk.text)),
+    )
+
+
+def _says_title(path: str, document: Document) -> bool:
+    """Whether the document itself says its title, rather than its file's name."""
+    if document.title not in (PurePath(path).stem, PurePath(path).name):
+        return True
+    return document.title in document.metadata.get("title", ()) or any(each.title == document.title for each in document.headings)

@@ -1,0 +1,265 @@
+"""A collection brought up to date with its folders: scan, read, embed, store.
+
+Files are read and split in one thread while others are embedded here. Texts of many files are embedded together, then each file
+is stored by itself. A stop (Ctrl-C, a kill) costs the files in work, nothing else; vectors that were computed are kept.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Protocol
+
+from selfrag.errors import Interrupted
+from selfrag.index.catalog.catalog import Catalog
+from selfrag.index.catalog.rows import Hints, Source
+from selfrag.index.embedders import Embedder
+from selfrag.index.sync.changes import Prepared, Preparer
+from selfrag.index.sync.chunks import Indexed, digest, index_chunks
+from selfrag.index.sync.scan import Scan
+from selfrag.index.vectors.replica import APPLY, Writer
+from selfrag.ingest import Chunk, Document
+
+WINDOW = 512
+"""Texts embedded together: many enough for batches of equal length, few enough to lose on a kill."""
+_AHEAD = 32
+_SPARE = 20_000
+
+
+class Situate(Protocol):
+    """Writes where chunks stand in their document, from a part of it; ``fingerprint`` names the model and the prompt."""
+
+    fingerprint: str
+
+    def part(self, text: str, start: int) -> str: ...
+
+    def write(self, title: str, part: str, chunks: Sequence[str]) -> list[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to bring a collection up to date. None leaves what the collection has, or the default of a new one.
+
+    ``include`` and ``exclude`` are git-style patterns, kept for the roots given. ``context`` is ``headings``, ``none`` or
+    ``llm``, which needs ``situate``.
+    """
+
+    embedder: str | None = None
+    context: str | None = None
+    include: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] | None = None
+    rebuild: bool = False
+    dry_run: bool = False
+    situate: Situate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    path: str
+    reason: str
+
+
+@dataclass(slots=True)
+class SyncReport:
+    """What a run did. Counts are of files, ``chunks`` of all chunks in the collection; ``skipped`` lists every file left out."""
+
+    collection: str
+    new: int = 0
+    updated: int = 0
+    moved: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    chunks: int = 0
+    seconds: float = 0.0
+    embedded: int = 0
+    plan: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """``files`` of ``total`` are done, ``embedded`` texts so far; ``path`` is the file in work."""
+
+    stage: str
+    files: int
+    total: int
+    embedded: int
+    path: str = ""
+
+
+Observer = Callable[[Progress], None]
+
+
+@dataclass(slots=True)
+class Job:
+    """All that a run needs. ``embedder`` is opened with the first text that has no vector yet."""
+
+    catalog: Catalog
+    writer: Writer
+    embedder: Callable[[], Embedder]
+    report: SyncReport
+    headings: bool = True
+    situate: Situate | None = None
+    observer: Observer = lambda _: None
+    stop: threading.Event = field(default_factory=threading.Event)
+    window: int = WINDOW
+
+
+def run(job: Job, scan: Scan, lost: Mapping[str, Source], known: Mapping[str, Source]) -> None:
+    """Stores what ``scan`` found in place of what is ``known``, and forgets what is ``lost``.
+
+    Raises Interrupted after ``job.stop`` was set, when the file in work is stored.
+    """
+    _Run(job, len(scan.files)).all(scan, lost, known)
+
+
+def plan(scan: Scan, lost: Mapping[str, Source], known: Mapping[str, Source], report: SyncReport) -> None:
+    """Fills ``report`` with what `run` would do; changed files are opened to tell edits from moves, nothing is written."""
+    moved = set()
+    for prepared in Preparer(known, lost, plan_only=True).all(scan.files):
+        _count(report, prepared)
+        moved.add(prepared.replaces)
+        if prepared.kind not in ("unchanged", "touched"):
+            report.plan.append((prepared.kind, prepared.source.path))
+    report.removed += len(lost.keys() - moved)
+    report.plan += [("removed", path) for path in sorted(lost.keys() - moved)]
+
+
+class _Run:
+    def __init__(self, job: Job, total: int) -> None:
+        self.job = job
+        self.total = total
+        self.done = 0
+        self.waiting: list[tuple[Prepared, Indexed]] = []
+        self.texts: dict[str, str] = {}
+        self.moved: set[str] = set()
+        self.shown = 0.0
+
+    def all(self, scan: Scan, lost: Mapping[str, Source], known: Mapping[str, Source]) -> None:
+        changed = {path: hints for path, hints in scan.files.items() if not _same(known.get(path), hints)}
+        for path in scan.files.keys() - changed.keys():
+            self._settle(Prepared("unchanged", known[path]))
+        for prepared in _ahead(Preparer(known, lost), changed):
+            self._check_stop()
+            self._settle(prepared)
+            if len(self.texts) >= self.job.window:
+                self._store()
+        self._store()
+        left = sorted(lost.keys() - self.moved)
+        self.job.catalog.remove(left)
+        self.job.report.removed += len(left)
+
+    def _settle(self, prepared: Prepared) -> None:
+        self._show("reading", prepared.source.path)
+        catalog, source = self.job.catalog, prepared.source
+        if prepared.replaces is not None:
+            self.moved.add(prepared.replaces)
+        if prepared.document is not None:
+            self._take(prepared)
+            return
+        _count(self.job.report, prepared)
+        self.done += 1
+        if prepared.kind == "skipped":
+            catalog.put(source, (), prepared.replaces)
+        elif prepared.kind == "gone":
+            catalog.remove([source.path])
+        elif prepared.kind != "unchanged":
+            catalog.note(source)
+
+    def _take(self, prepared: Prepared) -> None:
+        assert prepared.document is not None
+        contexts = self._situate(self.job.situate, prepared.document, prepared.chunks) if self.job.situate else ()
+        indexed = index_chunks(prepared.source.path, prepared.document, prepared.chunks, self.job.headings, contexts)
+        have = self.job.catalog.known_embeddings(indexed.texts)
+        self.texts.update({name: text for name, text in indexed.texts.items() if name not in have})
+        self.waiting.append((prepared, indexed))
+
+    def _situate(self, writer: Situate, document: Document, chunks: Sequence[Chunk]) -> list[str]:
+        """The context of each chunk; those of a part of the document are written together, and kept at once."""
+        contexts: list[str] = []
+        for part, some in groupby(chunks, key=lambda chunk: writer.part(document.text, chunk.start)):
+            self._check_stop()
+            texts = [chunk.text for chunk in some]
+            names = [digest(writer.fingerprint, document.title, part, text) for text in texts]
+            have = self.job.catalog.contexts(names)
+            missing = [(name, text) for name, text in zip(names, texts, strict=True) if name not in have]
+            if missing:
+                self._show("situating", force=True)
+                written = writer.write(document.title, part, [text for _, text in missing])
+                have |= dict(zip([name for name, _ in missing], written, strict=True))
+                self.job.catalog.put_contexts(have)
+            contexts += [have[name] for name in names]
+        return contexts
+
+    def _store(self) -> None:
+        """Embeds the texts that wait, in windows, then stores the files that they belong to, each by itself."""
+        names = sorted(self.texts, key=lambda name: len(self.texts[name]))
+        for at in range(0, len(names), self.job.window):
+            self._embed(names[at : at + self.job.window])
+        for prepared, indexed in self.waiting:
+            self.job.catalog.put(prepared.source, indexed.entries, prepared.replaces)
+            _count(self.job.report, prepared)
+            self.done += 1
+        self.waiting.clear()
+        self.texts.clear()
+        self._show("storing", force=True)
+        self.job.writer.apply(APPLY)
+
+    def _embed(self, names: Sequence[str]) -> None:
+        self._check_stop()
+        vectors = self.job.embedder().documents([self.texts[name] for name in names])
+        self.job.catalog.put_embeddings((name, row.astype("<f4").tobytes()) for name, row in zip(names, vectors, strict=True))
+        self.job.report.embedded += len(names)
+        self._show("embedding", force=True)
+
+    def _show(self, stage: str, path: str = "", force: bool = False) -> None:
+        now = time.monotonic()
+        if force or now - self.shown >= 0.05:
+            self.shown = now
+            self.job.observer(Progress(stage, self.done, self.total, self.job.report.embedded, path))
+
+    def _check_stop(self) -> None:
+        if self.job.stop.is_set():
+            raise Interrupted("Stopped; what was done is kept.", "run the same command again to go on")
+
+
+def _ahead(preparer: Preparer, files: Mapping[str, Hints]) -> Iterator[Prepared]:
+    """What ``preparer`` makes of ``files``, in order, made in a thread a few files ahead."""
+    todo = iter(files.items())
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
+        made: deque[Future[Prepared]] = deque()
+        try:
+            while True:
+                while len(made) < _AHEAD and (each := next(todo, None)) is not None:
+                    made.append(pool.submit(preparer.one, *each))
+                if not made:
+                    return
+                yield made.popleft().result()
+        finally:
+            for future in made:
+                future.cancel()
+
+
+def _same(source: Source | None, hints: Hints) -> bool:
+    return source is not None and source.hints == hints and source.status != "stale"
+
+
+def _count(report: SyncReport, prepared: Prepared) -> None:
+    kind = prepared.kind
+    if kind == "new":
+        report.new += 1
+    elif kind == "updated":
+        report.updated += 1
+    elif kind == "moved":
+        report.moved += 1
+    elif kind == "gone":
+        report.removed += prepared.known
+    elif prepared.source.status == "ok":
+        report.unchanged += 1
+    if prepared.source.reason is not None:
+        report.skipped.append(Skipped(prepared.source.path, prepared.source.reason))

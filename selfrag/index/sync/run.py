@@ -1,0 +1,206 @@
+"""What happens around a sync: the lock, the generation that is written to, its fingerprint, and the roots that are looked at."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+
+from selfrag import ingest
+from selfrag.errors import CollectionError, InputError, Interrupted, UsageError
+from selfrag.index import generations
+from selfrag.index.catalog.catalog import Catalog
+from selfrag.index.catalog.rows import Source, differences
+from selfrag.index.embedders import EMBEDDED
+from selfrag.index.handle import Handle
+from selfrag.index.locks import only_writer
+from selfrag.index.sync import pipeline
+from selfrag.index.sync.scan import Scan, scan
+from selfrag.index.vectors.replica import Writer
+
+CONTEXTS = ("headings", "none", "llm")
+Roots = dict[str, dict[str, list[str]]]
+_SPARE = 20_000
+"""Embeddings that no chunk uses any more and that are kept, in case that their text comes back."""
+
+
+class Update:
+    """One run of `Collection.sync`."""
+
+    def __init__(
+        self,
+        handle: Handle,
+        options: pipeline.Options,
+        observer: pipeline.Observer,
+        stop: threading.Event,
+        report: pipeline.SyncReport,
+        window: int,
+    ) -> None:
+        if options.context not in (None, *CONTEXTS):
+            raise UsageError(f"There is no context {options.context!r}.", f"--context {'|'.join(CONTEXTS)}")
+        self.handle = handle
+        self.options = options
+        self.observer = observer
+        self.stop = stop
+        self.report = report
+        self.window = window
+
+    def run(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            if not os.path.lexists(path):
+                raise InputError(f"No such file or folder: {path}", f"if it is gone for good: selfrag rm {path}")
+        if self.options.dry_run:
+            self._plan(paths)
+            return
+        if not paths and generations.current(self.handle.folder) is None:
+            raise self.handle.missing()
+        with only_writer(generations.make(self.handle.folder), self.handle.name), closing(self._catalog()) as catalog:
+            self._remember(catalog, paths)
+            self._sync(catalog, paths)
+            catalog.drop_unused(_SPARE)
+            if catalog.path.parent != generations.current(self.handle.folder):
+                generations.serve(self.handle.folder, catalog.path.parent)
+            self.report.chunks = catalog.counts().chunks
+
+    def _plan(self, paths: Sequence[str]) -> None:
+        generation = generations.current(self.handle.folder)
+        if generation is None:
+            looked = scan({path: _patterns(self.options, {}) for path in paths}, self.handle.home)
+            pipeline.plan(looked, {}, {}, self.report)
+            self.report.skipped += [pipeline.Skipped(*each) for each in sorted(looked.skipped.items())]
+            return
+        with self.handle.opened(generation) as catalog:
+            roots = catalog.roots()
+            roots.update({path: _patterns(self.options, roots.get(path, {})) for path in paths})
+            looked, lost, known = self._look(catalog, roots, paths)
+            pipeline.plan(looked, lost, known, self.report)
+            self.report.chunks = catalog.counts().chunks
+
+    # --- the generation ---------------------------------------------------------------------------------------------------
+
+    def _catalog(self) -> Catalog:
+        folder = self.handle.folder
+        served = generations.current(folder)
+        if served is None:
+            catalog = generations.new_generation(folder, self._made_with(None))
+            catalog.set_meta(chroma=self.handle.chroma_url or "")
+            generations.serve(folder, catalog.path.parent)
+            return catalog
+        catalog = Catalog.open(generations.catalog_in(served), writable=True)
+        if self.options.rebuild:
+            with closing(catalog):
+                return self._rebuilt(catalog)
+        self._check(catalog)
+        if self.handle.chroma_url is not None:
+            catalog.set_meta(chroma=self.handle.chroma_url)
+        return catalog
+
+    def _made_with(self, before: Mapping[str, object] | None) -> dict[str, object]:
+        """What the chunks and their vectors depend on, as far as it is known without opening the embedder."""
+        old = before or {}
+        context = self.options.context or old.get("context") or CONTEXTS[0]
+        return {
+            "embedder": self.options.embedder or old.get("embedder") or EMBEDDED,
+            "context": context,
+            **({"context_model": self._context_model(old)} if context == "llm" else {}),
+            **ingest.FINGERPRINT,
+        }
+
+    def _context_model(self, old: Mapping[str, object]) -> object:
+        if self.options.situate is not None:
+            return self.options.situate.fingerprint
+        if "context_model" not in old:
+            raise UsageError("The context 'llm' needs an instruct model.", self.handle.fix("index --context llm --model M"))
+        return old["context_model"]
+
+    def _check(self, catalog: Catalog) -> None:
+        before = catalog.table("made_with")
+        wanted = self._made_with(before)
+        if before != wanted:
+            raise CollectionError(
+                f"The collection {self.handle.name!r} was made otherwise ({differences(before, wanted)}).",
+                self.handle.fix("index --rebuild"),
+            )
+
+    def _rebuilt(self, old: Catalog) -> Catalog:
+        """A new generation beside ``old``, with its roots, and with its vectors where the embedder is the same."""
+        made_with = self._made_with(old.table("made_with"))
+        embedder = self.handle.embedder(str(made_with["embedder"]))
+        catalog = generations.new_generation(self.handle.folder, made_with)
+        for path, options in old.roots().items():
+            catalog.put_root(path, options)
+        catalog.set_meta(chroma=self.handle.url(old) or "", vectors=dict(embedder.fingerprint))
+        same = old.table("vectors") == dict(embedder.fingerprint)
+        try:
+            catalog.copy_from(old, embeddings=same)
+        except CollectionError:
+            if not old.problems():
+                raise  # no room, say; what a damaged catalog does not give is written again
+        return catalog
+
+    # --- the files --------------------------------------------------------------------------------------------------------
+
+    def _remember(self, catalog: Catalog, paths: Sequence[str]) -> None:
+        roots = catalog.roots()
+        for path in paths:
+            catalog.put_root(path, _patterns(self.options, roots.get(path, {})))
+
+    def _look(self, catalog: Catalog, roots: Roots, paths: Sequence[str]) -> tuple[Scan, dict[str, Source], dict[str, Source]]:
+        """What lies under ``paths``, or all roots; of the files known before, those that are no more; and all known ones."""
+        asked = list(roots) if self.options.rebuild or not paths else list(paths)
+        looked_at = {root: roots[root] for root in roots if any(_below(root, path) for path in asked)}
+        absent = [root for root in looked_at if not os.path.lexists(root)]
+        found = scan({root: options for root, options in looked_at.items() if root not in absent}, self.handle.home)
+        kept = [*found.closed, *(root for root in absent if root in asked)]
+        self.report.skipped += [
+            pipeline.Skipped(root, "it is not there; what was known of it is kept") for root in absent if root in asked
+        ]
+        self.report.skipped += [pipeline.Skipped(*each) for each in sorted(found.skipped.items())]
+        known = catalog.sources()
+        lost = {
+            path: source
+            for path, source in known.items()
+            if path not in found.files
+            and any(_below(path, root) for root in asked)
+            and not any(_below(path, each) for each in kept)
+        }
+        return found, lost, known
+
+    def _sync(self, catalog: Catalog, paths: Sequence[str]) -> None:
+        found, lost, known = self._look(catalog, catalog.roots(), paths)
+        context = str(catalog.table("made_with")["context"])
+        if context == "llm" and self.options.situate is None:
+            raise UsageError("The context 'llm' needs an instruct model.", self.handle.fix("index --context llm --model M"))
+        with self._writing(catalog) as writer:
+            job = pipeline.Job(
+                catalog,
+                writer,
+                lambda: self.handle.checked_embedder(catalog),
+                self.report,
+                headings=context != "none",
+                situate=self.options.situate if context == "llm" else None,
+                observer=self.observer,
+                stop=self.stop,
+                window=self.window,
+            )
+            try:
+                pipeline.run(job, found, lost, known)
+            except Interrupted:
+                writer.apply()
+                raise
+
+    @contextmanager
+    def _writing(self, catalog: Catalog) -> Iterator[Writer]:
+        with self.handle.mirror(catalog).writing() as writer:
+            yield writer
+
+
+def _patterns(options: pipeline.Options, before: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    include = before.get("include", ()) if options.include is None else options.include
+    exclude = before.get("exclude", ()) if options.exclude is None else options.exclude
+    return {"include": list(include), "exclude": list(exclude)}
+
+
+def _below(path: str, root: str) -> bool:
+    return path == root or path.startswith(os.path.join(root, ""))

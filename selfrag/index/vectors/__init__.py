@@ -1,0 +1,1 @@
+"""The vectors in Chroma, a replica that is rebuilt from the catalog at any time."""

@@ -1,0 +1,65 @@
+"""The process behind ``isolated``: reads requests on standard input, answers with a Document or the reason for none."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import PurePath
+
+from selfrag.errors import InputError
+from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.formats.docx import read_docx
+from selfrag.ingest.formats.html import read_html
+from selfrag.ingest.formats.pdf import read_pdf
+from selfrag.ingest.sandbox import receive, send
+
+_READERS: dict[str, Callable[[PurePath, bytes, Limits], Document]] = {"html": read_html, "pdf": read_pdf, "docx": read_docx}
+
+
+def serve(memory: int) -> None:
+    """Answers requests until standard input ends. ``memory`` bounds the address space, in bytes, where the system can."""
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what native code prints must not look like an answer
+    _bound(memory)
+    while True:
+        try:
+            request = receive(sys.stdin.buffer)
+        except EOFError:
+            return
+        send(output, "ready" if request is None else _answer(*request))  # type: ignore[misc]
+
+
+def _answer(reader: str, path: str, data: bytes, limits: Limits) -> Document | str:
+    _alarm(limits.time(len(data)))
+    try:
+        return _READERS[reader](PurePath(path), data, limits)
+    except InputError as error:
+        return error.message
+    except MemoryError:
+        return "needs too much memory to read"
+    except RecursionError:
+        return "nested too deeply"
+    except Exception as error:
+        # The parsers raise what comes to their minds on damaged files; whatever it is, it is the file's reason.
+        return f"damaged: {type(error).__name__}: {str(error)[:200]}"
+    finally:
+        _alarm(0)
+
+
+def _bound(memory: int) -> None:
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+
+
+def _alarm(seconds: float) -> None:
+    """Ends this process after so many seconds of its own work, in native code, too, and even if its parent is gone."""
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

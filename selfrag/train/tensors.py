@@ -1,0 +1,127 @@
+"""A row as tensors: every node's tokens once, each branch seeing its ancestors and itself only.
+
+Tokens stand in one sequence, node after node; the 4-D attention mask and the positions make each path from the root look
+exactly as if it stood alone. Text is tokenized part by part with special tokens disabled, as at inference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from selfrag.algorithm.reflection import ISREL, ISSUP, ISUSE, MARKUP, RETRIEVE
+from selfrag.train.rows import Piece, Row
+
+GROUPS = ("text", "end", "Retrieve", "ISREL", "ISSUP", "ISUSE", "markup")
+_GROUP = {t: g for g, names in zip(GROUPS[2:], (RETRIEVE, ISREL, ISSUP, ISUSE, MARKUP), strict=True) for t in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """``ids``, ``positions``, ``node``: (T,). ``sees[n]``: nodes that node n may attend to.
+
+    ``source[i]`` is the index of the token whose hidden state predicts ``target[i]``, of group ``group[i]`` (an index into
+    GROUPS), with weight ``weight[i]``.
+    """
+
+    ids: NDArray[Any]
+    positions: NDArray[Any]
+    node: NDArray[Any]
+    sees: NDArray[Any]
+    source: NDArray[Any]
+    target: NDArray[Any]
+    group: NDArray[Any]
+    weight: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """``ids``, ``positions``: (B, T); ``mask``: (B, 1, T, T) true where seen; ``source``: indices into the flattened B·T."""
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    mask: torch.Tensor
+    source: torch.Tensor
+    target: torch.Tensor
+    group: torch.Tensor
+    weight: torch.Tensor
+
+
+def piece_ids(piece: Piece, tokenizer: Any) -> list[int]:
+    if piece.kind == "text":
+        return list(tokenizer(piece.value, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    return [tokenizer.eos_token_id if piece.kind == "end" else tokenizer.convert_tokens_to_ids(piece.value)]
+
+
+def encode(row: Row, tokenizer: Any, weights: Mapping[str, float], max_tokens: int) -> Encoded | None:
+    """Tensors of ``row``, None when its nodes together are longer than ``max_tokens``. ``weights`` multiply losses by group."""
+    ids: list[int] = []
+    depth: list[int] = []
+    node: list[int] = []
+    last: list[int] = []  # the index of each node's last token
+    sees = np.eye(len(row.nodes), dtype=bool)
+    found: list[tuple[int, int, int, float]] = []
+    for index, n in enumerate(row.nodes):
+        before = last[n.parent] if n.parent >= 0 else -1
+        if n.parent >= 0:
+            sees[index] |= sees[n.parent]
+        for piece in n.pieces:
+            group = GROUPS.index(_GROUP.get(piece.value, "end") if piece.kind != "text" else "text")
+            for token in piece_ids(piece, tokenizer):
+                if piece.loss and before >= 0 and weights[GROUPS[group]]:
+                    found.append((before, token, group, piece.loss * weights[GROUPS[group]]))
+                depth.append(depth[before] + 1 if before >= 0 else 0)
+                before = len(ids)
+                ids.append(token)
+                node.append(index)
+        last.append(before)
+    if len(ids) > max_tokens or not found:
+        return None
+    source, target, groups, weight = zip(*found, strict=True)
+    arrays = [np.asarray(v, dtype=np.int64) for v in (ids, depth, node)]
+    ids_, depth_, node_ = arrays
+    labels = [np.asarray(v) for v in (source, target, groups)]
+    return Encoded(ids_, depth_, node_, sees, labels[0], labels[1], labels[2], np.asarray(weight, dtype=np.float32))
+
+
+def attention(row: Encoded, width: int) -> NDArray[Any]:
+    """(width, width), true where the token of the row may attend; padding sees itself alone."""
+    mask = np.eye(width, dtype=bool)
+    size = len(row)
+    mask[:size, :size] = row.sees[row.node[:, None], row.node[None, :]] & np.tri(size, dtype=bool)
+    return mask
+
+
+def collate(rows: Sequence[Encoded], pad: int) -> Batch:
+    width = max(len(r) for r in rows)
+    ids = np.full((len(rows), width), pad, dtype=np.int64)
+    positions = np.zeros((len(rows), width), dtype=np.int64)
+    for i, r in enumerate(rows):
+        ids[i, : len(r)], positions[i, : len(r)] = r.ids, r.positions
+    mask = np.stack([attention(r, width) for r in rows])[:, None]
+    source = np.concatenate([r.source + i * width for i, r in enumerate(rows)])
+    rest = [np.concatenate([getattr(r, name) for r in rows]) for name in ("target", "group", "weight")]
+    return Batch(*(torch.from_numpy(v) for v in (ids, positions, mask, source, *rest)))
+
+
+def batches(rows: Sequence[Encoded], tokens: int, seed: int) -> list[list[int]]:
+    """Indices of ``rows`` in length-sorted batches of at most ``tokens`` padded tokens, the batches shuffled by ``seed``."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    made: list[list[int]] = []
+    for start in range(0, len(order), 512):
+        current: list[int] = []
+        for index in sorted(order[start : start + 512], key=lambda i: len(rows[i])):
+            if current and (len(current) + 1) * len(rows[index]) > tokens:
+                made.append(current)
+                current = []
+            current.append(int(index))
+        made.append(current)
+    return [made[i] for i in np.random.default_rng(seed + 1).permutation(len(made))]

@@ -1,0 +1,515 @@
+"""The search on a scripted model: what it asks for, what it keeps, and that pruning changes nothing."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from selfrag.algorithm.reflection import (
+    CONTINUE,
+    END_PARAGRAPH,
+    FULLY,
+    IRRELEVANT,
+    ISREL,
+    ISSUP,
+    ISUSE,
+    NO_RETRIEVAL,
+    NO_SUPPORT,
+    PARTIALLY,
+    RELEVANT,
+    RETRIEVAL,
+    RETRIEVE,
+)
+from selfrag.algorithm.search import Agent
+from selfrag.engines.scripted import END, ScriptedEngine, control, prompt_text, words
+from selfrag.errors import EngineError, UsageError
+from selfrag.reflectors.tokens import TokenReflector
+from selfrag.types import (
+    Control,
+    Event,
+    Expanded,
+    Generated,
+    Opened,
+    Passage,
+    Prompt,
+    Pruned,
+    Request,
+    Retrieved,
+    SearchOptions,
+    Token,
+    Weights,
+)
+from tests.fake_retriever import FakeRetriever
+
+ASK = SearchOptions(mode="always", k=3, max_segments=1)
+
+
+def passage(n: int, text: str = "", score: float = 0.0) -> Passage:
+    return Passage(chunk=f"c{n}", title=f"T{n}", text=text or f"passage {n}", source=f"d{n}.md", lines=(1, 2), score=score)
+
+
+class Shelf(FakeRetriever):
+    """The same passages for every query."""
+
+    def __init__(self, *passages: Passage) -> None:
+        super().__init__(lambda _: list(passages), "shelf")
+
+
+def logs(group: Sequence[str], *probabilities: float) -> dict[str, float]:
+    return {token: math.log(p) for token, p in zip(group, probabilities, strict=True)}
+
+
+def judged(rel: float) -> Token:
+    """The first token after a passage: `[Relevant]` with probability ``rel``."""
+    return control(RELEVANT if rel >= 0.5 else IRRELEVANT, logs(ISREL, 1 - rel, rel))
+
+
+def backed(full: float, partial: float = 0.0) -> Token:
+    rest = max(1 - full - partial, 1e-9)
+    said = max((FULLY, full), (PARTIALLY, partial), (NO_SUPPORT, rest), key=lambda pair: pair[1])[0]
+    return control(said, logs(ISSUP, max(full, 1e-9), max(partial, 1e-9), rest))
+
+
+def useful(k: int) -> Token:
+    return control(ISUSE[k - 1], logs(ISUSE, *(0.96 if i == k else 0.01 for i in range(1, 6))))
+
+
+def then(token: str, retrieve: float = 0.01, none: float = 0.01) -> Token:
+    return control(token, logs(RETRIEVE, none, retrieve, 1 - none - retrieve))
+
+
+def opened(request: Request) -> tuple[Prompt, int]:
+    """The prompt up to where the segment begins, and how many of its tokens are there already: its opening one, or none."""
+    last = request.prompt[-1]
+    if isinstance(last, Generated) or (isinstance(last, Control) and last.token in ISREL):
+        return request.prompt[:-1], 1
+    return request.prompt, 0
+
+
+def model(scripts: dict[str, Sequence[Token]]) -> ScriptedEngine:
+    """A model that writes, after a prompt that ends with a key of ``scripts``, that key's tokens; longer keys go first."""
+
+    def reply(request: Request) -> Sequence[Token]:
+        prompt, done = opened(request)
+        text = prompt_text(prompt)
+        key = max((key for key in scripts if text.endswith(key)), key=len)
+        return [*scripts[key], END][done:]
+
+    return ScriptedEngine(reply)
+
+
+def after(n: int) -> str:
+    return f"T{n}\npassage {n}{END_PARAGRAPH}"
+
+
+def agent(engine: ScriptedEngine, shelf: Shelf | None, options: SearchOptions = ASK) -> Agent:
+    return Agent(TokenReflector(engine), shelf, options)
+
+
+# --- short form ----------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_best_scored_passage_wins() -> None:
+    """The answer is the candidate with the largest score, with its citation and critique."""
+    engine = model({after(1): [judged(0.6), *words("one"), backed(0.2)], after(2): [judged(0.9), *words("two"), backed(0.9)]})
+    answer = await agent(engine, Shelf(passage(1), passage(2))).ask("q?")
+    assert (answer.text, answer.status, answer.evidence[0].chunk) == ("two", "answered", "c2")
+    critique = answer.segments[0].segment.critique
+    assert critique.isrel == pytest.approx(0.9)
+    assert critique.issup == pytest.approx(0.9)
+
+
+async def test_the_earlier_passage_wins_a_tie() -> None:
+    """Of two candidates with equal scores the one that was retrieved first is the answer."""
+    same = [judged(0.9), *words("w"), backed(0.9)]
+    engine = model({after(1): [same[0], *words("first"), same[2]], after(2): [same[0], *words("second"), same[2]]})
+    assert (await agent(engine, Shelf(passage(1), passage(2))).ask("q?")).text == "first"
+
+
+@pytest.mark.parametrize(("p_yes", "retrieves"), [(0.9, True), (0.21, True), (0.19, False), (0.01, False)])
+async def test_retrieval_is_decided_on_probabilities(p_yes: float, retrieves: bool) -> None:
+    """Evidence is retrieved when p(Retrieval) / (p(Retrieval) + p(No Retrieval)) exceeds the threshold: .9 retrieves."""
+    first = control(RETRIEVAL, logs(RETRIEVE, 1 - p_yes, p_yes, 0.001))
+    engine = model(
+        {
+            "Response:\n": [first],
+            after(1): [judged(0.9), *words("found"), backed(0.9)],
+            NO_RETRIEVAL: [*words("known"), useful(5)],
+        }
+    )
+    answer = await agent(engine, Shelf(passage(1)), replace(ASK, mode="adaptive")).ask("q?")
+    assert answer.text == ("found" if retrieves else "known")
+    assert answer.decision.probability == pytest.approx(p_yes)
+
+
+async def test_utility_counts_with_its_weight() -> None:
+    """ISUSE and the w_* weights enter the score: with w_use 0 the other candidate wins."""
+    engine = model({after(1): [judged(0.9), *words("useful"), useful(5)], after(2): [judged(0.95), *words("useless"), useful(1)]})
+    shelf = Shelf(passage(1), passage(2))
+    assert (await agent(engine, shelf).ask("q?")).text == "useful"
+    unused = replace(ASK, weights=Weights(use=0.0))
+    assert (await agent(engine, shelf, unused).ask("q?")).text == "useless"
+
+
+async def test_the_sequence_term_can_be_left_out() -> None:
+    """A hesitant sentence loses with the sequence term and wins without it."""
+    engine = model(
+        {after(1): [judged(0.9), *words("sure", -0.1), backed(0.5)], after(2): [judged(0.91), *words("unsure", -5), backed(0.5)]}
+    )
+    shelf = Shelf(passage(1), passage(2))
+    assert (await agent(engine, shelf).ask("q?")).text == "sure"
+    without = replace(ASK, weights=Weights(sequence=False))
+    assert (await agent(engine, shelf, without).ask("q?")).text == "unsure"
+
+
+async def test_equal_answers_of_a_closed_set_add_up() -> None:
+    """Two middling votes for one choice beat a single good one for another."""
+    engine = model(
+        {
+            after(1): [judged(0.9), *words("no"), backed(0.9)],
+            after(2): [judged(0.6), *words("Yes."), backed(0.6)],
+            after(3): [judged(0.6), *words("yes"), backed(0.5)],
+        }
+    )
+    shelf = Shelf(passage(1), passage(2), passage(3))
+    answer = await agent(engine, shelf, replace(ASK, choices=("yes", "no"))).ask("q?")
+    assert answer.text == "yes"
+    assert answer.expanded == 3
+
+
+async def test_a_strict_model_is_asked_to_write_from_what_is_relevant_enough() -> None:
+    """At or above ``relevant_above`` the words follow `[Relevant]`, below it the model's own `[Irrelevant]`."""
+    engine = model({after(1): [judged(0.4), *words("an answer"), backed(0.9)]})
+    for above, wanted in ((0.3, RELEVANT), (0.5, IRRELEVANT)):
+        reflector = TokenReflector(engine, relevant_above=above)
+        answer = await Agent(reflector, Shelf(passage(1)), ASK).ask("q?")
+        assert engine.requests[-1].prompt[-1] == Control(wanted)
+        assert answer.segments[0].segment.critique.isrel == pytest.approx(0.4)
+
+
+# --- long form -----------------------------------------------------------------------------------------------------------------
+
+LONG = SearchOptions(mode="adaptive", k=2, max_segments=3, beam_width=2)
+
+
+async def test_a_later_segment_retrieves_with_the_question_and_the_last_segment() -> None:
+    """The second retrieval's query is the question and what was said last."""
+    engine = model(
+        {
+            "Response:\n": [then(RETRIEVAL, 0.9)],
+            after(1): [judged(0.9), *words("Ann wrote it."), backed(0.9), then(RETRIEVAL, 0.9)],
+            f"[Fully supported][Retrieval]<paragraph>{after(1)}": [judged(0.9), *words("In 1900."), backed(0.9), useful(5)],
+        }
+    )
+    shelf = Shelf(passage(1))
+    answer = await agent(engine, shelf, LONG).ask("Who and when?")
+    assert shelf.queries == ["Who and when?", "Who and when? Ann wrote it."]
+    assert answer.text == "Ann wrote it. In 1900."
+
+
+async def test_continuing_keeps_the_passage_and_its_citation() -> None:
+    """`[Continue to Use Evidence]` reads no new passage, cites the old one, and stays out of the answer's words."""
+    engine = model(
+        {
+            after(1): [judged(0.9), *words("One."), backed(0.9), then(CONTINUE)],
+            CONTINUE: [*words("Two."), useful(5)],
+            "Response:\n": [then(RETRIEVAL, 0.9)],
+        }
+    )
+    shelf = Shelf(passage(1))
+    answer = await agent(engine, shelf, LONG).ask("q?")
+    assert answer.text == "One. Two."
+    assert [c.citation for c in answer.segments] == [1, 1]
+    assert "ISREL" not in answer.segments[1].segment.critique.distributions
+    assert len(shelf.queries) == 1
+
+
+async def test_a_candidate_sees_its_own_parent_alone() -> None:
+    """No candidate's prompt holds a sibling's words: each second segment follows its own first one."""
+    engine = model(
+        {
+            after(1): [judged(0.9), *words("alpha"), backed(0.9), then(CONTINUE)],
+            after(2): [judged(0.9), *words("beta"), backed(0.9), then(CONTINUE)],
+            f"alpha{FULLY}{CONTINUE}": [*words("after alpha"), useful(5)],
+            f"beta{FULLY}{CONTINUE}": [*words("after beta"), useful(5)],
+            "Response:\n": [then(RETRIEVAL, 0.9)],
+        }
+    )
+    events: list[Event] = []
+    await agent(engine, Shelf(passage(1), passage(2)), LONG).ask("q?", observer=events.append)
+    second = {e.segment.text for e in events if isinstance(e, Expanded) and e.step == 1}
+    assert second == {"after alpha", "after beta"}
+
+
+async def test_a_finished_answer_is_not_lost_when_another_path_goes_deeper() -> None:
+    """A finished path with the better mean score wins over a longer, worse one."""
+    engine = model(
+        {
+            after(1): [judged(0.99), *words("done"), backed(0.99), useful(5)],
+            after(2): [judged(0.9), *words("more"), backed(0.5), then(CONTINUE)],
+            CONTINUE: [*words("and more", -2)],
+            "Response:\n": [then(RETRIEVAL, 0.9)],
+        }
+    )
+    answer = await agent(engine, Shelf(passage(1), passage(2)), LONG).ask("q?")
+    assert answer.text == "done"
+
+
+async def test_a_repeated_sentence_ends_the_answer() -> None:
+    """A segment that says nothing new ends its path with what was there before."""
+    engine = model(
+        {
+            after(1): [judged(0.9), *words("Same."), backed(0.9), then(CONTINUE)],
+            CONTINUE: [*words("Same."), then(CONTINUE)],
+            "Response:\n": [then(RETRIEVAL, 0.9)],
+        }
+    )
+    answer = await agent(engine, Shelf(passage(1)), replace(LONG, max_segments=9)).ask("q?")
+    assert answer.text == "Same."
+
+
+async def test_citation_numbers_are_positions_in_the_list() -> None:
+    """Numbers follow first use even where a segment has no citation, and the last character is never cut."""
+    engine = model(
+        {
+            "Response:\n": [then(RETRIEVAL, 0.9)],
+            after(2): [judged(0.9), *words("No final period"), backed(0.9), then(NO_RETRIEVAL, 0.001, 0.9)],
+            NO_RETRIEVAL: [*words("Known"), then(RETRIEVAL, 0.9)],
+            f"Known[Retrieval]<paragraph>{after(2)}": [judged(0.9), *words("Again"), backed(0.9), useful(5)],
+        }
+    )
+    answer = await agent(engine, Shelf(passage(2)), LONG).ask("q?")
+    assert answer.text == "No final period Known Again"
+    assert [c.citation for c in answer.segments] == [1, None, 1]
+    assert [p.chunk for p in answer.evidence] == ["c2"]
+
+
+# --- what must not crash -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shelf", [None, Shelf()])
+async def test_no_passage_is_an_abstention(shelf: Shelf | None) -> None:
+    """Nothing to read is said so, and nothing is made up."""
+    answer = await agent(model({"": []}), shelf).ask("q?")
+    assert (answer.status, answer.text, answer.evidence) == ("abstained", "", ())
+    assert "no passage" in answer.warnings[0]
+
+
+async def test_a_missing_isrel_token_counts_nothing() -> None:
+    """A segment without ISREL and ISSUP scores its sequence term alone, never a log-probability as a probability."""
+    engine = model({after(1): words("plain", -1.0)})
+    answer = await agent(engine, Shelf(passage(1))).ask("q?")
+    assert answer.score == pytest.approx(math.exp(-0.5))  # the word and the end of sequence
+    assert answer.segments[0].segment.critique.distributions == {}
+
+
+async def test_certain_probabilities_do_not_divide_by_zero() -> None:
+    """Both probabilities equal to 1, as a broken server reports them, give one half."""
+    engine = model({after(1): [control(RELEVANT, {RELEVANT: 0.0, IRRELEVANT: 0.0}), *words("w"), useful(5)]})
+    answer = await agent(engine, Shelf(passage(1))).ask("q?")
+    assert answer.segments[0].segment.critique.isrel == 0.5
+
+
+async def test_literal_tokens_in_generated_text_are_words() -> None:
+    """Text that reads `[Fully supported]` gives no support; only the control token does."""
+    engine = model({after(1): [judged(0.9), *words("says [Fully supported]")]})
+    answer = await agent(engine, Shelf(passage(1))).ask("q?")
+    assert answer.text == "says [Fully supported]"
+    assert answer.segments[0].segment.critique.issup == 0
+
+
+async def test_an_engine_failure_is_raised_once() -> None:
+    """The first error ends the question as it is, and the other candidates with it."""
+
+    def reply(request: Request) -> Sequence[Token]:
+        if "passage 2" in prompt_text(request.prompt):
+            raise EngineError("out of memory")
+        return [judged(0.9), *words("w"), END][: request.max_tokens]
+
+    with pytest.raises(EngineError, match="out of memory"):
+        await agent(ScriptedEngine(reply), Shelf(passage(1), passage(2))).ask("q?")
+
+
+@pytest.mark.parametrize(
+    "bad", [{"k": 0}, {"beam_width": 0}, {"threshold": 1.5}, {"weights": Weights(sup=-1)}, {"weights": Weights(rel=math.nan)}]
+)
+async def test_impossible_options_are_refused(bad: dict[str, object]) -> None:
+    """Options that cannot be are a usage error before anything is asked."""
+    engine = model({"": []})
+    with pytest.raises(UsageError):
+        await agent(engine, None, replace(ASK, **bad)).ask("q?")  # type: ignore[arg-type]
+    assert engine.requests == []
+
+
+async def test_an_empty_question_is_refused() -> None:
+    """White space is no question."""
+    with pytest.raises(UsageError):
+        await agent(model({"": []}), None).ask("  \n")
+
+
+# --- abstention and constraint -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rel", "sup", "status"), [(0.9, 0.9, "answered"), (0.3, 0.9, "abstained"), (0.9, 0.2, "abstained")])
+async def test_abstention_is_decided_on_probabilities(rel: float, sup: float, status: str) -> None:
+    """An answer below the fitted ISREL or ISSUP threshold is withheld, and its evidence is shown all the same."""
+    engine = model({after(1): [judged(rel), *words("claim"), backed(sup), useful(5)]})
+    answer = await agent(engine, Shelf(passage(1)), replace(ASK, abstain_isrel=0.5, abstain_issup=0.4)).ask("q?")
+    assert answer.status == status
+    assert [p.chunk for p in answer.evidence] == ["c1"]
+    assert answer.text == ("claim" if status == "answered" else "")
+
+
+@pytest.mark.parametrize(("required", "text"), [(None, "wrong"), ("partial", "half"), ("full", "true")])
+async def test_required_support_drops_candidates(required: str | None, text: str) -> None:
+    """A candidate whose likeliest ISSUP token is not good enough cannot win, whatever its score."""
+    engine = model(
+        {
+            after(1): [judged(0.99), *words("wrong"), backed(0.45), useful(5)],
+            after(2): [judged(0.6), *words("half"), backed(0.05, 0.9), useful(4)],
+            after(3): [judged(0.5), *words("true"), backed(0.6), useful(1)],
+        }
+    )
+    shelf = Shelf(passage(1), passage(2), passage(3))
+    answer = await agent(engine, shelf, replace(ASK, require_support=required)).ask("q?")  # type: ignore[arg-type]
+    assert answer.text == text
+
+
+async def test_everything_dropped_is_an_abstention_with_the_nearest_evidence() -> None:
+    """If no candidate is supported enough there is no answer, and the passages are shown, the most relevant first."""
+    engine = model({after(1): [judged(0.2), *words("a"), backed(0.1)], after(2): [judged(0.7), *words("b"), backed(0.1)]})
+    answer = await agent(engine, Shelf(passage(1), passage(2)), replace(ASK, require_support="full")).ask("q?")
+    assert answer.status == "abstained"
+    assert [p.chunk for p in answer.evidence] == ["c2", "c1"]
+
+
+# --- pruning -------------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_search_score_of_a_passage_counts_by_its_weight() -> None:
+    """With ``w_ret`` the passage that was found first can outweigh one that the model judges a little better; without, not."""
+    engine = model(
+        {
+            after(1): [judged(0.7), *words("found"), backed(0.9), useful(5)],
+            after(2): [judged(0.9), *words("judged"), backed(0.9), useful(5)],
+        }
+    )
+    asked = agent(engine, Shelf(passage(1, score=1.0), passage(2, score=0.4)))
+    assert (await asked.ask("q?")).text == "judged"
+    answer = await asked.ask("q?", replace(asked.options, weights=Weights(ret=1.0)))
+    assert (answer.text, answer.segments[0].segment.critique.retrieval) == ("found", 1.0)
+
+
+async def test_a_hopeless_candidate_is_not_written() -> None:
+    """Once a good answer is there, a passage whose bound is below it is read for ISREL and never written."""
+    engine = model(
+        {
+            after(1): [judged(0.01), *words("never written"), backed(0.9), useful(5)],
+            after(2): [judged(0.99), *words("good"), backed(0.99), useful(5)],
+        }
+    )
+    events: list[Event] = []
+    answer = await agent(engine, Shelf(passage(1), passage(2))).ask("q?", observer=events.append)
+    assert (answer.text, answer.expanded, answer.pruned) == ("good", 1, 1)
+    pruned = next(e for e in events if isinstance(e, Pruned))
+    assert pruned.when == "before writing"
+    assert pruned.bound is not None
+    assert pruned.needed is not None
+    assert pruned.bound < pruned.needed
+    assert not any(r.max_tokens > 1 and "passage 1" in prompt_text(r.prompt) for r in engine.requests)
+
+
+async def test_a_candidate_is_stopped_in_the_middle() -> None:
+    """When its support turns out bad, a candidate that can no longer win is not written to the end."""
+    tail = words(" ".join(["more"] * 30))
+    engine = model(
+        {
+            after(1): [judged(0.99), *words("good"), backed(0.99), useful(5)],
+            after(2): [judged(0.98), *words("bad"), backed(0.01), *tail, useful(5)],
+        }
+    )
+    events: list[Event] = []
+    await agent(engine, Shelf(passage(1), passage(2))).ask("q?", observer=events.append)
+    assert [e.when for e in events if isinstance(e, Pruned)] == ["while writing"]
+
+
+def random_model(seed: int) -> ScriptedEngine:
+    """A model whose every segment is drawn at random from few values, so that ties, repeats and early ends are common."""
+
+    def segment(key: str) -> list[Token]:
+        draw = random.Random(f"{seed}{key}")
+        p = lambda: draw.choice([0.05, 0.3, 0.5, 0.7, 0.95])  # noqa: E731
+        tokens = [judged(p())] if key.endswith(END_PARAGRAPH) and draw.random() < 0.9 else []
+        for _ in range(draw.randint(0, 4)):
+            tokens += words(draw.choice("abc"), draw.choice([0.0, -0.2, -1.5]))
+        if draw.random() < 0.8:
+            full = p()
+            tokens.append(backed(full, draw.choice([0.0, (1 - full) / 2])))
+        tokens += words("tail", -0.1) * draw.choice([0, 0, 3])
+        end = draw.random()
+        if end < 0.4:
+            tokens.append(useful(draw.randint(1, 5)))
+        elif end < 0.8:
+            tokens.append(then(draw.choice(RETRIEVE), p() / 2, p() / 2))
+        return [*tokens, END]
+
+    def reply(request: Request) -> Sequence[Token]:
+        prompt, done = opened(request)
+        text = prompt_text(prompt)
+        if text.endswith("Response:\n"):
+            return [then(RETRIEVAL, 0.6)]
+        return segment(text)[done:]
+
+    return ScriptedEngine(reply)
+
+
+WEIGHT = st.sampled_from([0.0, 0.5, 1.0, 3.0])
+OPTIONS = st.builds(
+    SearchOptions,
+    k=st.integers(1, 5),
+    mode=st.sampled_from(["adaptive", "always"]),
+    beam_width=st.integers(1, 3),
+    max_segments=st.integers(1, 4),
+    weights=st.builds(Weights, *[WEIGHT] * 3, sequence=st.booleans(), ret=WEIGHT),
+    require_support=st.sampled_from([None, "full", "partial"]),
+    abstain_isrel=st.sampled_from([0.0, 0.4]),
+)
+
+
+ALL_TIED = SearchOptions(k=2, beam_width=1, max_segments=2, weights=Weights(0.0, 0.0, 0.0, sequence=False))
+
+
+@given(seed=st.integers(0, 10**9), options=OPTIONS)
+@example(seed=366, options=ALL_TIED)
+@settings(max_examples=400, deadline=None)
+async def test_pruning_never_changes_the_answer(seed: int, options: SearchOptions) -> None:
+    """With pruning and without it the answer, its score, its citations and its status are identical, for no more tokens."""
+    shelf = Shelf(*(passage(n, score=(1.0, 0.7, 0.7, 0.2, 0.0)[n]) for n in range(5)))
+    pruned = await Agent(TokenReflector(random_model(seed), max_tokens=12), shelf, options).ask("q?")
+    whole = await Agent(TokenReflector(random_model(seed), max_tokens=12), shelf, replace(options, prune=False)).ask("q?")
+    assert (pruned.text, pruned.score, pruned.status) == (whole.text, whole.score, whole.status)
+    assert [(c.segment.text, c.citation, c.score) for c in pruned.segments] == [
+        (c.segment.text, c.citation, c.score) for c in whole.segments
+    ]
+    assert whole.pruned == 0
+    assert pruned.usage.completion_tokens <= whole.usage.completion_tokens
+
+
+async def test_events_tell_the_whole_search() -> None:
+    """Every candidate is opened once and then either written or pruned; retrievals carry their query."""
+    events: list[Event] = []
+    shelf = Shelf(*(passage(n) for n in range(5)))
+    answer = await Agent(TokenReflector(random_model(7)), shelf, LONG).ask("q?", observer=events.append)
+    opened = {e.candidate for e in events if isinstance(e, Opened)}
+    expanded = {e.candidate for e in events if isinstance(e, Expanded)}
+    pruned = {e.candidate for e in events if isinstance(e, Pruned) and e.when != "unsupported"}
+    assert opened == expanded | pruned
+    assert not expanded & pruned
+    assert (len(expanded), len(pruned)) == (answer.expanded, answer.pruned)
+    assert all(e.query for e in events if isinstance(e, Retrieved))

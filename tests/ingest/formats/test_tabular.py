@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfrag import ingest
+
+WORDS = st.text(alphabet='xyé{["\\,', min_size=1, max_size=5)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | WORDS,
+    lambda below: st.lists(below, max_size=4) | st.dictionaries(WORDS, below, max_size=4),
+    max_leaves=20,
+)
+
+
+def test_rows_name_their_columns_and_lines() -> None:
+    """A row says the names of its columns, and knows its line, even after a value of several lines."""
+    document = ingest.parse(Path("a.csv"), b'name,born,note\nAda,1815,"two\nlines"\nBob,1900,\n')
+    chunks = ingest.split(document, capacity=40)
+    assert [chunk.text for chunk in chunks] == ["name: Ada\nborn: 1815\nnote: two\nlines", "name: Bob\nborn: 1900"]
+    assert [chunk.lines[0] for chunk in chunks] == [2, 4]
+
+
+def test_other_delimiters_and_no_header() -> None:
+    """Semicolons and tabs are understood; without names, values stand by themselves."""
+    assert "b: 2" in ingest.parse(Path("a.csv"), b"a;b;c\n1;2;3\n4;5;6\n").text
+    assert "b: 2" in ingest.parse(Path("a.tsv"), b"a\tb\n1\t2\n").text
+    assert ingest.parse(Path("a.csv"), b"1,2\n3,4\n").text == "1\n2\n\n3\n4"
+
+
+def test_json_records_know_their_lines() -> None:
+    """Each object is a record with paths of keys; its citation is the line where it begins."""
+    data = b'{"data": [\n {"q": "one", "a": ["x", "y"]},\n {"q": "two \\u00e9", "n": 3, "z": null}\n],\n "meta": {"v": true}}'
+    document = ingest.parse(Path("a.json"), data)
+    assert document.text == "data.q: one\ndata.a: x\ndata.a: y\n\ndata.q: two é\ndata.n: 3\n\nmeta.v: true"
+    assert [line for _, line in document.anchors] == [2, 3, 5]
+
+
+def test_jsonl_knows_its_lines() -> None:
+    """A line is a record; empty lines count."""
+    document = ingest.parse(Path("a.jsonl"), b'{"q": "one"}\n\n{"q": {"deep": [1, 2]}}\n"plain"\n')
+    assert document.text == "q: one\n\nq.deep: 1\nq.deep: 2\n\nplain"
+    assert [line for _, line in document.anchors] == [1, 3, 4]
+
+
+@given(VALUES)
+def test_json_says_the_same_as_jsonl(value: object) -> None:
+    """The reader that walks tokens finds the same values in the same order as the one that walks objects."""
+    import json
+
+    from selfrag.ingest.formats.tabular import _flat, _leaves
+
+    by_tokens = [line for _, text in _leaves(json.dumps(value, indent=1)) for line in text.split("\n")]
+    by_values = "\n".join(_flat("", value)).split("\n") if value not in (None, "") else []
+    assert [each.split(": ")[-1] for each in by_tokens if each] == [each.split(": ")[-1] for each in by_values if each]
