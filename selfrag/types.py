@@ -126,7 +126,8 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A chunk of a document. ``lines`` are 1-based and inclusive; ``page`` is 1-based; ``score`` is the fused rank score.
+    """A chunk of a document. ``lines`` are 1-based and inclusive; ``page`` is 1-based; ``place`` is where it stands as its format
+    names it (``¶12``, ``slide 3``, ``Tariffs!A2:C9``); each is None where the format has none. ``score`` is the fused rank score.
 
     ``dense`` is the cosine similarity and ``bm25`` the BM25 score (larger is better); None where that side did not find it.
     """
@@ -137,6 +138,7 @@ class Passage:
     source: str
     lines: tuple[int, int] | None = None
     page: int | None = None
+    place: str | None = None
     score: float = 0.0
     dense: float | None = None
     bm25: float | None = None

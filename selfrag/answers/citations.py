@@ -1,13 +1,22 @@
-"""Whether the citations of a stored answer still hold."""
+"""Where a citation stands, in words, and whether those of a stored answer still hold."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from selfrag.answers.schema import Json
 from selfrag.errors import InputError
+
+
+def location(source: str, passage: Mapping[str, Any]) -> str:
+    """Where a passage of the answer schema stands in ``source``, as a person looks it up: `a.docx ¶12`, `a.pdf p.4`, `a.md:7`."""
+    if passage.get("place"):
+        return f"{source} {passage['place']}"
+    if passage.get("page"):
+        return f"{source} p.{passage['page']}"
+    return f"{source}:{passage['lines'][0]}" if passage.get("lines") else source
 
 
 @dataclass(frozen=True)

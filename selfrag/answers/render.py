@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from selfrag.answers.citations import location
 from selfrag.types import SearchOptions
 
 Json = Mapping[str, Any]
@@ -38,13 +39,11 @@ def _acts(character: str) -> bool:
 
 
 def where(passage: Json, base: Path | None = None) -> str:
-    """`path:line` or `path p.N`, the path relative to ``base`` when it lies below it."""
+    """The `location`, its path relative to ``base`` when it lies below it."""
     source = str(passage["source"])
     if base and Path(source).is_absolute() and Path(source).is_relative_to(base):
         source = str(Path(source).relative_to(base))
-    if passage.get("page"):
-        return clean(f"{source} p.{passage['page']}")
-    return clean(f"{source}:{passage['lines'][0]}" if passage.get("lines") else source)
+    return clean(location(source, passage))
 
 
 def level(value: float, low: float = 0.0) -> str:

@@ -92,6 +92,7 @@ def passage_json(passage: Passage) -> Json:
         "source": passage.source,
         "lines": list(passage.lines) if passage.lines else None,
         "page": passage.page,
+        "place": passage.place,
         "chunk": passage.chunk,
         "text": passage.text,
     }

@@ -97,7 +97,7 @@ def load(path: Path) -> Trace:
 
 def passage_from(row: Json) -> Passage:
     lines = (row["lines"][0], row["lines"][1]) if row["lines"] else None
-    return Passage(row["chunk"], row["title"], row["text"], row["source"], lines, row["page"])
+    return Passage(row["chunk"], row["title"], row["text"], row["source"], lines, row["page"], row.get("place"))
 
 
 def options_from(row: Json) -> SearchOptions:

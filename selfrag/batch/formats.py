@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from selfrag.answers.citations import location
 from selfrag.answers.schema import error_json
 from selfrag.errors import InputError
 
@@ -123,19 +124,13 @@ def flatten(row: Json) -> Json:
         **{name: row[name] for name in ("id", "question", "status", "answer", "score")},
         **means,
         "p_retrieve": row["retrieval"]["probability"],
-        "citations": "; ".join(place(c) for c in row["citations"]),
+        "citations": "; ".join(location(c["source"], c) for c in row["citations"]),
         "tokens": row["usage"]["completion_tokens"],
         "ms": round(row["timing_ms"]["total"], 1),
         "error": row["error"],
     }
     own = {name: value for name, value in row.items() if name not in RESERVED}
     return found | {n: json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for n, v in own.items()}
-
-
-def place(citation: Json) -> str:
-    """ "notes.md:3" or "report.pdf p.4"."""
-    where = f":{citation['lines'][0]}" if citation.get("lines") else f" p.{citation['page']}" if citation.get("page") else ""
-    return f"{citation['source']}{where}"
 
 
 def ends_with_newline(path: Path) -> bool:

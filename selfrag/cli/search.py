@@ -79,28 +79,26 @@ def search(
 
 def hit_json(hit: Hit, explain: bool, around: list[Passage] | None) -> dict[str, Any]:
     """A passage as `search --json` prints it."""
-    names = ("title", "source", "lines", "page", "chunk", "text", "score", "dense", "bm25")
+    names = ("title", "source", "lines", "page", "place", "chunk", "text", "score", "dense", "bm25")
     passage = asdict(hit.passage)
     document = {name: passage[name] for name in names}
     if explain:
         document |= {"dense_rank": hit.dense_rank, "bm25_rank": hit.bm25_rank, "duplicates": list(hit.duplicates)}
     if around is not None:
-        document["neighbours"] = [{name: asdict(each)[name] for name in ("chunk", "lines", "page", "text")} for each in around]
+        document["neighbours"] = [
+            {name: asdict(each)[name] for name in ("chunk", "lines", "page", "place", "text")} for each in around
+        ]
     return document
 
 
-def place(passage: Passage) -> str:
-    """Where a passage stands, as an editor takes it: path:line, or path p.N."""
-    if passage.page is not None:
-        return f"{passage.source} p.{passage.page}"
-    return passage.source if passage.lines is None else f"{passage.source}:{passage.lines[0]}"
-
-
 def _show(number: int, hit: Hit, explain: bool, around: list[Passage] | None) -> None:
+    from selfrag.answers.citations import location
+    from selfrag.answers.schema import passage_json
+
     out = terminal.out()
     passage = hit.passage
     out.print(f"{number}. {passage.title}", style="bold", end="  ")
-    out.print(place(passage), style="dim", soft_wrap=True)
+    out.print(location(passage.source, passage_json(passage)), style="dim", soft_wrap=True)
     if explain:
         sides = [_side("dense", passage.dense, hit.dense_rank), _side("bm25", passage.bm25, hit.bm25_rank)]
         twins = f"  +{len(hit.duplicates)} nearly the same" if hit.duplicates else ""

@@ -1,4 +1,10 @@
-"""What reading and splitting produce. Offsets count characters of ``Document.text``; lines and pages are 1-based."""
+"""What reading and splitting produce. Offsets count characters of ``Document.text``; lines and pages are 1-based.
+
+Where a text stands has three forms, each only where the format has it: ``lines`` of the source file (text, Markdown, code, HTML,
+mark-up), a ``page`` (PDF), and a ``place``, the format's own name for it: ``¶12`` (Word), ``slide 3`` (slides), ``Tariffs!A2:C9``
+(sheets), ``Arrival ¶4`` (a chapter), ``message 2``, ``cell 5`` (notebooks), ``00:01:05`` (subtitles). A citation shows the place
+if there is one, else the page, else the line.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +40,36 @@ class Heading:
     title: str
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """From the offset ``start`` on, the text stands at ``group + first``; through ``group + last`` where it is itself a range.
+
+    A text over several places of one ``group`` is cited from the first to the last, with ``joint`` between:
+    ``Place(0, "¶", "12")`` to ``Place(80, "¶", "14")`` is ``¶12–14``.
+    """
+
+    start: int
+    group: str
+    first: str
+    last: str = ""
+    joint: str = "–"
+
+    def to(self, end: Place) -> str:
+        """The range from here to ``end``; only this place where ``end`` belongs to another group."""
+        last = (end.last or end.first) if end.group == self.group else (self.last or self.first)
+        return self.group + (self.first if last == self.first else f"{self.first}{self.joint}{last}")
+
+
 @dataclass(frozen=True)
 class Document:
     """The text of a file and where it lies in the file.
 
     For text files, Markdown and source code ``text`` is the file's text itself (newlines as ``\\n``, no byte-order mark), so
     ``text[chunk.start:chunk.end] == chunk.text`` holds for the source, too. Other readers extract their text; ``anchors`` then
-    holds pairs (offset, line), ascending: from this offset on, the text comes from this line of the source (a paragraph's
-    number, in .docx). ``pages`` holds the offset at which each page begins, if the file has pages. ``body`` is where the text
-    begins after the front matter; ``metadata`` what the front matter says, each key with its values as text.
+    holds pairs (offset, line), ascending: from this offset on, the text comes from this line of the source. ``pages`` holds the
+    offset at which each page begins, if the file has pages; ``places`` the natural places, ascending, if the format has them.
+    ``sections`` are further offsets that no chunk crosses: slides, sheets, chapters, messages; the first is 0. ``body`` is where
+    the text begins after the front matter; ``metadata`` what the front matter says, each key with its values as text.
     """
 
     text: str
@@ -52,15 +79,32 @@ class Document:
     headings: tuple[Heading, ...] = ()
     pages: tuple[int, ...] = ()
     anchors: tuple[tuple[int, int], ...] = ()
+    places: tuple[Place, ...] = ()
+    sections: tuple[int, ...] = ()
     metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def lines(self, start: int, end: int) -> tuple[int, int]:
-        """First and last line of the source file, or of its page, that ``text[start:end]`` comes from, inclusive."""
+    def lines(self, start: int, end: int) -> tuple[int, int] | None:
+        """First and last line of the source file, or of its page, that ``text[start:end]`` comes from, inclusive; None where the
+        format has places and no lines."""
+        if self.places and not self.anchors:
+            return None
         before = self._line(self.pages[bisect_right(self.pages, start) - 1]) - 1 if self.pages else 0
         return self._line(start) - before, self._line(max(start, end - 1)) - before
 
     def page(self, offset: int) -> int | None:
         return bisect_right(self.pages, offset) or None
+
+    def place(self, start: int, end: int) -> str | None:
+        """Where ``text[start:end]`` stands, as the format names it; None where it has no such names."""
+        if not self.places:
+            return None
+        first, last = (max(0, bisect_right(self._place_offsets, offset) - 1) for offset in (start, max(start, end - 1)))
+        return self.places[first].to(self.places[last])
+
+    @property
+    def bounds(self) -> tuple[int, ...]:
+        """The offsets that no chunk crosses."""
+        return self.pages or self.sections or (self.body,)
 
     def _line(self, offset: int) -> int:
         if not self.anchors:
@@ -75,15 +119,21 @@ class Document:
     def _anchor_offsets(self) -> list[int]:
         return [offset for offset, _ in self.anchors]
 
+    @cached_property
+    def _place_offsets(self) -> list[int]:
+        return [place.start for place in self.places]
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of a document, ``document.text[start:end] == text``. ``headings`` is the path of headings over it, outermost first,
-    without the document's title; ``lines`` are of the source file, inclusive."""
+    without the document's title; ``lines`` are of the source file, inclusive; ``place`` is the format's own name for where it
+    is."""
 
     text: str
     headings: tuple[str, ...]
     start: int
     end: int
-    lines: tuple[int, int]
+    lines: tuple[int, int] | None
     page: int | None = None
+    place: str | None = None

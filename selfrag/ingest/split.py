@@ -22,7 +22,8 @@ _BLOCK = 32_768
 
 
 def split(document: Document, capacity: int = CAPACITY) -> list[Chunk]:
-    """The chunks of a document, in order. Headings that a chunk begins with go to its heading path; no chunk crosses a page."""
+    """The chunks of a document, in order. Headings that a chunk begins with go to its heading path; no chunk crosses a page or a
+    section."""
     fitted = _fitted(document.text[document.body :][:_SAMPLE], capacity)
     splitter = _markdown(fitted) if document.reader == "markdown" else _plain(fitted)
     outline = _Outline(document)
@@ -50,7 +51,8 @@ class _Outline:
         if titles and titles[0] == self._document.title:
             del titles[0]
         document = self._document
-        return Chunk(document.text[start:end], tuple(titles), start, end, document.lines(start, end), document.page(start))
+        lines, page, place = document.lines(start, end), document.page(start), document.place(start, end)
+        return Chunk(document.text[start:end], tuple(titles), start, end, lines, page, place)
 
     def _walk(self, offset: int) -> None:
         """Brings the path of headings to ``offset``."""
@@ -92,8 +94,8 @@ def _plain(capacity: int) -> TextSplitter:
 
 
 def _blocks(document: Document) -> Iterator[tuple[int, int]]:
-    """Pages, or the whole text, in short parts, since a splitter looks through all the text that it has for each chunk."""
-    starts = document.pages or (document.body,)
+    """Pages, sections or the whole text, in short parts: a splitter looks through all the text that it has for each chunk."""
+    starts = document.bounds
     for start, end in zip(starts, (*starts[1:], len(document.text)), strict=True):
         while end - start > _BLOCK:
             cut = _cut(document.text, start)

@@ -180,3 +180,26 @@ async def test_a_store_that_cannot_be_written_to_can_be_searched(filled: Place) 
     finally:
         for folder in folders:
             folder.chmod(0o700)
+
+
+async def test_a_catalog_of_the_version_before_is_named_and_rebuilt(filled: Place) -> None:
+    """It is refused with the command that helps, and that command keeps its folders and its vectors."""
+    generation = generations.current(filled.collection.folder)
+    assert generation is not None
+    with sqlite3.connect(generations.catalog_in(generation)) as db:
+        db.execute("ALTER TABLE chunks DROP COLUMN place")
+        db.execute("PRAGMA user_version=1")
+        db.execute(
+            "UPDATE meta SET value = json_set(value, '$.readers', '1') WHERE key = 'made_with'",
+        )
+    with pytest.raises(CollectionError, match="version 1") as refused:
+        await filled.open().search("otters", 1)
+    assert refused.value.hint == "selfrag index --rebuild -c default"
+    embedder = filled.embedder()
+    before = len(embedder.embedded)
+    filled.collection = filled.open()
+    with pytest.raises(CollectionError, match="readers: '1' then"):
+        filled.sync()
+    filled.sync(rebuild=True)
+    assert len(embedder.embedded) == before
+    assert [hit.source for hit in await filled.open().search("otters", 1)] == [str(filled.docs / "a.txt")]

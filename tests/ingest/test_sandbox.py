@@ -57,12 +57,12 @@ def test_pdf_without_text() -> None:
 
 
 def test_docx_headings_tables_and_paragraph_numbers() -> None:
-    """Headings, paragraphs and table rows come in order; the line of a citation is the paragraph's number."""
+    """Headings, paragraphs and table rows come in order; a citation names the paragraphs, not lines."""
     document = ingest.read(MIXED / "drinks.docx")
     assert document.title == "Drinks of the world"
     assert "Beer | malted cereal grains" in document.text
     beer = next(chunk for chunk in ingest.split(document) if chunk.headings == ("Beer",))
-    assert beer.lines == (9, 10)
+    assert (beer.lines, beer.place) == (None, "¶9–10")
     assert document.text[beer.start : beer.end] == beer.text
 
 

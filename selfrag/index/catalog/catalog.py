@@ -196,8 +196,8 @@ def _put_source(db: sqlite3.Connection, source: Source) -> int:
 
 def _put_entry(db: sqlite3.Connection, source: int, ordinal: int, entry: Entry) -> None:
     number = db.execute(
-        "INSERT INTO chunks(key, source, ordinal, text, headings, start, stop, first_line, last_line, page, embedding)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO chunks(key, source, ordinal, text, headings, start, stop, first_line, last_line, page, place, embedding)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             entry.key,
             source,
@@ -206,8 +206,9 @@ def _put_entry(db: sqlite3.Connection, source: int, ordinal: int, entry: Entry) 
             json.dumps(entry.headings, ensure_ascii=False),
             entry.start,
             entry.stop,
-            *entry.lines,
+            *(entry.lines or (None, None)),
             entry.page,
+            entry.place,
             entry.embedding,
         ),
     ).lastrowid

@@ -51,8 +51,9 @@ class Entry:
     headings: tuple[str, ...]
     start: int
     stop: int
-    lines: tuple[int, int]
+    lines: tuple[int, int] | None
     page: int | None
+    place: str | None
     embedding: str
     head: str
     body: str

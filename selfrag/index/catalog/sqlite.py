@@ -16,7 +16,7 @@ from typing import Self
 
 from selfrag.errors import CollectionError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE roots(path TEXT PRIMARY KEY, options TEXT NOT NULL) WITHOUT ROWID;
@@ -27,7 +27,7 @@ CREATE TABLE sources(
 CREATE TABLE chunks(
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, source INTEGER NOT NULL REFERENCES sources(id) ON DELETE CASCADE,
   ordinal INTEGER NOT NULL, text TEXT NOT NULL, headings TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
-  first_line INTEGER NOT NULL, last_line INTEGER NOT NULL, page INTEGER, embedding TEXT NOT NULL);
+  first_line INTEGER, last_line INTEGER, page INTEGER, place TEXT, embedding TEXT NOT NULL);
 CREATE UNIQUE INDEX chunks_by_source ON chunks(source, ordinal);
 CREATE INDEX chunks_by_embedding ON chunks(embedding);
 CREATE TABLE embeddings(hash TEXT PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID;
@@ -87,11 +87,20 @@ class Database:
     def _check_version(self) -> None:
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
         self.db.execute("SELECT count(*) FROM meta").fetchone()
-        if version != SCHEMA_VERSION:
+        if self.writable and version == 1:
+            self._upgrade()
+        elif version != SCHEMA_VERSION:
             raise CollectionError(
                 f"The catalog {self.path} has version {version}, this program reads {SCHEMA_VERSION}.",
-                "selfrag index --rebuild PATH",
+                f"selfrag index --rebuild -c {self.path.absolute().parents[1].name}",
             )
+
+    def _upgrade(self) -> None:
+        """Version 1 knew no places. Its chunks stay searchable; what is indexed next finds other readers and asks for a rebuild,
+        which takes the roots and the vectors from here."""
+        with self.transaction() as db:
+            db.execute("ALTER TABLE chunks ADD COLUMN place TEXT")
+            db.execute("PRAGMA user_version=2")
 
     def close(self) -> None:
         self.db.close()

@@ -251,8 +251,11 @@ def collapse(hits: Sequence[Hit], k: int) -> list[Hit]:
 def passages(catalog: Catalog, keys: Sequence[str]) -> dict[str, Passage]:
     """The chunks of these keys that are there, as passages without a score."""
     rows = catalog.db.execute(
-        "SELECT key, text, first_line, last_line, page, path, title FROM chunks JOIN sources ON sources.id = chunks.source"
+        "SELECT key, text, first_line, last_line, page, place, path, title FROM chunks JOIN sources ON sources.id = chunks.source"
         " WHERE key IN (SELECT value FROM json_each(?))",
         (json.dumps(list(keys)),),
     )
-    return {row[0]: Passage(row[0], row[6], row[1], row[5], (row[2], row[3]), row[4]) for row in rows}
+    return {
+        key: Passage(key, title, text, path, None if first is None else (first, last), page, place)
+        for key, text, first, last, page, place, path, title in rows
+    }

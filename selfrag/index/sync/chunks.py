@@ -65,6 +65,7 @@ def _entry(key: str, chunk: Chunk, embedding: str, head: str) -> Entry:
         stop=chunk.end,
         lines=chunk.lines,
         page=chunk.page,
+        place=chunk.place,
         embedding=embedding,
         head=words(matchable(head)),
         body=words(matchable(chunk.text)),

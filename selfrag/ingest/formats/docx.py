@@ -1,6 +1,6 @@
 """Word documents: headings, paragraphs and tables in their order. Runs in the worker process.
 
-A .docx has no lines; a citation's line is the number of the paragraph (or table row), empty ones not counted.
+A .docx has no lines; a citation names the number of the paragraph (or table row), empty ones not counted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from docx.text.paragraph import Paragraph
 
 from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
-from selfrag.ingest.document import Document, Heading, Limits
+from selfrag.ingest.document import Document, Heading, Limits, Place
 
 _UNPACKED = 256 * 2**20
 _OLE = bytes.fromhex("d0cf11e0a1b11ae1")
@@ -32,12 +32,12 @@ def read_docx(path: PurePath, data: bytes, limits: Limits) -> Document:
         raise InputError(f"damaged, or not a Word document: {str(error)[:200]}") from None
     lines: list[str] = []
     headings: list[Heading] = []
-    anchors: list[tuple[int, int]] = []
+    places: list[Place] = []
     offset = 0
     for level, text in _blocks(source):
         if offset > limits.characters:
             raise InputError(f"too much text: more than {limits.characters:,} characters")
-        anchors.append((offset, len(anchors) + 1))
+        places.append(Place(offset, "¶", str(len(places) + 1)))
         end = offset + len(text) + 2
         if level:
             headings.append(Heading(offset, end, level, text))
@@ -45,7 +45,7 @@ def read_docx(path: PurePath, data: bytes, limits: Limits) -> Document:
         offset = end
     own = " ".join(readable(source.core_properties.title or "").split())
     title = own or next((each.title for each in headings if each.level == 1), "") or path.stem
-    return Document("\n\n".join([*lines, ""]), title, "docx", headings=tuple(headings), anchors=tuple(anchors))
+    return Document("\n\n".join([*lines, ""]), title, "docx", headings=tuple(headings), places=tuple(places))
 
 
 def _check(data: bytes) -> None:
