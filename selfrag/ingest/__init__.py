@@ -8,20 +8,24 @@ for chunk in split(document):
 from __future__ import annotations
 
 from selfrag.ingest.clean import matchable
-from selfrag.ingest.document import Chunk, Document, Heading, Limits, Place
+from selfrag.ingest.document import Chunk, Document, Heading, Limits, Place, Span
 from selfrag.ingest.readers import load, parse, read, supported
-from selfrag.ingest.split import CAPACITY, split
+from selfrag.ingest.split import CAPACITY, WORDS, capacity_of, split
 
-FINGERPRINT = {"readers": "2", "cleaner": "1", "chunker": f"semantic-text-splitter {CAPACITY} 1"}
+FINGERPRINT = {"readers": "3", "cleaner": "1", "chunker": "structure 1"}
 """Versions of what chunks depend on; raised when the same file would give other chunks."""
 
 __all__ = [
+    "CAPACITY",
     "FINGERPRINT",
+    "WORDS",
     "Chunk",
     "Document",
     "Heading",
     "Limits",
     "Place",
+    "Span",
+    "capacity_of",
     "load",
     "matchable",
     "parse",

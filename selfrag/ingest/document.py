@@ -60,6 +60,17 @@ class Place:
         return self.group + (self.first if last == self.first else f"{self.first}{self.joint}{last}")
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """``text[start:end]`` that reads as one, and is not cut where it fits into a chunk: a table, a row, a list, an item, a code
+    block, a record. Spans nest. ``header`` says what a part of it needs beside it to be understood, such as a table's first row:
+    chunks that begin inside the span carry it."""
+
+    start: int
+    end: int
+    header: str = ""
+
+
 @dataclass(frozen=True)
 class Document:
     """The text of a file and where it lies in the file.
@@ -69,7 +80,10 @@ class Document:
     holds pairs (offset, line), ascending: from this offset on, the text comes from this line of the source. ``pages`` holds the
     offset at which each page begins, if the file has pages; ``places`` the natural places, ascending, if the format has them.
     ``sections`` are further offsets that no chunk crosses: slides, sheets, chapters, messages; the first is 0. ``body`` is where
-    the text begins after the front matter; ``metadata`` what the front matter says, each key with its values as text.
+    the text to be searched begins; ``metadata`` what the front matter says, each key with its values as text.
+
+    ``spans`` are the parts that are better not cut apart, see Span. ``notes`` say what a reader had to guess, ``lost`` what it
+    could not read of a file that it otherwise did ("line 2 is left out: not JSON").
     """
 
     text: str
@@ -82,6 +96,9 @@ class Document:
     places: tuple[Place, ...] = ()
     sections: tuple[int, ...] = ()
     metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    spans: tuple[Span, ...] = ()
+    notes: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
     def lines(self, start: int, end: int) -> tuple[int, int] | None:
         """First and last line of the source file, or of its page, that ``text[start:end]`` comes from, inclusive; None where the
@@ -127,8 +144,8 @@ class Document:
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of a document, ``document.text[start:end] == text``. ``headings`` is the path of headings over it, outermost first,
-    without the document's title; ``lines`` are of the source file, inclusive; ``place`` is the format's own name for where it
-    is."""
+    without the document's title, and last the headers of the spans that it begins inside; ``lines`` are of the source file,
+    inclusive; ``place`` is the format's own name for where it is."""
 
     text: str
     headings: tuple[str, ...]

@@ -31,7 +31,7 @@ READERS: dict[str, Reader] = {
     ".text": text.read_text,
     ".log": text.read_text,
     ".md": text.read_markdown,
-    ".markdown": text.read_markdown,
+    **dict.fromkeys((".markdown", ".mdown", ".mkd", ".mdwn", ".mdx", ".qmd", ".rmd"), text.read_markdown),
     ".rst": text.read_rst,
     ".csv": tabular.read_csv,
     ".tsv": tabular.read_csv,

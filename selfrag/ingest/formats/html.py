@@ -1,4 +1,4 @@
-"""HTML pages: the text of their blocks with the source line each begins in. Runs in the worker process.
+"""HTML pages as a person reads them: the text of their blocks with the source line each begins in. Runs in the worker process.
 
 lxml, since it knows the source line of an element; extractors that rewrite the page do not, and a citation needs it.
 """
@@ -7,58 +7,66 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from lxml import etree
 
 from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
-from selfrag.ingest.decode import decode
-from selfrag.ingest.document import Document, Heading, Limits
+from selfrag.ingest.decode import Decoded, declared, decoded
+from selfrag.ingest.document import Document, Heading, Limits, Span
 
-_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECASE)
+_CHARSET = re.compile(rb"<(?:meta[^>]{0,200}?charset|\?xml[^>]{0,100}?encoding)\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 # fmt: off
-_SKIPPED = frozenset((
-    "script", "style", "noscript", "template", "svg", "math", "iframe", "object", "embed", "canvas", "head", "nav", "header",
-    "footer", "aside", "form", "button", "select", "textarea",
+_UNSEEN = frozenset(("script", "style", "template", "head", "iframe", "object", "embed", "canvas", "audio", "video", "datalist"))
+_FURNITURE = frozenset(("nav", "header", "footer", "aside"))
+_BLOCKS = frozenset((
+    "address", "article", "aside", "blockquote", "body", "br", "caption", "center", "dd", "details", "dialog", "dir", "div", "dl",
+    "dt", "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hgroup", "hr",
+    "html", "legend", "li", "listing", "main", "menu", "nav", "noscript", "ol", "optgroup", "option", "p", "plaintext", "pre",
+    "search", "section", "select", "summary", "svg", "table", "tbody", "textarea", "tfoot", "thead", "tr", "ul", "xmp",
 ))
-_INLINE = frozenset((
-    "a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font", "i", "img", "input",
-    "ins", "kbd", "label", "mark", "q", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "time", "tt", "u", "var",
-    "wbr", "td", "th",
-))
-_TIGHT = frozenset(("li", "br", "tr", "dt", "dd", "option"))
+_TIGHT = frozenset(("li", "br", "tr", "dt", "dd", "option", "figcaption"))
+_AS_WRITTEN = frozenset(("pre", "listing", "plaintext", "xmp", "textarea"))
+_WHOLE = frozenset(("table", "ul", "ol", "dl", "menu", "li", "tr", "pre", "blockquote", "figure", "details", "p"))
+_SHOWN_VALUE = frozenset(("", "text", "submit", "button", "reset", "email", "tel", "url", "number", "date", "time", "search"))
 # fmt: on
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _SPACE = re.compile(r"\s+")
+_NEEDS_SCRIPT = re.compile(r"java ?script|enable|activate|browser", re.IGNORECASE)
+_ORDINAL = re.compile(r"(?:st|nd|rd|th|er|re|e|ère|ème|o|a|os|as)\Z")
+_AFTER_LETTERS = frozenset(("me", "mes", "lle", "gr", "o", "os", "TM", "™", "SM", "®", "ª", "º", "*", "†", "‡"))
+_DEEP = 300
+_CELL = 600  # characters: a cell with more text than this lays out a page
+_LEAST = 200
 
 
 def read_html(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """Text of <main> or the only <article> if there is one, else of the body without navigation and other furniture."""
-    root = _parsed(data)
-    pieces: list[str] = []
-    headings: list[Heading] = []
-    anchors: list[tuple[int, int]] = []
-    offset = 0
-    for block in _blocks(_content(root)):
-        if offset > limits.characters:
-            raise InputError(f"too much text: more than {limits.characters:,} characters")
-        gap = "" if not pieces else "\n" if block.tight else "\n\n"
-        start = offset + len(gap)
-        offset = start + len(block.text)
-        if block.level:
-            headings.append(Heading(start, offset, block.level, block.text))
-        anchors.append((start, max(block.line, anchors[-1][1] if anchors else 1)))
-        pieces += (gap, block.text)
-    title = _tidy(root.findtext(".//title") or "") or next((each.title for each in headings), "") or path.stem
-    return Document("".join(pieces), title, "html", headings=tuple(headings), anchors=tuple(anchors))
+    """The text of <main>, or else of the body without menus and the like."""
+    found = _text_of(data)
+    root = _parsed(found.text)
+    page = _Page(limits.characters)
+    _Walk(page, _content(root)).all()
+    title = _tidy(root.findtext(".//head/title") or "") or next((each.title for each in page.headings), "") or path.stem
+    return Document(
+        "".join(page.pieces),
+        title,
+        "html",
+        headings=tuple(page.headings),
+        anchors=tuple(page.anchors),
+        spans=tuple(span for span in page.spans if span.end > span.start),
+        notes=found.notes,
+    )
 
 
-def _parsed(data: bytes) -> etree._Element:
-    declared = _CHARSET.search(data[:4096])
-    text = _declared(data, declared.group(1).decode()) if declared else decode(data)
-    parser = etree.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True)
+def _text_of(data: bytes) -> Decoded:
+    label = _CHARSET.search(data[:4096])
+    return declared(data, label.group(1).decode("ascii")) if label else decoded(data)
+
+
+def _parsed(text: str) -> etree._Element:
+    parser = etree.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True, huge_tree=True)
     try:
         root = etree.fromstring(text.encode("utf-8", "replace"), parser)
     except etree.XMLSyntaxError as error:
@@ -68,56 +76,382 @@ def _parsed(data: bytes) -> etree._Element:
     return root
 
 
-def _declared(data: bytes, encoding: str) -> str:
-    try:
-        return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
-    except (LookupError, UnicodeDecodeError):
-        return decode(data)  # pages lie about it
+# --- what of the page is read --------------------------------------------------------------------------------------------------
 
 
 def _content(root: etree._Element) -> etree._Element:
-    mains = root.findall(".//main") or root.xpath('.//*[@role="main"]') or root.findall(".//article")
-    if len(mains) == 1 and len("".join(mains[0].itertext()).strip()) > 200:
-        return mains[0]
+    """<main>, if it is what the page is about; otherwise the body: what is the only <article> may be a teaser."""
     body = root.find(".//body")
-    return root if body is None else body
+    whole = root if body is None else body
+    mains = root.xpath('.//main | .//*[@role="main"]')
+    if len(mains) == 1 and _length(mains[0]) > max(_LEAST, _length(whole) // 5):
+        return mains[0]
+    return whole
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """The text of a block, its source line, its heading level (0: none), and whether it follows as an item, not a paragraph."""
-
-    text: str
-    line: int
-    level: int
-    tight: bool
-
-
-def _blocks(root: etree._Element) -> Iterator[_Block]:
-    """Blocks that have text, in order. A block ends where another begins or ends. Iterative: pages may nest very deep."""
-    pieces: list[str] = []
-    line, level, tight = root.sourceline or 1, 0, False
-    walk = etree.iterwalk(root, events=("start", "end"))
-    for event, element in walk:
-        name = element.tag if isinstance(element.tag, str) else ""
-        skipped = event == "start" and name in _SKIPPED and element is not root
-        if skipped:
+def _length(element: etree._Element) -> int:
+    """Characters of text below ``element``, without what nobody sees and without menus."""
+    total = 0
+    walk = etree.iterwalk(element, events=("start", "end"))
+    for event, each in walk:
+        if event == "start" and each.tag in _UNSEEN | {"nav"} and each is not element:
             walk.skip_subtree()
-        if name not in _INLINE:
-            if found := _tidy("".join(pieces)):
-                yield _Block(found, line, level, tight)
-                tight = False
-            pieces, line = [], element.sourceline or line
-            level = _HEADINGS.get(name, 0) if event == "start" else 0
-            tight = name in _TIGHT
-        elif event == "end" and name in ("td", "th") and element.getnext() is not None:
-            pieces.append(" | ")
+        elif event == "start":
+            total += len((each.text or "").strip())
+        if event == "end" and each is not element:
+            total += len((each.tail or "").strip())
+    return total
+
+
+def _furniture(element: etree._Element) -> bool:
+    """Whether a header, a footer, an aside or a menu belongs to the page and not to what it says: it is mostly links, or a line
+    or two, and stands in no article and no <main>."""
+    if element.tag == "nav":
+        return True
+    if any(above.tag in ("article", "main", "section", "blockquote", "figure", "dialog") for above in element.iterancestors()):
+        return False
+    if element.tag == "header" and element.find(".//h1") is not None:
+        return False
+    inside = _length(element)
+    links = sum(_length(link) for link in element.iterfind(".//a"))
+    return inside < _LEAST or links * 2 > inside
+
+
+# --- the text and where it lies ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Page:
+    """The text so far, in pieces, with all that is known of it. ``limit`` is in characters."""
+
+    limit: int
+    pieces: list[str] = field(default_factory=list)
+    headings: list[Heading] = field(default_factory=list)
+    anchors: list[tuple[int, int]] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+    offset: int = 0
+
+    def add(self, text: str, line: int, tight: bool, level: int = 0) -> tuple[int, int]:
+        """Appends a block; returns where it lies. A new line in ``text`` is one of the source."""
+        gap = "" if not self.pieces else "\n" if tight else "\n\n"
+        start = self.offset + len(gap)
+        self.pieces += (gap, text)
+        self.offset = start + len(text)
+        if self.offset > self.limit:
+            raise InputError(f"too much text: more than {self.limit:,} characters")
+        if level:
+            self.headings.append(Heading(start, self.offset, level, text.replace("\n", " ")))
+        at = start
+        for number, part in enumerate(text.split("\n")):
+            self.anchors.append((at, max(line + number, self.anchors[-1][1] if self.anchors else 1)))
+            at += len(part) + 1
+        return start, self.offset
+
+
+class _Walk:
+    """One pass over the elements. A block of text ends where another begins or ends. Iterative: pages may nest very deep."""
+
+    def __init__(self, page: _Page, root: etree._Element) -> None:
+        self.page = page
+        self.root = root
+        self.pieces: list[str] = []
+        self.line = root.sourceline or 1
+        self.level = 0
+        self.tight = False
+        self.marker = ""
+        self.counters: list[int] = []
+        self.open: list[tuple[etree._Element, int, int]] = []
+        self.skipped: etree._Element | None = None
+
+    def all(self) -> None:
+        walk = etree.iterwalk(self.root, events=("start", "end"))
+        for event, element in walk:
+            name = element.tag.lower() if isinstance(element.tag, str) else ""
+            if event == "end":
+                self._end(element, name)
+                continue
+            if element is not self.root and self._instead(element, name):
+                self.skipped = element
+                walk.skip_subtree()
+                continue
+            self._start(element, name)
+        self._flush()
+
+    def _start(self, element: etree._Element, name: str) -> None:
+        if name in _BLOCKS:
+            self._flush()
+            self.line = element.sourceline or self.line
+            self.level = _HEADINGS.get(name, 0)
+            self.tight = self.tight or name in _TIGHT
+            if name == "ol":
+                start = element.get("start") or "1"
+                self.counters.append(int(start) - 1 if re.fullmatch(r"-?\d{1,6}", start) else 0)
+            elif name in ("ul", "menu", "dl"):
+                self.counters.append(-(10**9))
+            elif name == "li" and self.counters and self.counters[-1] > -(10**8):
+                given = element.get("value") or ""
+                self.counters[-1] = int(given) if re.fullmatch(r"-?\d{1,6}", given) else self.counters[-1] + 1
+                self.marker = f"{self.counters[-1]}. "
+            if name in _WHOLE and len(self.open) < _DEEP:
+                self.open.append((element, len(self.page.pieces), self.page.offset))
+        elif "-" in name and self.pieces:
+            self.pieces.append(" ")  # an element of the page's own making may be a block
+        self.pieces.append(element.text or "")
+
+    def _end(self, element: etree._Element, name: str) -> None:
+        if name in _BLOCKS and element is not self.skipped:
+            self._flush()
+            if name in ("ol", "ul", "menu", "dl") and self.counters:
+                self.counters.pop()
+            self.line = element.sourceline or self.line
+            self.level, self.tight = 0, name == "br"
+            if self.open and self.open[-1][0] is element:
+                self._close()
+        if element is not self.root:
+            self.pieces.append(element.tail or "")
+
+    def _close(self) -> None:
+        _, first, offset = self.open.pop()
+        if len(self.page.pieces) > first:
+            self.page.spans.append(Span(offset + len(self.page.pieces[first]), self.page.offset))
+
+    def _flush(self) -> None:
+        if text := _tidy("".join(self.pieces)):
+            self.page.add(self.marker + text, self.line, self.tight, self.level)
+            self.tight, self.marker = False, ""
+        self.pieces = []
+
+    # --- what is not read as it stands ----------------------------------------------------------------------------------------
+
+    def _instead(self, element: etree._Element, name: str) -> bool:
+        """Reads ``element`` in its own way, if it has one; its tail is left to `_end`."""
+        if name in _UNSEEN:
+            return not (name == "template" and element.get("shadowrootmode"))
+        if name in _FURNITURE and _furniture(element):
+            self._flush()
+            return True
+        if name == "noscript":
+            text = _inline(element)
+            return len(text) < 400 and (bool(_NEEDS_SCRIPT.search(text)) or not text)
+        if name in ("sup", "sub"):
+            self.pieces.append(_raised(name, _inline(element), "".join(self.pieces[-3:])))
+            return True
+        if name == "math":
+            self.pieces.append(_formula(element))
+            return True
+        if name == "svg":
+            self.pieces += [f" {_inline(each)} " for each in element.iter("{*}text", "text")]
+            return True
+        if name == "img":
+            self.pieces.append(_described(element.get("alt") or ""))
+            return True
+        if name == "input":
+            kind = (element.get("type") or "").lower()
+            self.pieces.append(f" {element.get('value') or ''} " if kind in _SHOWN_VALUE else "")
+            return True
+        if name in ("rt", "rp"):
+            self.pieces.append("" if name == "rp" else f"({_inline(element)})")
+            return True
+        if "katex-html" in (element.get("class") or ""):
+            return True  # the same formula again, for the eye
+        if name in _AS_WRITTEN:
+            self._as_written(element)
+            return True
+        if name == "table" and _of_data(element):
+            self._table(element)
+            return True
+        return False
+
+    def _as_written(self, element: etree._Element) -> None:
+        self._flush()
+        text = readable(_raw(element)).replace("\xa0", " ").expandtabs(4)
+        line = element.sourceline or self.line
+        dropped = len(text) - len(text.lstrip("\n"))
+        lines = [each.rstrip() for each in text.strip("\n").split("\n")]
+        if any(lines):
+            start, end = self.page.add("\n".join(lines), line + dropped, False)
+            self.page.spans.append(Span(start, end))
+        self.tight = False
+
+    def _table(self, element: etree._Element) -> None:
+        """Rows as lines ``a | b | c``; a cell that spans rows stands in each of them, an empty one keeps its place."""
+        self._flush()
+        caption = next(element.iter("caption"), None)
+        if caption is not None and (text := _inline(caption)):
+            self.page.add(text, caption.sourceline or self.line, False)
+        first, header, begun = True, "", 0
+        rows: list[Span] = []
+        for row, cells, line in _rows(element):
+            if not any(cells):
+                continue
+            start, end = self.page.add(" | ".join(cells).strip(), line, not first)
+            rows.append(Span(start, end))
+            if first:
+                first, begun = False, start
+                header = " | ".join(filter(None, cells)) if _heads(row) else ""
+        if rows:
+            self.page.spans += [Span(begun, rows[-1].end, header), *rows]
+        self.tight = False
+
+
+# --- tables --------------------------------------------------------------------------------------------------------------------
+
+
+def _of_data(table: etree._Element) -> bool:
+    """Whether a table holds values, not the layout of a page."""
+    if table.get("role") in ("presentation", "none"):
+        return False
+    if table.find(".//table") is not None or table.find(".//*[@role='main']") is not None:
+        return False
+    parts = ("h1", "h2", "h3", "ul", "ol", "pre", "form", "article", "section", "blockquote", "main")
+    if any(table.find(f".//td//{part}") is not None for part in parts):
+        return False
+    rows = list(table.iter("tr"))
+    if len(rows) < 2 and not any(len(row) > 1 for row in rows):
+        return False
+    return all(len(_inline(cell)) <= _CELL for cell in table.iter("td"))
+
+
+def _rows(table: etree._Element) -> Iterator[tuple[etree._Element, list[str], int]]:
+    """Each row, the texts of its cells with those that reach into it from above, and its line; the header rows come first."""
+    below: dict[int, tuple[int, str]] = {}
+    for row in _in_order(table):
+        cells: list[str] = []
+        for cell in (each for each in row if each.tag in ("td", "th")):
+            _fill(cells, below)
+            text = _inline(cell)
+            wide, high = _number(cell.get("colspan")), _number(cell.get("rowspan"))
+            for column in range(wide):
+                if high > 1:
+                    below[len(cells)] = (high - 1, text if column == 0 else "")
+                cells.append(text if column == 0 else "")
+        _fill(cells, below)
+        yield row, cells, row.sourceline or 1
+
+
+def _in_order(table: etree._Element) -> Iterator[etree._Element]:
+    for part in table.iter("thead"):
+        yield from part.iter("tr")
+    for row in table.iter("tr"):
+        if row.getparent() is None or row.getparent().tag != "thead":
+            yield row
+
+
+def _fill(cells: list[str], below: dict[int, tuple[int, str]]) -> None:
+    while len(cells) in below:
+        left, text = below.pop(len(cells))
+        if left > 1:
+            below[len(cells)] = (left - 1, text)
+        cells.append(text)
+
+
+def _number(value: str | None) -> int:
+    return min(max(int(value), 1), 100) if value and value.strip().isascii() and value.strip().isdigit() else 1
+
+
+def _heads(row: etree._Element) -> bool:
+    parent = row.getparent()
+    cells = [cell for cell in row if cell.tag in ("td", "th")]
+    return bool(cells) and (all(cell.tag == "th" for cell in cells) or (parent is not None and parent.tag == "thead"))
+
+
+# --- inside a block ------------------------------------------------------------------------------------------------------------
+
+
+def _inline(element: etree._Element) -> str:
+    """The text below ``element`` in one line."""
+    pieces: list[str] = []
+    walk = etree.iterwalk(element, events=("start", "end"))
+    for event, each in walk:
+        name = each.tag.lower() if isinstance(each.tag, str) else ""
         if event == "start":
-            pieces.append("" if skipped else element.text or "")
-        elif element is not root:
-            pieces.append(element.tail or "")
-    if found := _tidy("".join(pieces)):
-        yield _Block(found, line, level, tight)
+            own: str | None = None
+            if each is not element:
+                if name in _UNSEEN or "katex-html" in (each.get("class") or ""):
+                    own = ""
+                elif name in ("sup", "sub"):
+                    own = _raised(name, _inline(each), "".join(pieces[-3:]))
+                elif name == "math":
+                    own = _formula(each)
+                elif name == "img":
+                    own = _described(each.get("alt") or "")
+                elif name == "input":
+                    own = f" {each.get('value') or ''} " if (each.get("type") or "").lower() in _SHOWN_VALUE else ""
+            if own is not None:
+                walk.skip_subtree()
+                pieces.append(own)
+            else:
+                pieces.append(" " if name in _BLOCKS else "")
+                pieces.append(each.text or "")
+        elif each is not element:
+            pieces.append((" " if name in _BLOCKS else "") + (each.tail or ""))
+    return _tidy("".join(pieces))
+
+
+def _raw(element: etree._Element) -> str:
+    """The text below ``element`` with its lines; <br> is one."""
+    pieces: list[str] = []
+    walk = etree.iterwalk(element, events=("start", "end"))
+    for event, each in walk:
+        if event == "start":
+            pieces.append("\n" if each.tag == "br" else "")
+            pieces.append(each.text or "")
+        elif each is not element:
+            pieces.append(each.tail or "")
+    return "".join(pieces).replace("\r\n", "\n")
+
+
+def _described(alt: str) -> str:
+    """What stands for a picture, unless it is a word such as "logo"."""
+    return f" {alt} " if " " in alt.strip() else ""
+
+
+def _raised(name: str, text: str, before: str) -> str:
+    """Superscript and subscript in a line: 10^6 and x_max, but H2O, 1st and the marks of notes."""
+    last = before[-1:]
+    if not text:
+        return ""
+    if name == "sub":
+        plain = text.isdigit() and last.isalpha()
+        return text if plain else f"_{text}" if len(text) == 1 or text.isalnum() else f"_({text})"
+    if (last.isdigit() and _ORDINAL.match(text)) or text in _AFTER_LETTERS or text.startswith(("[", "(")):
+        return text
+    if not (last.isalnum() or last in tuple(")]}")):
+        return f"[{text}]" if last and text.isdigit() and not last.isspace() else text
+    return f"^{text}" if re.fullmatch(r"[-−+–]?\w+", text) else f"^({text})"
+
+
+_JOINED = frozenset("()[]{}|,.;:!′'’\u2061\u2062\u2063\u2064")
+
+
+def _formula(math: etree._Element, depth: int = 0) -> str:
+    """MathML in a line: r = 0.37, x^2, (a + b)/c."""
+    if depth > 60:
+        return _inline(math)
+    name = etree.QName(math).localname.lower() if isinstance(math.tag, str) else ""
+    inner = [_formula(each, depth + 1) for each in math if isinstance(each.tag, str)]
+    own = _tidy(math.text or "")
+    if name in ("annotation", "annotation-xml"):
+        return ""
+    if name == "mo":
+        return own if own in _JOINED or not own else f" {own} "
+    if name in ("msup", "mover") and len(inner) == 2:
+        return f"{inner[0]}{_raised('sup', inner[1].strip(), 'x')}"
+    if name in ("msub", "munder") and len(inner) == 2:
+        return f"{inner[0]}{_raised('sub', inner[1].strip(), '_')}"
+    if name in ("msubsup", "munderover") and len(inner) == 3:
+        return f"{inner[0]}{_raised('sub', inner[1].strip(), '_')}{_raised('sup', inner[2].strip(), 'x')}"
+    if name == "mfrac" and len(inner) == 2:
+        return "/".join(each if re.fullmatch(r"[\w.]+", each) else f"({each.strip()})" for each in inner)
+    if name == "msqrt":
+        return f"√({''.join(inner).strip()})"
+    if name == "mroot" and len(inner) == 2:
+        return f"{inner[1].strip()}√({inner[0].strip()})"
+    if name == "mtable":
+        return "; ".join(inner)
+    if name == "mtr":
+        return ", ".join(inner)
+    return own + "".join(inner) + ("" if depth else " ") if name == "math" else own + "".join(inner)
 
 
 def _tidy(text: str) -> str:

@@ -6,92 +6,292 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
-from json.decoder import scanstring  # type: ignore[attr-defined]
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import PurePath
 from typing import Any
 
 from selfrag.errors import InputError
-from selfrag.ingest.decode import decode
-from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.decode import Decoded, decoded
+from selfrag.ingest.document import Document, Limits, Span
 
-_TOKEN = re.compile(r'[ \t\n\r]*(?:(")|([\[{])|([\]}])|([:,])|([^\s\[\]{}:,"]+))')
-_NUMBER = re.compile(r"[-+]?[\d.,]+%?\Z")
 csv.field_size_limit(2**24)
+
+# --- records to text -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Text:
+    """Lines so far, with the records that they are of. ``limit`` is in characters."""
+
+    limit: int
+    pieces: list[str] = field(default_factory=list)
+    anchors: list[tuple[int, int]] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+    offset: int = 0
+
+    def add(self, text: str, line: int, gap: str = "\n") -> int:
+        """Appends lines of text that come from ``line``; returns where they begin."""
+        gap = gap if self.pieces else ""
+        self.pieces += (gap, text)
+        start = self.offset + len(gap)
+        self.offset = start + len(text)
+        if self.offset > self.limit:
+            raise InputError(f"too much text: more than {self.limit:,} characters")
+        if not self.anchors or self.anchors[-1][1] != line:
+            self.anchors.append((start, line))
+        return start
+
+    def document(self, path: PurePath, reader: str, notes: Sequence[str] = (), lost: Sequence[str] = ()) -> Document:
+        return Document(
+            "".join(self.pieces),
+            path.stem,
+            reader,
+            anchors=tuple(self.anchors),
+            spans=tuple(self.spans),
+            notes=tuple(notes),
+            lost=tuple(lost),
+        )
+
+
+# --- tables --------------------------------------------------------------------------------------------------------------------
+
+_SEPARATORS = "\t;|,"
+_SNIFFED = 64 * 1024
+_NUMBER = re.compile(r"\s*[$€£¥<>~]?\s*[-−+(]?\d[\d.,' \xa0]*(?:[eE][-+]?\d+)?\)?\s*[%$€£¥]?\s*\Z")
+_MEASURE = re.compile(r"\s*(?:[A-Z]{3}\s)?[-−+]?\d[\d.,' \xa0]*\s*[^\W\d]{0,4}\Z")
+_VALUE = re.compile(
+    r"\d{4}-\d\d-\d\d|\d{1,2}[./]\d{1,2}[./]\d{2,4}|\S+@\S+\.\S|https?://|(?:true|false|yes|no|n/a|null|none)\Z", re.IGNORECASE
+)
+_YEAR = re.compile(r"(?:19|20)\d\d\Z")
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9]*(?:[_.-][a-z0-9]+)+\Z|[a-z]+(?:[A-Z][a-z0-9]+)+\Z|[A-Z][A-Z0-9]*_[A-Z0-9_]+\Z")
 
 
 def read_csv(path: PurePath, data: bytes, limits: Limits) -> Document:
     """Rows, each value under the name of its column where the first row names them."""
-    text = decode(data)
-    dialect = csv.excel_tab if path.suffix.lower() == ".tsv" else _dialect(text[:8192])
+    found = decoded(data)
+    text, skipped = _without_hint(found.text)
+    dialect = _dialect(text, path.suffix.lower())
+    notes = list(found.notes)
     try:
-        return _document(path, "csv", _rows(text, dialect), limits)
+        rows = list(_rows(text, dialect, skipped, notes))
     except csv.Error as error:
         raise InputError(f"not a table that can be read: {error}") from None
+    return _table(rows, _Text(limits.characters)).document(path, "csv", notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Dialect:
+    separator: str
+    quote: str | None = '"'
+    escape: str | None = None
+
+    def reader(self, text: str, strict: bool = False) -> Any:
+        return csv.reader(
+            io.StringIO(text, newline=""),
+            delimiter=self.separator,
+            quotechar=self.quote or '"',
+            quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
+            escapechar=self.escape,
+            doublequote=True,
+            strict=strict,
+        )
+
+
+def _without_hint(text: str) -> tuple[str, int]:
+    """The table without the line ``sep=;`` that a spreadsheet puts first; how many lines went."""
+    first, newline, rest = text.partition("\n")
+    return (rest, 1) if newline and re.fullmatch(r'"?sep=.?"?\s*', first, re.IGNORECASE) else (text, 0)
+
+
+def _dialect(text: str, suffix: str) -> _Dialect:
+    """The separator with which the rows have the same number of cells. Quotation marks are ``"``, or ``'`` where cells are so
+    quoted throughout."""
+    sample = text if len(text) <= _SNIFFED else text[: text.rfind("\n", 0, _SNIFFED) + 1] or text[:_SNIFFED]
+    quote = "'" if '"' not in sample and _quoted_by_apostrophes(sample) else '"'
+    escape = "\\" if '\\"' in sample and '""' not in sample.replace('\\"', "") else None
+    order = _SEPARATORS if suffix != ".tsv" else "\t" + _SEPARATORS.replace("\t", "")
+    judged = [(*_evenness(sample, _Dialect(each, quote, escape)), -at, each) for at, each in enumerate(order)]
+    if suffix == ".tsv" and judged[0][0] > 0.5:
+        return _Dialect("\t", quote, escape)
+    best = max(judged)
+    return _Dialect(best[3] if best[0] > 0 else ("\t" if suffix == ".tsv" else ","), quote, escape)
+
+
+def _quoted_by_apostrophes(sample: str) -> bool:
+    lines = [line for line in sample.split("\n")[:50] if line.strip()]
+    return bool(lines) and all(re.match(r"\s*'.*'\s*\Z", line) and re.search(r"'[\t;|,]'", line) for line in lines)
+
+
+def _evenness(sample: str, dialect: _Dialect) -> tuple[float, int]:
+    """The share of rows with the most frequent number of cells, 0 if that is 1; and that number."""
+    try:
+        counts = Counter(len(row) for row in dialect.reader(sample) if any(cell.strip() for cell in row))
+    except csv.Error:
+        return 0.0, 0
+    several = {width: count for width, count in counts.items() if width > 1}
+    if not several:
+        return 0.0, 0
+    width, count = max(several.items(), key=lambda each: (each[1], each[0]))
+    return round(count / sum(counts.values()), 1), width
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    line: int
+    cells: list[str]
+
+
+def _rows(text: str, dialect: _Dialect, before: int, notes: list[str]) -> Iterator[_Row]:
+    if dialect.quote and (opened := _unclosed(text, dialect)):
+        notes.append(f"a quotation mark is not closed (line {opened + before}); quotation marks are read as text")
+        dialect = _Dialect(dialect.separator, None, dialect.escape)
+    reader = dialect.reader(text)
+    line = 1 + before
+    for row in reader:
+        if any(cell.strip() for cell in row):
+            yield _Row(line, [" ".join(cell.split(" ")).strip() for cell in row])
+        line = reader.line_num + 1 + before
+
+
+def _unclosed(text: str, dialect: _Dialect) -> int | None:
+    """The line in which a cell begins that never ends, and swallows the rows below."""
+    reader = dialect.reader(text, strict=True)
+    line = 1
+    try:
+        for _ in reader:
+            line = reader.line_num + 1
+    except csv.Error as error:
+        if "unexpected end of data" in str(error):
+            return line
+    return None
+
+
+def _table(rows: Sequence[_Row], out: _Text) -> _Text:
+    """Each row as a record, under the names in its header; what stands above the table is text."""
+    widths = Counter(len(row.cells) for row in rows[:1000])
+    usual = max(widths, key=lambda width: (widths[width] * (width > 1), width), default=1)
+    first = next((at for at, row in enumerate(rows) if sum(map(bool, row.cells)) * 2 > usual), 0) if usual > 1 else 0
+    for row in rows[:first]:
+        out.add(" ".join(filter(None, row.cells)), row.line)
+    named, sure = _header(rows[first : first + 200]) if first < len(rows) else (False, False)
+    names = rows[first].cells if named else []
+    if named and (not sure or len(rows) == first + 1):
+        out.add(", ".join(filter(None, names)), rows[first].line, "\n\n")
+    for row in rows[first + named :]:
+        lines = [_cell(names, column, value) for column, value in enumerate(row.cells) if value]
+        start = out.add("\n".join(lines), row.line, "\n\n")
+        out.spans.append(Span(start, out.offset, _shortened(lines[0])))
+    return out
+
+
+def _header(rows: Sequence[_Row]) -> tuple[bool, bool]:
+    """Whether the first row names the columns, and whether that is sure.
+
+    It does not if it holds a number, a date, an address or a value that comes again below. It surely does where the column
+    below is of numbers or dates, or its cells are identifiers. Otherwise it is taken for a header, as most tables have one, and
+    is kept as a row, too.
+    """
+    cells = rows[0].cells
+    filled = [cell for cell in cells if cell]
+    if len(filled) < max(1, len(cells) - 1) or any(len(cell) > 80 for cell in filled):
+        return False, True
+    if any((_NUMBER.match(cell) and not _YEAR.match(cell)) or _VALUE.match(cell) for cell in filled):
+        return False, True
+    below = [[row.cells[at] for row in rows[1:] if at < len(row.cells) and row.cells[at]] for at in range(len(cells))]
+    typed = [bool(column) and sum(map(_is_value, column)) * 10 >= len(column) * 8 for column in below]
+    if any(_YEAR.match(cell) for cell in filled):  # years: names of columns over larger or smaller numbers
+        years = [at for at, cell in enumerate(cells) if _YEAR.match(cell)]
+        return (True, True) if len(years) > 1 or len(rows) == 1 else (False, True)
+    if any(kind and cells[at] for at, kind in enumerate(typed)):
+        return True, True
+    if sum(bool(_IDENTIFIER.match(cell)) for cell in filled) * 2 >= len(filled):
+        return True, True
+    if any(cell and cell in column for cell, column in zip(cells, below, strict=True)):
+        return False, True
+    return len(set(filled)) == len(filled), False
+
+
+def _is_value(text: str) -> bool:
+    return bool(_NUMBER.match(text) or _MEASURE.match(text) or _VALUE.match(text))
+
+
+def _cell(names: Sequence[str], column: int, value: str) -> str:
+    name = names[column] if column < len(names) else ""
+    return f"{name}: {value}" if name else value
+
+
+def _shortened(text: str) -> str:
+    first = text.split("\n")[0]
+    return first if len(first) <= 100 else first[:100] + "…"
+
+
+# --- JSON ----------------------------------------------------------------------------------------------------------------------
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"(\s*:)?|[\[{]|[^\s\[\]{}:,"]+', re.DOTALL)
+_COLUMNS = ("columns", "header", "headers", "fields", "names", "column_names", "cols", "keys", "colnames")
+_NAMED = ("name", "id", "label", "field", "title", "key")
+_SHOWN_LOST = 20
+
+
+class _Object(list[tuple[str, Any]]):
+    """An object as its pairs, so that a name that stands in it twice counts twice."""
 
 
 def read_jsonl(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """One JSON value a line."""
-    lines = decode(data).split("\n")
-    records = ((number, _json(line, number)) for number, line in enumerate(lines, start=1) if line.strip())
-    return _document(path, "jsonl", ((number, "\n".join(_flat("", value))) for number, value in records), limits)
+    """One JSON value a line; lines that are none are left out, and named."""
+    found = decoded(data)
+    lines = [(number, line) for number, line in enumerate(found.text.split("\n"), start=1) if line.strip()]
+    out, lost = _Text(limits.characters), []
+    values: list[tuple[int, Any, str]] = []
+    for number, line in lines:
+        try:
+            values.append((number, _value(line, number), line))
+        except InputError as error:
+            lost.append(f"line {number} is left out: {error.message.removesuffix(f' (line {number})')}")
+    if len(lost) * 2 > len(lines):
+        if whole := _sequence(found.text):
+            return _records(path, whole, limits, found)
+        raise InputError(f"not JSON lines: {len(lost):,} of {len(lines):,} lines cannot be read; {lost[0]}")
+    for number, value, line in values:
+        _Walk(out, _Lines(line, number)).record("", value)
+    more = [f"{len(lost) - _SHOWN_LOST:,} more lines are left out"] if len(lost) > _SHOWN_LOST else []
+    return out.document(path, "jsonl", found.notes, [*lost[:_SHOWN_LOST], *more])
 
 
 def read_json(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """One JSON value: each scalar is a line ``path.of.keys: value``; objects in a list are records."""
-    text = decode(data)
-    _json(text, 1)  # a message with the line where it is wrong
-    return _document(path, "json", _leaves(text), limits)
-
-
-def _document(path: PurePath, reader: str, records: Iterable[tuple[int, str]], limits: Limits) -> Document:
-    """Joins records (line, text) with an empty line between them."""
-    pieces: list[str] = []
-    anchors: list[tuple[int, int]] = []
-    offset = 0
-    for line, text in records:
-        if not text.strip():
-            continue
-        anchors.append((offset, line))
-        pieces.append(text)
-        offset += len(text) + 2
-        if offset > limits.characters:
-            raise InputError(f"too much text: more than {limits.characters:,} characters")
-    return Document("\n\n".join(pieces), path.stem, reader, anchors=tuple(anchors))
-
-
-def _dialect(sample: str) -> type[csv.Dialect]:
+    """One JSON value, or several one after the other: each scalar is a line ``path.of.keys: value``, objects in a list are
+    records, and lists of values under a list of columns are rows. What is not JSON is read as text."""
+    found = decoded(data)
     try:
-        return csv.Sniffer().sniff(sample, delimiters=",;\t|")
-    except csv.Error:
-        return csv.excel
+        return _records(path, [(0, len(found.text), _value(found.text, 1))], limits, found)
+    except InputError as error:
+        if not error.message.startswith("not JSON"):
+            raise
+        if values := _sequence(found.text):
+            return _records(path, values, limits, found)
+        rows = [line for line in found.text.split("\n") if line.strip()]
+        if len(rows) > 2 and sum(map(_is_json, rows[:50])) * 10 >= len(rows[:50]) * 8:
+            return read_jsonl(path, data, limits)
+        return Document(found.text, path.stem, "text", notes=(*found.notes, f"{error.message}; read as text"))
 
 
-def _rows(text: str, dialect: type[csv.Dialect]) -> Iterator[tuple[int, str]]:
-    rows = csv.reader(io.StringIO(text, newline=""), dialect)
-    line, names = 1, None
-    for row in rows:
-        if names is None and _names(row):
-            names = row
-        else:
-            names = names or []
-            yield line, "\n".join(_cell(names, column, value) for column, value in enumerate(row) if value.strip())
-        line = rows.line_num + 1
-
-
-def _names(row: list[str]) -> bool:
-    """Whether a row reads like the names of columns: all there, all different, short, none a number."""
-    cells = [cell.strip() for cell in row]
-    return len(set(cells)) == len(cells) and all(cell and len(cell) < 60 and not _NUMBER.match(cell) for cell in cells)
-
-
-def _cell(names: list[str], column: int, value: str) -> str:
-    return f"{names[column].strip()}: {value.strip()}" if column < len(names) else value.strip()
-
-
-def _json(text: str, line: int) -> Any:
+def _records(path: PurePath, values: Iterable[tuple[int, int, Any]], limits: Limits, found: Decoded) -> Document:
+    out = _Text(limits.characters)
     try:
-        return json.loads(text)
+        for start, end, value in values:
+            line = found.text.count("\n", 0, start) + 1
+            _Walk(out, _Lines(found.text[start:end], line)).record("", value)
+    except RecursionError:
+        raise InputError("JSON that is nested too deeply") from None
+    return out.document(path, "json", found.notes)
+
+
+def _value(text: str, line: int) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_Object)
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON: {error.msg.lower()} (line {line + error.lineno - 1})") from None
     except RecursionError:
@@ -100,54 +300,157 @@ def _json(text: str, line: int) -> Any:
         raise InputError(f"JSON that cannot be read: {error}") from None
 
 
-def _flat(name: str, value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, below in value.items():
-            yield from _flat(f"{name}.{key}" if name else key, below)
-    elif isinstance(value, list):
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _sequence(text: str) -> list[tuple[int, int, Any]]:
+    """Several values one after the other, each with where it begins and ends; empty if there is something else in between."""
+    decoder = json.JSONDecoder(object_pairs_hook=_Object)
+    values: list[tuple[int, int, Any]] = []
+    at = len(text) - len(text.lstrip(" \t\n\r\x1e"))
+    while at < len(text):
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return []
+        if not isinstance(value, list):
+            return []
+        values.append((at, end, value))
+        at = end
+        while at < len(text) and text[at] in " \t\n\r\x1e,":
+            at += 1
+    return values
+
+
+class _Lines:
+    """The lines in which the values of a JSON text begin, in their order, keys left out."""
+
+    def __init__(self, text: str, line: int) -> None:
+        self._text = text
+        self._tokens = _TOKEN.finditer(text)
+        self._line, self._counted = line, 0
+
+    def next(self) -> int:
+        for token in self._tokens:
+            if token.group(1) is None:
+                self._line += self._text.count("\n", self._counted, token.start())
+                self._counted = token.start()
+                return self._line
+        return self._line
+
+
+class _Walk:
+    """Values to lines, in the order of the text, with the line that each value begins in."""
+
+    def __init__(self, out: _Text, lines: _Lines) -> None:
+        self.out = out
+        self.lines = lines
+        self.gap = "\n\n"
+
+    def record(self, name: str, value: Any) -> None:
+        """An element of a list, or a whole file: what is in it stays together."""
+        start, before = self.out.offset, len(self.out.pieces)
+        self.gap = "\n\n"
+        self.value(name, value)
+        if len(self.out.pieces) > before:
+            first = start + len(self.out.pieces[before])
+            self.out.spans.append(Span(first, self.out.offset, _shortened(self.out.pieces[before + 1])))
+        self.gap = "\n\n"
+
+    def value(self, name: str, value: Any, columns: Sequence[str] = ()) -> None:
+        line = self.lines.next()
+        if isinstance(value, _Object):
+            columns = _columns_of(value)
+            tables = [key.lower() not in _COLUMNS and _fits_columns(below, columns) for key, below in value]
+            for (key, below), table in zip(value, tables, strict=True):
+                if any(tables) and _column_names(key, below) == columns:
+                    self._pass(below)  # they stand in every row
+                    continue
+                self.value(f"{name}.{key}" if name else key, below, columns if table else ())
+        elif isinstance(value, list):
+            self._list(name, value, columns)
+        elif value is not None and value != "":
+            text = value if isinstance(value, str) else json.dumps(value)
+            self.out.add(f"{name}: {text}" if name else text, line, self.gap)
+            self.gap = "\n"
+
+    def _list(self, name: str, value: list[Any], columns: Sequence[str]) -> None:
+        if not columns and _is_grid(value):
+            columns = [str(cell) for cell in value[0]]
+            self._pass(value[0])
+            value = value[1:]
+        if columns:
+            for row in value:
+                self._row(columns, row)
+            return
         for below in value:
-            yield from _flat(name, below)
-    elif value is not None and value != "":
-        yield f"{name}: {_scalar(value)}" if name else _scalar(value)
+            if isinstance(below, _Object | list):
+                self.record(name, below)
+            else:
+                self.value(name, below)
+                self.gap = "\n" if name else "\n\n"
+
+    def _row(self, columns: Sequence[str], row: list[Any]) -> None:
+        line = self.lines.next()
+        for _ in row:
+            self.lines.next()
+        lines = [_cell(columns, at, cell if isinstance(cell, str) else json.dumps(cell)) for at, cell in enumerate(row)]
+        shown = [text for text, cell in zip(lines, row, strict=True) if cell is not None and cell != ""]
+        if shown:
+            start = self.out.add("\n".join(shown), line, "\n\n")
+            self.out.spans.append(Span(start, self.out.offset, _shortened(shown[0])))
+        self.gap = "\n\n"
+
+    def _pass(self, value: Any) -> None:
+        """Counts the values of what is not written."""
+        self.lines.next()
+        if isinstance(value, list):
+            for below in value:
+                self._pass(below[1] if isinstance(value, _Object) else below)
 
 
-def _scalar(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _columns_of(table: _Object) -> list[str]:
+    """The names of columns that an object has beside its rows."""
+    return next((names for key, value in table if (names := _column_names(key, value))), [])
 
 
-def _leaves(text: str) -> Iterator[tuple[int, str]]:
-    """Records of valid JSON with the lines that they begin in: a record ends where an object does, and after each scalar that
-    stands in no object. Walks tokens, not values, because only tokens know where they stand."""
-    names: list[str | None] = []  # for each open container the key that is being read, None in a list
-    record: list[str] = []
-    line, counted, began = 1, 0, 1
-    position, key = 0, True
-    while token := _TOKEN.match(text, position):
-        start, position = token.start(token.lastindex or 0), token.end()
-        value: str | None = None
-        if token.group(1):
-            value, position = scanstring(text, start + 1, False)
-            if names and names[-1] is not None and key:
-                names[-1], value, key = value, None, False
-        elif token.group(2):
-            names.append("" if token.group(2) == "{" else None)
-            key = True
-        elif token.group(3):
-            if names.pop() is not None and record:
-                yield began, "\n".join(record)
-                record = []
-            key = False
-        elif token.group(4):
-            key = token.group(4) == ","
-        else:
-            value = token.group(5)
-        if value and value != "null":
-            line, counted = line + text.count("\n", counted, start), start
-            began = began if record else line
-            name = ".".join(each for each in names if each)
-            record.append(f"{name}: {value}" if name else value)
-            if not any(each is not None for each in names):
-                yield began, "\n".join(record)
-                record = []
-    if record:
-        yield began, "\n".join(record)
+def _column_names(key: str, value: Any) -> list[str]:
+    if key.lower() not in _COLUMNS or not isinstance(value, list) or isinstance(value, _Object):
+        return []
+    names = [_name_of(each) for each in value]
+    return names if all(names) and len(set(names)) == len(names) else []
+
+
+def _name_of(value: Any) -> str:
+    if isinstance(value, _Object):
+        held = dict(value)
+        return next((held[key] for key in _NAMED if isinstance(held.get(key), str)), "")
+    return value if isinstance(value, str) else ""
+
+
+def _fits_columns(rows: Any, columns: Sequence[str]) -> bool:
+    return bool(columns) and bool(rows) and _is_rows(rows) and all(len(row) == len(columns) for row in rows)
+
+
+def _is_rows(value: Any) -> bool:
+    if not isinstance(value, list) or isinstance(value, _Object):
+        return False
+    return all(
+        isinstance(row, list) and not isinstance(row, _Object) and row and not any(isinstance(cell, list) for cell in row)
+        for row in value
+    )
+
+
+def _is_grid(value: list[Any]) -> bool:
+    """Whether a list of lists begins with the names of its columns."""
+    if len(value) < 2 or not _is_rows(value) or len({len(row) for row in value}) != 1 or len(value[0]) < 2:
+        return False
+    first = value[0]
+    named = all(isinstance(cell, str) and cell for cell in first) and len(set(first)) == len(first)
+    rest = islice(value, 1, 50)
+    return named and any(not isinstance(cell, str) for row in rest for cell in row)

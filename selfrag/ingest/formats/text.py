@@ -3,63 +3,124 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import accumulate, pairwise
 from pathlib import PurePath
+from typing import Any
 
 import yaml
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
-from selfrag.ingest.decode import decode
-from selfrag.ingest.document import Document, Heading, Limits
+from selfrag.ingest.decode import decoded
+from selfrag.ingest.document import Document, Heading, Limits, Span
 
-_FRONT = re.compile(r"\A---[ \t]*\n(.*?\n)??(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
-_ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*\Z")
-_SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*\Z")
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_FRONT = re.compile(r"\A(---|\+\+\+)[ \t]*\n(.*?\n)??(?:\1|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
+_KEY = re.compile(r"\s*(?:#.*\n\s*)*[\"']?[\w.-]+[\"']?\s*[:=]", re.ASCII)
 _ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1{2,}[ \t]*\Z")
+# fmt: off
+_HOUSEKEEPING = frozenset((
+    "title", "date", "lastmod", "updated", "draft", "published", "weight", "layout", "slug", "url", "permalink", "aliases", "id",
+    "toc", "toc_depth", "template", "nav_order", "sidebar_position", "sidebar_label", "has_children", "parent", "hide_title",
+    "hide_table_of_contents", "outline", "editLink", "format", "output",
+))
+# fmt: on
+"""Keys of front matter that steer a site and say nothing, or that are in every chunk's context anyway (the title)."""
+_MOST = 500  # values of front matter: aliases of YAML multiply
 
 
 def read_text(path: PurePath, data: bytes, _: Limits) -> Document:
-    return Document(text=decode(data), title=path.stem, reader="text")
+    found = decoded(data)
+    return Document(text=found.text, title=path.stem, reader="text", notes=found.notes)
 
 
 def read_code(path: PurePath, data: bytes, _: Limits) -> Document:
-    return Document(text=decode(data), title=path.name, reader="code")
+    found = decoded(data)
+    return Document(text=found.text, title=path.name, reader="code", notes=found.notes)
 
 
 def read_markdown(path: PurePath, data: bytes, _: Limits) -> Document:
-    """Markdown with its front matter (YAML between ``---`` lines) and headings, ``#`` and underlined."""
-    text = decode(data)
-    front = _FRONT.match(text)
-    body = front.end() if front else 0
-    metadata = front_matter(front.group(1) or "") if front else {}
-    headings = tuple(_markdown_headings(text, body))
-    title = next(iter(metadata.get("title", ())), "") or first_title(headings) or path.stem
-    return Document(text=text, title=title, reader="markdown", body=body, headings=headings, metadata=metadata)
+    """Markdown with its front matter (YAML between ``---``, TOML between ``+++``), headings, tables, lists and code blocks.
+
+    What the front matter says is text to be found, too, unless it only steers a site.
+    """
+    found = decoded(data)
+    front = front_matter(found.text)
+    headings, spans = _outline(found.text, front.end)
+    steers = front.readable and front.metadata.keys() <= _HOUSEKEEPING and bool(found.text[front.end :].strip())
+    title = next(iter(front.metadata.get("title", ())), "") or first_title(headings) or path.stem
+    return Document(
+        text=found.text,
+        title=title,
+        reader="markdown",
+        body=front.end if steers else front.start,
+        headings=headings,
+        metadata=front.metadata,
+        spans=tuple(spans),
+        sections=(front.start, front.end) if front.end and not steers else (),
+        notes=found.notes,
+    )
 
 
 def read_rst(path: PurePath, data: bytes, _: Limits) -> Document:
     """reStructuredText with its section titles; levels in the order in which the adornments come up."""
-    text = decode(data)
-    headings = tuple(_rst_headings(text))
-    return Document(text=text, title=first_title(headings) or path.stem, reader="rst", headings=headings)
+    found = decoded(data)
+    headings = tuple(_rst_headings(found.text))
+    return Document(text=found.text, title=first_title(headings) or path.stem, reader="rst", headings=headings, notes=found.notes)
 
 
-def first_title(headings: tuple[Heading, ...]) -> str:
+def first_title(headings: Sequence[Heading]) -> str:
     """The first heading, if it is of the highest level there is and so names the document."""
     return headings[0].title if headings and headings[0].level == min(each.level for each in headings) else ""
 
 
-def front_matter(block: str) -> dict[str, tuple[str, ...]]:
-    """Keys of a YAML block with their values as text; what is not a scalar or a list of scalars is left out, and broken YAML
-    is no front matter."""
+# --- front matter --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FrontMatter:
+    """``start`` is where it begins behind its fence and ``end`` where the text begins behind it, both 0 if there is none.
+    ``metadata`` holds each key with its values as text, those of nested tables under ``outer.inner``; it is empty where the block
+    is not ``readable``."""
+
+    start: int = 0
+    end: int = 0
+    metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    readable: bool = True
+
+
+def front_matter(text: str) -> FrontMatter:
+    """What the text begins with, if it is a block of keys: a rule in the first line is not front matter."""
+    block = _FRONT.match(text)
+    if block is None:
+        return FrontMatter()
+    inner = block.group(2) or ""
+    loaded = _toml(inner) if block.group(1) == "+++" else _yaml(inner)
+    start = block.start(2) if inner else block.end()
+    if isinstance(loaded, Mapping):
+        metadata: dict[str, tuple[str, ...]] = {}
+        _flatten("", loaded, metadata, 0)
+        return FrontMatter(start, block.end(), metadata)
+    if loaded is None and (not inner.strip() or _KEY.match(inner)):
+        return FrontMatter(start, block.end(), readable=not inner.strip())
+    return FrontMatter()
+
+
+def _yaml(block: str) -> Any:
     try:
-        loaded = yaml.load(block, Loader=_Loader)
+        return yaml.load(block, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError):
-        return {}
-    if not isinstance(loaded, Mapping):
-        return {}
-    return {str(key): values for key, value in loaded.items() if _scalar(key) and (values := _values(value))}
+        return None
+
+
+def _toml(block: str) -> Any:
+    try:
+        return tomllib.loads(block)
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return None
 
 
 class _Loader(yaml.SafeLoader):
@@ -69,48 +130,95 @@ class _Loader(yaml.SafeLoader):
 _Loader.yaml_implicit_resolvers = {}
 
 
-def _scalar(value: object) -> bool:
-    return isinstance(value, str | int | float | bool)
+def _flatten(prefix: str, table: Mapping[Any, Any], into: dict[str, tuple[str, ...]], depth: int) -> None:
+    for key, value in table.items():
+        if len(into) >= _MOST or depth > 8:
+            return
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            _flatten(f"{name}.", value, into, depth + 1)
+        elif values := _values(value):
+            into[name] = values
 
 
 def _values(value: object) -> tuple[str, ...]:
-    values = value if isinstance(value, list) else [value]
-    return tuple(str(each) for each in values if _scalar(each) and str(each))
+    values = value[:_MOST] if isinstance(value, list) else [value]
+    return tuple(text for each in values if not isinstance(each, list | Mapping | None) and (text := _written(each)))
 
 
-def _lines(text: str, start: int) -> Iterator[tuple[int, str]]:
-    for line in text[start:].split("\n"):
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# --- Markdown ------------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _parser() -> MarkdownIt:
+    """CommonMark and tables, blocks only: what stands in a paragraph is nobody's business here."""
+    parser = MarkdownIt("commonmark", {"maxNesting": 20}).enable("table")
+    parser.core.ruler.enableOnly(["normalize", "block"])
+    return parser
+
+
+def _outline(text: str, body: int) -> tuple[tuple[Heading, ...], list[Span]]:
+    """The headings, and the lists, items, tables, rows, code blocks and quotations, of ``text`` from ``body`` on."""
+    starts = [body, *accumulate((len(line) + 1 for line in text[body:].split("\n")), initial=body)][1:]
+    headings: list[Heading] = []
+    spans: list[Span] = []
+    tokens = _parser().parse(text[body:])
+    for at, token in enumerate(tokens):
+        if token.map is None or token.nesting < 0:
+            continue
+        start, end = starts[token.map[0]], min(starts[min(token.map[1], len(starts) - 1)], len(text))
+        if token.type == "heading_open" and token.level == 0:
+            title = " ".join(tokens[at + 1].content.split())
+            headings.append(Heading(start, end, int(token.tag[1]), title))
+        elif token.type == "table_open":
+            spans.append(Span(start, end, " | ".join(cell for cell in _header_cells(tokens, at) if cell)))
+        elif token.type in _WHOLE:
+            spans.append(Span(start, end))
+    return tuple(headings), spans
+
+
+_WHOLE = frozenset(
+    (
+        "bullet_list_open",
+        "ordered_list_open",
+        "list_item_open",
+        "tr_open",
+        "fence",
+        "code_block",
+        "blockquote_open",
+        "html_block",
+        "paragraph_open",
+    )
+)
+
+
+def _header_cells(tokens: Sequence[Token], at: int) -> Iterator[str]:
+    """The texts of the first row of the table that begins at ``tokens[at]``."""
+    while tokens[at].type != "tr_close":
+        if tokens[at].type == "inline":
+            yield tokens[at].content.strip()
+        at += 1
+
+
+# --- reStructuredText ----------------------------------------------------------------------------------------------------------
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    start = 0
+    for line in text.split("\n"):
         yield start, line
         start += len(line) + 1
-
-
-def _markdown_headings(text: str, body: int) -> Iterator[Heading]:
-    fence = ""
-    before, previous = body, ""  # the line above, if it may be underlined
-    for start, line in _lines(text, body):
-        end = min(start + len(line) + 1, len(text))
-        mark = _FENCE.match(line)
-        if fence:
-            if mark and mark.group(1).startswith(fence) and not line.strip(" `~"):
-                fence = ""
-            continue
-        if mark:
-            fence = mark.group(1)
-        elif atx := _ATX.match(line):
-            yield Heading(start, end, len(atx.group(1)), (atx.group(2) or "").strip())
-        elif previous.strip() and (underline := _SETEXT.match(line)):
-            yield Heading(before, end, 1 if underline.group(1)[0] == "=" else 2, previous.strip())
-        else:
-            before, previous = start, "" if line.startswith(("    ", "\t", ">", "- ", "* ", "|")) else line
-            continue
-        previous = ""
 
 
 def _rst_headings(text: str) -> Iterator[Heading]:
     levels: dict[tuple[str, bool], int] = {}
     overlined = False
     before = ""
-    for (start, line), (under_start, under) in pairwise(_lines(text, 0)):
+    for (start, line), (under_start, under) in pairwise(_lines(text)):
         mark = _ADORNMENT.match(under)
         title = line.strip()
         if mark and title and not _ADORNMENT.match(line) and len(under.rstrip()) >= len(line.rstrip()):

