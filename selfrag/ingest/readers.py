@@ -5,25 +5,22 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from selfrag.errors import InputError
-from selfrag.ingest import sandbox
 from selfrag.ingest.decode import looks_like_text
 from selfrag.ingest.document import Document, Limits
-from selfrag.ingest.formats import tabular, text
+from selfrag.ingest.formats import tabular, text, unread
+from selfrag.ingest.sandbox import Reader, isolated
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-
-Reader = Callable[[PurePath, bytes, Limits], Document]
 
 _CODE = """
 .py .pyi .js .jsx .mjs .ts .tsx .java .kt .scala .go .rs .c .h .cc .cpp .cxx .hpp .cs .swift .m .rb .php .pl .pm .lua .r .jl .sh
 .bash .zsh .fish .ps1 .sql .hs .ml .mli .ex .exs .erl .clj .dart .zig .nim .vue .svelte .css .scss .less .proto .graphql .tf
-.toml .yaml .yml .ini .cfg .conf .xml .xsd .cmake .mk .gradle .dockerfile
+.toml .yaml .yml .ini .cfg .conf .xsd .cmake .mk .gradle .dockerfile
 """
 
 READERS: dict[str, Reader] = {
@@ -38,11 +35,52 @@ READERS: dict[str, Reader] = {
     ".json": tabular.read_json,
     ".jsonl": tabular.read_jsonl,
     ".ndjson": tabular.read_jsonl,
-    ".html": sandbox.read_html,
-    ".htm": sandbox.read_html,
-    ".xhtml": sandbox.read_html,
-    ".pdf": sandbox.read_pdf,
-    ".docx": sandbox.read_docx,
+    ".html": isolated("html"),
+    ".htm": isolated("html"),
+    ".xhtml": isolated("html"),
+    ".pdf": isolated("pdf"),
+    ".docx": isolated("docx"),
+    ".docm": isolated("docx"),
+    ".dotx": isolated("docx"),
+    ".dotm": isolated("docx"),
+    ".pptx": isolated("pptx"),
+    ".pptm": isolated("pptx"),
+    ".ppsx": isolated("pptx"),
+    ".potx": isolated("pptx"),
+    ".xlsx": isolated("sheets.read_xlsx"),
+    ".xlsm": isolated("sheets.read_xlsx"),
+    ".xltx": isolated("sheets.read_xlsx"),
+    ".xlsb": isolated("sheets.read_xlsx"),
+    ".xls": isolated("sheets.read_xls"),
+    ".ods": isolated("sheets.read_ods"),
+    ".ots": isolated("sheets.read_ods"),
+    ".odt": isolated("opendocument.read_odt"),
+    ".ott": isolated("opendocument.read_odt"),
+    ".odp": isolated("opendocument.read_odp"),
+    ".odg": isolated("opendocument.read_odp"),
+    ".epub": isolated("epub"),
+    ".eml": isolated("mail.read_eml"),
+    ".mbox": isolated("mail.read_mbox"),
+    ".mbx": isolated("mail.read_mbox"),
+    ".mhtml": isolated("mail.read_mhtml"),
+    ".mht": isolated("mail.read_mhtml"),
+    ".msg": isolated("mail.read_msg"),
+    ".ipynb": isolated("notebook"),
+    ".rtf": isolated("rtf"),
+    ".tex": isolated("latex"),
+    ".latex": isolated("latex"),
+    ".org": isolated("markup.read_org"),
+    ".adoc": isolated("markup.read_adoc"),
+    ".asciidoc": isolated("markup.read_adoc"),
+    ".srt": isolated("subtitles"),
+    ".vtt": isolated("subtitles"),
+    ".ics": isolated("cards"),
+    ".vcf": isolated("cards"),
+    ".vcard": isolated("cards"),
+    ".xml": isolated("xml"),
+    ".svg": isolated("xml"),
+    ".rss": isolated("xml"),
+    ".atom": isolated("xml"),
     **dict.fromkeys(_CODE.split(), text.read_code),
 }
 """Readers by file name extension. A file with another extension, or none, is read as text if it looks like text."""
@@ -81,7 +119,10 @@ def parse(path: PurePath, data: bytes, limits: Limits = Limits()) -> Document:  
     """The document in ``data``, by the reader for the name ``path``; the file itself is not touched. Raises InputError."""
     if not data.strip():
         raise InputError("empty")
-    document = _storable(READERS.get(path.suffix.lower(), text.read_text)(path, data, limits))
+    reader = READERS.get(path.suffix.lower())
+    if reader is None and (reason := unread.what(path, data)):
+        raise InputError(reason)
+    document = _storable((reader or text.read_text)(path, data, limits))
     if len(document.text) > limits.characters:
         raise InputError(f"too much text: {len(document.text):,} characters, the limit is {limits.characters:,}")
     if not document.text[document.body :].strip():

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import IO
 
@@ -24,18 +26,36 @@ from selfrag.ingest.document import Document, Limits
 _START = 120.0  # seconds for a new process to import its parsers on a busy machine
 _PATIENCE = 10  # times the limit of a file's work that may pass on the clock
 _OUT_OF_TIME = getattr(signal, "SIGPROF", None)
+_INSIDE = threading.Event()
 
 
-def read_html(path: PurePath, data: bytes, limits: Limits) -> Document:
-    return _WORKER.read("html", path, data, limits)
+Reader = Callable[[PurePath, bytes, Limits], Document]
 
 
-def read_pdf(path: PurePath, data: bytes, limits: Limits) -> Document:
-    return _WORKER.read("pdf", path, data, limits)
+def isolated(reader: str) -> Reader:
+    """The reader `module.function` of `formats` (``docx`` is short for ``docx.read_docx``) in the process of its own.
+
+    Inside that process, where a mail's attachment is read, it is called as it is.
+    """
+
+    def read(path: PurePath, data: bytes, limits: Limits) -> Document:
+        if _INSIDE.is_set():
+            return named(reader)(path, data, limits)
+        return _WORKER.read(reader, path, data, limits)
+
+    return read
 
 
-def read_docx(path: PurePath, data: bytes, limits: Limits) -> Document:
-    return _WORKER.read("docx", path, data, limits)
+def named(reader: str) -> Reader:
+    """The function behind the name of a reader; its libraries are imported with it."""
+    module, _, function = reader.partition(".")
+    found: Reader = getattr(importlib.import_module(f"selfrag.ingest.formats.{module}"), function or f"read_{module}")
+    return found
+
+
+def enter() -> None:
+    """From now on this process is the one that reads."""
+    _INSIDE.set()
 
 
 def send(pipe: IO[bytes], message: object) -> None:

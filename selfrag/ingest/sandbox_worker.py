@@ -5,17 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import PurePath
 
 from selfrag.errors import InputError
 from selfrag.ingest.document import Document, Limits
-from selfrag.ingest.formats.docx import read_docx
-from selfrag.ingest.formats.html import read_html
-from selfrag.ingest.formats.pdf import read_pdf
-from selfrag.ingest.sandbox import receive, send
-
-_READERS: dict[str, Callable[[PurePath, bytes, Limits], Document]] = {"html": read_html, "pdf": read_pdf, "docx": read_docx}
+from selfrag.ingest.sandbox import enter, named, receive, send
 
 
 def serve(memory: int) -> None:
@@ -23,6 +17,7 @@ def serve(memory: int) -> None:
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what native code prints must not look like an answer
     _bound(memory)
+    enter()
     while True:
         try:
             request = receive(sys.stdin.buffer)
@@ -34,7 +29,7 @@ def serve(memory: int) -> None:
 def _answer(reader: str, path: str, data: bytes, limits: Limits) -> Document | str:
     _alarm(limits.time(len(data)))
     try:
-        return _READERS[reader](PurePath(path), data, limits)
+        return named(reader)(PurePath(path), data, limits)
     except InputError as error:
         return error.message
     except MemoryError:

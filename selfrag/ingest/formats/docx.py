@@ -1,91 +1,305 @@
-"""Word documents: headings, paragraphs and tables in their order. Runs in the worker process.
+"""Word documents (.docx, .docm, .dotx): what a reader of the finished document sees, in its order. Runs in the worker process.
 
-A .docx has no lines; a citation names the number of the paragraph (or table row), empty ones not counted.
+Tracked changes are accepted, hidden text is left out, content controls, text boxes, fields, equations, comments and notes are
+read where they stand, headers and footers once each. Written on lxml: of the libraries that were compared
+(benchmarks/results/readers.md), none keeps cells, changes, controls, headers and notes, and says which paragraph a text is from.
 """
 
 from __future__ import annotations
 
-import io
-import re
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import PurePath
 
-import docx
-from docx.table import Table
-from docx.text.paragraph import Paragraph
+from lxml import etree
 
-from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
-from selfrag.ingest.document import Document, Heading, Limits, Place
+from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.formats import drawing, equations
+from selfrag.ingest.formats.draft import Draft
+from selfrag.ingest.formats.numbering import Numbering
+from selfrag.ingest.formats.package import Package, attribute, below, child, children, local
 
-_UNPACKED = 256 * 2**20
-_OLE = bytes.fromhex("d0cf11e0a1b11ae1")
-_LEVEL = re.compile(r"heading (\d)", re.IGNORECASE)
+# fmt: off
+_UNSEEN = frozenset((
+    "del", "moveFrom", "delText", "delInstrText", "instrText", "pPr", "rPr", "sdtPr", "sdtEndPr", "tblPr", "tcPr", "trPr", "rt",
+    "smartTagPr", "customXmlPr",
+))
+# fmt: on
+_SYMBOLS = {0xF0FE: "☒", 0xF0FD: "☒", 0xF0A8: "☐", 0xF06F: "☐", 0xF0FC: "✓", 0xF0FB: "✗", 0xF0B7: "•", 0xF0E0: "→", 0xF0B0: "°"}
 
 
 def read_docx(path: PurePath, data: bytes, limits: Limits) -> Document:
-    _check(data)
+    """A citation names the number of the paragraph or table row, counted without empty ones: ``¶12``."""
+    reader = _Reader(Package(data, "a Word document"))
+    draft = Draft(limits)
+    number, margin = 0, ""
+    for block in reader.document():
+        text = readable(block.text).strip()
+        if block.place != margin:
+            draft.section()
+            margin = block.place
+        if block.place:
+            draft.add(text, block.place, "")
+        elif text:
+            number += block.counted
+            draft.add(text, "¶", str(number), level=block.level, tight=block.tight)
+    return draft.document(path, "docx", readable(reader.package.property("title")))
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A paragraph, a table row, a note. ``counted`` is 0 where it belongs to the paragraph before; ``place`` names a header."""
+
+    text: str
+    level: int = 0
+    tight: bool = False
+    counted: int = 1
+    place: str = ""
+
+
+class _Reader:
+    def __init__(self, package: Package) -> None:
+        self.package = package
+        self.main = package.main("word/document.xml")
+        self.related = package.related(self.main)
+        by_kind = dict(self.related.values())
+        self.styles = _styles(package, by_kind.get("styles", ""))
+        self.numbering = Numbering(package, by_kind.get("numbering", ""))
+        self.notes = {kind: _notes(package, by_kind.get(f"{kind}s", "")) for kind in ("footnote", "endnote", "comment")}
+        self.boxes: list[etree._Element] = []  # text boxes and notes met in the paragraph that is being read
+        self.noted: list[tuple[str, etree._Element]] = []
+        self.count = 0
+
+    def document(self) -> Iterator[_Block]:
+        root = self.package.xml(self.main)
+        body = child(root, "body")
+        yield from self.margins(root, "header")
+        yield from self.blocks(root if body is None else body)
+        yield from self.margins(root, "footer")
+
+    def margins(self, root: etree._Element, kind: str) -> Iterator[_Block]:
+        """The headers or the footers of all sections, each text once; not those that hold a page number alone."""
+        seen = set()
+        for reference in below(root, f"{kind}Reference"):
+            _, name = self.related.get(attribute(reference, "id"), ("", ""))
+            text = "\n".join(block.text for block in self.blocks(self.package.xml(name))) if name in self.package else ""
+            key = " ".join(text.split())
+            if key not in seen and any(map(str.isalpha, key)):
+                seen.add(key)
+                yield _Block(text, place=kind)
+
+    def blocks(self, parent: etree._Element) -> Iterator[_Block]:
+        for element in parent:
+            name = local(element)
+            if name == "p":
+                yield from self.paragraph(element)
+            elif name == "tbl":
+                yield from self.table(element)
+            elif name == "AlternateContent":
+                yield from self.blocks(_chosen(element))
+            elif name == "sdt":
+                yield from self.blocks(found) if (found := child(element, "sdtContent")) is not None else ()
+            elif name in ("oMathPara", "oMath"):
+                yield _Block(equations.text(element))
+            elif name not in _UNSEEN and len(element):
+                yield from self.blocks(element)
+
+    # --- paragraphs -------------------------------------------------------------------------------------------------------
+
+    def paragraph(self, element: etree._Element) -> Iterator[_Block]:
+        kept = self.boxes, self.noted
+        self.boxes, self.noted = [], []
+        properties = child(element, "pPr")
+        style = self.styles.get(attribute(child(properties, "pStyle"), "val", "Normal"), _Style())
+        text = self.inline(element)
+        boxes, noted = self.boxes, self.noted
+        self.boxes, self.noted = kept
+        if text.strip():
+            outline = attribute(child(properties, "outlineLvl"), "val")
+            level = int(outline) + 1 if outline.isdigit() and int(outline) < 9 else style.level
+            label = self.numbering.label(
+                child(properties, "numPr") if child(properties, "numPr") is not None else style.numbering
+            )
+            yield _Block(f"{label} {text}" if label else text, level, tight=bool(label) and not level)
+        for box in boxes:
+            yield from self.blocks(box)
+        for mark, note in noted:
+            yield _Block(f"{mark} {' '.join(block.text for block in self.blocks(note))}", tight=True, counted=0)
+
+    def inline(self, parent: etree._Element) -> str:
+        return "".join(self.pieces(parent))
+
+    def pieces(self, parent: etree._Element) -> Iterator[str]:
+        for element in parent:
+            name = local(element)
+            if name in _UNSEEN:
+                continue
+            if name == "t":
+                yield element.text or ""
+            elif name == "r":
+                yield self.run(element)
+            elif name in ("tab", "ptab"):
+                yield "\t"
+            elif name in ("br", "cr"):
+                yield "\n"
+            elif name == "noBreakHyphen":
+                yield "-"
+            elif name == "sym":
+                yield _symbol(element)
+            elif name == "checkBox":
+                yield "☒ " if _ticked(element) else "☐ "
+            elif name in ("footnoteReference", "endnoteReference", "commentReference"):
+                yield self.note(name.removesuffix("Reference"), element)
+            elif name in ("oMath", "oMathPara"):
+                yield equations.text(element)
+            elif name == "txbxContent":
+                self.boxes.append(element)
+            elif name == "AlternateContent":
+                yield from self.pieces(_chosen(element))
+            elif name == "graphicData":
+                yield from self.pieces(element)
+                yield "\n".join(drawing.charts(self.package, element, self.related))
+            elif len(element):
+                yield from self.pieces(element)
+
+    def run(self, element: etree._Element) -> str:
+        properties = child(element, "rPr")
+        hidden = child(properties, "vanish")
+        if hidden is not None and attribute(hidden, "val", "1") not in ("0", "false", "off"):
+            return ""
+        text = self.inline(element)
+        raised = attribute(child(properties, "vertAlign"), "val") == "superscript"
+        return drawing.raised(text) if raised else text
+
+    def note(self, kind: str, reference: etree._Element) -> str:
+        """The mark in the text; the note itself follows its paragraph."""
+        note = self.notes[kind].get(attribute(reference, "id"))
+        if note is None:
+            return ""
+        if kind == "comment":
+            author = attribute(note, "author")
+            self.noted.append((f"[Comment by {author}]" if author else "[Comment]", note))
+            return ""
+        self.count += 1
+        self.noted.append((f"[{self.count}]", note))
+        return f"[{self.count}]"
+
+    # --- tables -----------------------------------------------------------------------------------------------------------
+
+    def table(self, element: etree._Element) -> Iterator[_Block]:
+        """Each row in one line, its cells in their columns; a cell that spans rows says its text in each of them. A table inside
+        a cell follows the row."""
+        above: dict[int, str] = {}
+        first = True
+        for row in _rows(element):
+            cells: list[str] = []
+            inner: list[_Block] = []
+            single = len(list(_cells(row))) == 1
+            before = attribute(child(row, "trPr", "gridBefore"), "val")
+            cells += [""] * (int(before) if before.isdigit() and int(before) < 64 else 0)
+            for cell in _cells(row):
+                blocks = list(self.blocks(cell))
+                if single:
+                    inner = blocks
+                    break
+                tables = [block for table in below(cell, "tbl") for block in self.table(table)] if _nested(cell) else []
+                text = " ".join(" ".join(b.text.split()) for b in (self.own(cell) if tables else blocks) if b.text.strip())
+                inner += tables
+                merge = child(cell, "tcPr", "vMerge")
+                if merge is not None and attribute(merge, "val") != "restart":
+                    text = text or above.get(len(cells), "")
+                above[len(cells)] = text
+                span = attribute(child(cell, "tcPr", "gridSpan"), "val")
+                cells += [text, *[""] * (min(int(span), 64) - 1 if span.isdigit() else 0)]
+            if any(cells):
+                yield _Block(" | ".join(cells), tight=not first)
+                first = False
+            yield from inner
+
+    def own(self, cell: etree._Element) -> Iterator[_Block]:
+        """The paragraphs of a cell, without the tables in it."""
+        for paragraph in children(cell, "p"):
+            yield from self.paragraph(paragraph)
+
+
+def _nested(cell: etree._Element) -> bool:
+    return next(below(cell, "tbl"), None) is not None
+
+
+def _rows(table: etree._Element) -> Iterator[etree._Element]:
+    for element in table:
+        name = local(element)
+        if name == "tr" and child(element, "trPr", "del") is None:
+            yield element
+        elif name in ("sdt", "sdtContent", "customXml", "ins"):
+            yield from _rows(element)
+
+
+def _cells(row: etree._Element) -> Iterator[etree._Element]:
+    for element in row:
+        name = local(element)
+        if name == "tc":
+            yield element
+        elif name in ("sdt", "sdtContent", "customXml", "ins"):
+            yield from _cells(element)
+
+
+def _chosen(alternatives: etree._Element) -> etree._Element:
+    """One of the forms in which the same thing is stored."""
+    return next(children(alternatives, "Choice"), next(children(alternatives, "Fallback"), alternatives))
+
+
+def _symbol(element: etree._Element) -> str:
     try:
-        source = docx.Document(io.BytesIO(data))
-    except (ValueError, KeyError, SyntaxError, zipfile.BadZipFile) as error:  # lxml's errors of syntax are SyntaxErrors
-        raise InputError(f"damaged, or not a Word document: {str(error)[:200]}") from None
-    lines: list[str] = []
-    headings: list[Heading] = []
-    places: list[Place] = []
-    offset = 0
-    for level, text in _blocks(source):
-        if offset > limits.characters:
-            raise InputError(f"too much text: more than {limits.characters:,} characters")
-        places.append(Place(offset, "¶", str(len(places) + 1)))
-        end = offset + len(text) + 2
-        if level:
-            headings.append(Heading(offset, end, level, text))
-        lines.append(text)
-        offset = end
-    own = " ".join(readable(source.core_properties.title or "").split())
-    title = own or next((each.title for each in headings if each.level == 1), "") or path.stem
-    return Document("\n\n".join([*lines, ""]), title, "docx", headings=tuple(headings), places=tuple(places))
+        code = int(attribute(element, "char"), 16)
+    except ValueError:
+        return ""
+    return _SYMBOLS.get(code, chr(code) if code < 0xE000 else "")
 
 
-def _check(data: bytes) -> None:
-    """Refuses what is no .docx before the parser sees it, and archives that unpack to far more than they are."""
-    if data.startswith(_OLE):
-        raise InputError("encrypted with a password, or an old .doc; save it as .docx without one")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, EOFError) as error:
-        raise InputError(f"damaged, or not a Word document: {str(error).lower()}") from None
-    unpacked = sum(entry.file_size for entry in entries)
-    if unpacked > _UNPACKED:
-        raise InputError(f"unpacks to {unpacked / 2**20:.0f} MiB; the limit is {_UNPACKED / 2**20:.0f} MiB")
+def _ticked(element: etree._Element) -> bool:
+    state = child(element, "checked") if child(element, "checked") is not None else child(element, "default")
+    return state is not None and attribute(state, "val", "1") not in ("0", "false", "off")
 
 
-def _blocks(source: docx.document.Document) -> Iterator[tuple[int, str]]:
-    """Heading level (0: no heading) and text of each paragraph and table row that has text."""
-    for block in source.iter_inner_content():
-        if isinstance(block, Paragraph):
-            text = readable(block.text).strip()
-            if text:
-                yield _level(block), text
-        elif isinstance(block, Table):
-            yield from ((0, row) for row in _rows(block) if row)
+# --- the other parts -------------------------------------------------------------------------------------------------------
 
 
-def _level(paragraph: Paragraph) -> int:
-    name = (paragraph.style.name if paragraph.style is not None else "") or ""
-    if name.lower() == "title":
-        return 1
-    match = _LEVEL.match(name)
-    return min(int(match.group(1)), 6) if match else 0
+@dataclass(frozen=True, slots=True)
+class _Style:
+    level: int = 0
+    numbering: etree._Element | None = None
 
 
-def _rows(table: Table) -> Iterator[str]:
-    for row in table.rows:
-        cells: list[str] = []
-        for cell in row.cells:
-            text = " ".join(readable(cell.text).split())
-            if text and (not cells or cells[-1] != text):  # a merged cell comes once for each column it spans
-                cells.append(text)
-        yield " | ".join(cells)
+def _styles(package: Package, name: str) -> dict[str, _Style]:
+    """Paragraph styles by id: which level of heading they are, 0 for none, and their numbering, inherited ones too."""
+    if name not in package:
+        return {}
+    found = {attribute(each, "styleId"): each for each in children(package.xml(name), "style")}
+    return {key: _style(key, found) for key in found}
+
+
+def _style(key: str, styles: dict[str, etree._Element]) -> _Style:
+    level, numbering = 0, None
+    seen: set[str] = set()
+    while key in styles and key not in seen:
+        seen.add(key)
+        own = child(styles[key], "pPr")
+        name = attribute(child(styles[key], "name"), "val").lower()
+        outline = attribute(child(own, "outlineLvl"), "val")
+        if not level and name.startswith("heading ") and name[8:].isdigit():
+            level = int(name[8:])
+        elif not level and outline.isdigit() and int(outline) < 9:
+            level = int(outline) + 1
+        elif not level and name == "title":
+            level = 1
+        numbering = numbering if numbering is not None else child(own, "numPr")
+        key = attribute(child(styles[key], "basedOn"), "val")
+    return _Style(level, numbering)
+
+
+def _notes(package: Package, name: str) -> dict[str, etree._Element]:
+    """Notes by id, without the lines that Word draws above them."""
+    notes: Iterable[etree._Element] = package.xml(name) if name in package else ()
+    return {attribute(each, "id"): each for each in notes if "eparat" not in attribute(each, "type")}

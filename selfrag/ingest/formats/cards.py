@@ -1,0 +1,106 @@
+"""Calendars (.ics) and address cards (.vcf), which share their grammar. Runs in the worker process.
+
+Written here: of the libraries that were compared, one reads calendars alone, the other refuses what lacks a field.
+"""
+
+from __future__ import annotations
+
+import quopri
+import re
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from selfrag.errors import InputError
+from selfrag.ingest.clean import readable
+from selfrag.ingest.decode import decode
+from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.formats.draft import Draft
+
+_PROPERTY = re.compile(r"(?:[\w-]+\.)?([A-Za-z][\w-]*)((?:;[^:\"]*(?:\"[^\"]*\"[^:\"]*)*)?):(.*)", re.DOTALL)
+_ITEMS = ("VEVENT", "VTODO", "VJOURNAL", "VCARD", "VFREEBUSY")
+# fmt: off
+_NAMES = {
+    "FN": "Name", "TEL": "Telephone", "EMAIL": "E-mail", "ADR": "Address", "ORG": "Organisation", "TITLE": "Title",
+    "BDAY": "Birthday",
+       "NOTE": "Note", "URL": "URL", "SUMMARY": "Summary", "DTSTART": "Start", "DTEND": "End", "DUE": "Due", "LOCATION": "Location",
+    "DESCRIPTION": "Description", "ORGANIZER": "Organizer", "ATTENDEE": "Attendee", "RRULE": "Repeats", "STATUS": "Status",
+    "NICKNAME": "Nickname", "ROLE": "Role", "CATEGORIES": "Categories", "ANNIVERSARY": "Anniversary", "COMMENT": "Comment",
+    "DURATION": "Duration", "CONTACT": "Contact", "PRIORITY": "Priority", "COMPLETED": "Completed", "IMPP": "Messenger",
+}
+# fmt: on
+
+
+def read_cards(path: PurePath, data: bytes, limits: Limits) -> Document:
+    """Events, tasks and persons, an entry each: a line ``name: value`` for what a person would fill in or read."""
+    found = Draft(limits)
+    entry: list[tuple[str, str]] = []
+    began, depth, known = 0, 0, False
+    for number, line in _unfolded(decode(data)):
+        match = _PROPERTY.match(line)
+        if not match:
+            continue
+        name, value = match[1].upper(), match[3]
+        if name == "BEGIN":
+            known = True
+            if value.strip().upper() in _ITEMS:
+                entry, began, depth = [], number, 1
+            else:
+                depth += bool(depth)
+        elif name == "END":
+            depth -= bool(depth)
+            if not depth and entry:
+                _entry(found, entry, began)
+                entry = []
+        elif depth == 1 and name in _NAMES:
+            entry.append((name, _value(name, match[2], value)))
+    if not known:
+        raise InputError("not a calendar or an address card: no entry begins in it")
+    _entry(found, entry, began)
+    return found.document(path, path.suffix[1:].lower() or "vcf")
+
+
+def _entry(found: Draft, entry: list[tuple[str, str]], line: int) -> None:
+    found.line("\n".join(f"{_NAMES[name]}: {value}" for name, value in entry if value), line)
+
+
+def _unfolded(text: str) -> Iterator[tuple[int, str]]:
+    """Logical lines with the number of their first one: both the folding of the standard and soft breaks of quoted-printable."""
+    waiting, began = "", 1
+    for number, line in enumerate(text.split("\n"), 1):
+        soft = "QUOTED-PRINTABLE" in waiting[:200].upper() and waiting.endswith("=")
+        if waiting and (line[:1] in (" ", "\t") or soft):
+            waiting = waiting[:-1] + line.lstrip() if soft else waiting + line[1:]
+            continue
+        if waiting:
+            yield began, waiting
+        waiting, began = line, number
+    if waiting:
+        yield began, waiting
+
+
+def _value(name: str, parameters: str, value: str) -> str:
+    settings = parameters.upper()
+    if "QUOTED-PRINTABLE" in settings:
+        charset = re.search(r"CHARSET=\"?([\w-]+)", settings)
+        try:
+            value = quopri.decodestring(value.encode("utf-8", "replace")).decode(charset[1] if charset else "utf-8", "replace")
+        except LookupError:
+            value = quopri.decodestring(value.encode("utf-8", "replace")).decode("utf-8", "replace")
+    common = re.search(r"CN=\"?([^\";:]+)", parameters, re.IGNORECASE)
+    value = re.sub(r"(?i)\Amailto:|\Atel:", "", value)
+    if common and common[1] != value:
+        value = f"{common[1]} <{value}>"
+    if name in ("DTSTART", "DTEND", "DUE", "BDAY", "COMPLETED", "ANNIVERSARY"):
+        value = _date(value, re.search(r"TZID=\"?([^\";:]+)", parameters))
+    text = re.sub(
+        r"\\([,;\\])", r"\1", re.sub(r"\\[nN]", "\n", re.sub(r"(?<!\\);", " ", value) if name in ("ADR", "ORG") else value)
+    )
+    return " ".join(readable(text).split())
+
+
+def _date(value: str, zone: re.Match[str] | None) -> str:
+    found = re.fullmatch(r"(\d{4})-?(\d{2})-?(\d{2})(?:T(\d{2}):?(\d{2})(?::?\d{2})?(Z?))?", value.strip())
+    if not found:
+        return value
+    day, time = "-".join(found.group(1, 2, 3)), f" {found[4]}:{found[5]}" if found[4] else ""
+    return f"{day}{time}{' UTC' if found[6] else f' {zone[1]}' if zone and time else ''}"

@@ -1,0 +1,56 @@
+"""What Office documents share beside their text: raised digits, and charts and diagrams, which are parts of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from lxml import etree
+
+from selfrag.ingest.formats.package import Package, attribute, below, child, children, local
+
+_RAISED = str.maketrans("0123456789+-−()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ⁿ")
+
+
+def raised(text: str) -> str:
+    """Superscript text: numbers as raised digits, so that 10⁶ does not become 106; words, as in 4th, as they are."""
+    return text.translate(_RAISED) if any(map(str.isdigit, text)) else text
+
+
+def charts(package: Package, graphic: etree._Element, related: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+    """The lines of the charts and diagrams that a graphic refers to."""
+    for element in graphic.iter():
+        name = local(element)
+        if name not in ("chart", "relIds"):
+            continue
+        _, part = related.get(attribute(element, "id") or attribute(element, "dm"), ("", ""))
+        if part in package:
+            yield from _chart(package.xml(part)) if name == "chart" else _diagram(package.xml(part))
+
+
+def _diagram(root: etree._Element) -> Iterator[str]:
+    for point in below(root, "pt"):
+        text = " ".join("".join(each.text or "" for each in below(point, "t")).split())
+        if text:
+            yield text
+
+
+def _chart(root: etree._Element) -> Iterator[str]:
+    """Titles, then a line for each series: its name, and each value under its category."""
+    for title in below(root, "title"):
+        if text := "".join(each.text or "" for each in below(title, "t")).strip():
+            yield text
+    for series in below(root, "ser"):
+        name = "".join(_values(child(series, "tx")))
+        categories = _values(child(series, "cat")) or _values(child(series, "xVal"))
+        values = _values(child(series, "val")) or _values(child(series, "yVal"))
+        cells = [f"{categories[at]} {value}" if at < len(categories) else value for at, value in enumerate(values)]
+        if cells:
+            yield f"{name}: {', '.join(cells)}" if name else ", ".join(cells)
+
+
+def _values(element: etree._Element | None) -> list[str]:
+    if element is None:
+        return []
+    caches = list(below(element, "strCache", "numCache"))
+    points = [point for cache in caches[:1] for point in children(cache, "pt")] or list(children(element, "v"))
+    return [(child(each, "v").text or "") if child(each, "v") is not None else each.text or "" for each in points]  # type: ignore[union-attr]

@@ -1,0 +1,78 @@
+"""LaTeX as it is printed, paragraph by paragraph, cited by the lines of the source. Runs in the worker process."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+
+from pylatexenc.latex2text import LatexNodes2Text
+
+from selfrag.ingest.clean import readable
+from selfrag.ingest.decode import decode
+from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.formats.draft import Draft
+
+_SECTION = re.compile(r"\\(part|chapter|section|subsection|subsubsection|paragraph)\*?\s*(?:\[[^\]]*\])?\{")
+_LEVELS = {"part": 1, "chapter": 1, "section": 2, "subsection": 3, "subsubsection": 4, "paragraph": 5}
+_TITLE = re.compile(r"\\title\s*(?:\[[^\]]*\])?\{")
+_COMMENT = re.compile(r"(?m)(?<!\\)%.*?$")
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{(\w+\*?)\}(?:\[[^\]]*\])?(?:\{[^{}]*\})?")
+_DROPPED = re.compile(r"\\(?:label|bibliographystyle|bibliography|vspace|hspace|input|include|usepackage|pagestyle)\*?\{[^{}]*\}")
+_REFERENCE = re.compile(r"\\(?:[a-zA-Z]*cite[a-zA-Z]*|(?:eq|auto|page|c|C)?ref)\*?(?:\[[^\]]*\])*\{([^{}]*)\}")
+_KEPT = ("equation", "align", "gather", "math", "verbatim", "lstlisting", "tabular", "eqnarray", "multline")
+
+
+def read_latex(path: PurePath, data: bytes, limits: Limits) -> Document:
+    """What is printed, paragraph by paragraph, with the line of the source; comments and the preamble are left out."""
+    source = decode(data)
+    begin, end = source.find(r"\begin{document}"), source.find(r"\end{document}")
+    start = begin + len(r"\begin{document}") if begin >= 0 else 0
+    found = Draft(limits)
+    found_title = _TITLE.search(source)
+    title = _latex(_braced(source, found_title.end())) if found_title else ""
+    if title and begin >= 0:
+        found.line(title, source.count("\n", 0, found_title.start()) + 1 if found_title else 1, 1)
+    line = source.count("\n", 0, start) + 1
+    body = _COMMENT.sub("", source[start : end if end > start else len(source)])
+    for paragraph in re.split(r"(\n[ \t]*(?:\n[ \t]*)+)", body):
+        _tex_paragraph(found, paragraph, line)
+        line += paragraph.count("\n")
+    return found.document(path, "tex", title)
+
+
+def _tex_paragraph(found: Draft, paragraph: str, line: int) -> None:
+    at = 0
+    for section in _SECTION.finditer(paragraph):
+        if section.start() < at:
+            continue
+        name = _braced(paragraph, section.end())
+        found.line(_latex(paragraph[at : section.start()]), line + paragraph.count("\n", 0, at))
+        found.line(_latex(name), line + paragraph.count("\n", 0, section.start()), _LEVELS[section[1]])
+        at = section.end() + len(name) + 1
+    rest = paragraph[at:]
+    found.line(_latex(rest), line + paragraph.count("\n", 0, at + len(rest) - len(rest.lstrip("\n"))))
+
+
+def _braced(text: str, start: int) -> str:
+    """From after an opening brace to the one that closes it."""
+    depth = 1
+    for at in range(start, min(len(text), start + 5000)):
+        if text[at] in "{}" and text[at - 1] != "\\":
+            depth += 1 if text[at] == "{" else -1
+            if not depth:
+                return text[start:at]
+    return text[start : start + 5000]
+
+
+def _latex(source: str) -> str:
+    """A piece of LaTeX as it is printed; as it is written where it cannot be told."""
+    if not source.strip() or source.strip() in (r"\maketitle", r"\tableofcontents"):
+        return ""
+    source = _REFERENCE.sub(r"[\1]", source)
+    plain = _DROPPED.sub("", source.replace(r"\-", "").replace("``", "“").replace("''", "”"))
+    plain = _ENVIRONMENT.sub(lambda each: each[0] if each[1].rstrip("*").startswith(_KEPT) else "", plain)
+    try:
+        text = LatexNodes2Text(math_mode="text", keep_comments=False).latex_to_text(plain, tolerant_parsing=True)
+    except (ValueError, IndexError, KeyError, AttributeError, TypeError, RecursionError):
+        text = plain
+    return re.sub(r"[ \t]+", " ", re.sub(r"(?<=\S)[ \t]*\n[ \t]*(?=\S)", " ", readable(text).replace("\u00a0", " "))).strip()

@@ -1,0 +1,94 @@
+"""The numbers that Word writes before the paragraphs of a list or before clauses: ``4.2``, ``(c)``, ``•``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lxml import etree
+
+from selfrag.ingest.formats.package import Package, attribute, child, children
+
+_PLACEHOLDER = re.compile(r"%(\d)")
+# fmt: off
+_ROMAN = (
+    (1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "xc"), (50, "l"), (40, "xl"), (10, "x"), (9, "ix"),
+    (5, "v"), (4, "iv"), (1, "i"),
+)
+# fmt: on
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    form: str
+    text: str
+    start: int
+
+
+class Numbering:
+    """Counts the paragraphs of each list, in the order in which `label` is asked."""
+
+    def __init__(self, package: Package, name: str) -> None:
+        root = package.xml(name) if name in package else None
+        abstract = {attribute(each, "abstractNumId"): each for each in children(root, "abstractNum")}
+        self._lists: dict[str, tuple[str, dict[int, _Level]]] = {}
+        for each in children(root, "num"):
+            key = attribute(child(each, "abstractNumId"), "val")
+            levels = _levels(abstract.get(key))
+            for override in children(each, "lvlOverride"):
+                levels |= _levels(override)
+            own = next(children(each, "lvlOverride"), None) is not None
+            number = attribute(each, "numId")
+            self._lists[number] = (f"num {number}" if own else key, levels)
+        self._counts: dict[str, list[int]] = {}
+
+    def label(self, properties: etree._Element | None) -> str:
+        """What stands before a paragraph with these ``numPr``; empty where nothing does."""
+        number = attribute(child(properties, "numId"), "val")
+        depth = attribute(child(properties, "ilvl"), "val", "0")
+        if number not in self._lists or not depth.isdigit():
+            return ""
+        key, levels = self._lists[number]
+        at = int(depth)
+        level = levels.get(at)
+        if level is None or at > 8:
+            return ""
+        counts = self._counts.setdefault(key, [])
+        counts[:] = counts[: at + 1]
+        while len(counts) <= at:
+            start = levels[len(counts)].start if len(counts) in levels else 1
+            counts.append(start - 1 if len(counts) == at else start)
+        counts[at] += 1
+        if level.form == "bullet":
+            return "•"
+        if level.form == "none":
+            return ""
+
+        def count(match: re.Match[str]) -> str:
+            place = int(match[1]) - 1
+            return _written(counts[place], levels[place].form) if place < len(counts) and place in levels else ""
+
+        return _PLACEHOLDER.sub(count, level.text).strip()
+
+
+def _levels(parent: etree._Element | None) -> dict[int, _Level]:
+    found = {}
+    for each in children(parent, "lvl"):
+        at, start = attribute(each, "ilvl"), attribute(child(each, "start"), "val")
+        if at.isdigit():
+            form = attribute(child(each, "numFmt"), "val", "decimal")
+            found[int(at)] = _Level(form, attribute(child(each, "lvlText"), "val"), int(start) if start.isdigit() else 1)
+    return found
+
+
+def _written(number: int, form: str) -> str:
+    if form in ("lowerLetter", "upperLetter") and number > 0:
+        letter = chr(ord("a") + (number - 1) % 26) * min((number - 1) // 26 + 1, 8)
+        return letter.upper() if form == "upperLetter" else letter
+    if form in ("lowerRoman", "upperRoman") and 0 < number < 4000:
+        letters = ""
+        for value, sign in _ROMAN:
+            letters += sign * (number // value)
+            number %= value
+        return letters.upper() if form == "upperRoman" else letters
+    return f"{number:02}" if form == "decimalZero" else str(number)

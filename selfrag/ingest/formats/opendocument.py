@@ -1,0 +1,168 @@
+"""OpenDocument texts and slides (.odt, .odp, .odg, .fodt): paragraphs, lists, tables, notes, frames. Runs in the worker process.
+
+Tracked changes are accepted: what was deleted is kept by the format in a part of its own, which is not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from lxml import etree
+
+from selfrag.ingest.clean import readable
+from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.formats.draft import Draft
+from selfrag.ingest.formats.package import Package, attribute, below, child, children, local
+
+_UNSEEN = frozenset(("tracked-changes", "annotation-end", "sequence-decls", "forms", "variable-decls", "desc", "title", "change"))
+
+
+def read_odt(path: PurePath, data: bytes, limits: Limits) -> Document:
+    """A citation names the paragraph or table row: ``¶12``. Headers and footers stand once, apart."""
+    package = Package(data, "an OpenDocument text")
+    draft = Draft(limits)
+    number = 0
+    margins = _margins(package)
+    for text in margins.get("header", ()):
+        draft.add(text, "header", "")
+    draft.section()
+    body = child(package.xml("content.xml"), "body")
+    for text, level, tight, counted in _blocks(body) if body is not None else ():
+        if text.strip():
+            number += counted
+            draft.add(text.strip(), "¶", str(max(number, 1)), level=level, tight=tight)
+    draft.section()
+    for text in margins.get("footer", ()):
+        draft.add(text, "footer", "")
+    return draft.document(path, "odt", _title(package))
+
+
+def read_odp(path: PurePath, data: bytes, limits: Limits) -> Document:
+    """Slides in their order, each with its notes; a citation is ``slide 3``."""
+    package = Package(data, "an OpenDocument presentation")
+    draft = Draft(limits)
+    for number, page in enumerate(below(package.xml("content.xml"), "page"), 1):
+        draft.section()
+        for frame in page:
+            kind = attribute(frame, "class")
+            texts = [text for text, *_ in _blocks(frame) if text.strip()]
+            note = local(frame) == "notes"
+            joined = "\n".join(texts)
+            draft.add(f"Notes: {joined}" if note and texts else joined, "slide ", str(number), level=1 if kind == "title" else 0)
+    return draft.document(path, "odp", _title(package))
+
+
+def _title(package: Package) -> str:
+    if "meta.xml" not in package:
+        return ""
+    return readable(" ".join(next((each.text or "" for each in below(package.xml("meta.xml"), "title")), "").split()))
+
+
+def _margins(package: Package) -> dict[str, list[str]]:
+    """Headers and footers of the page styles, each text once; not those of a page number alone."""
+    found: dict[str, list[str]] = {}
+    for element in below(package.xml("styles.xml"), "header", "footer") if "styles.xml" in package else ():
+        text = "\n".join(text for text, *_ in _blocks(element) if text.strip())
+        known = found.setdefault(local(element), [])
+        if any(map(str.isalpha, text)) and text not in known:
+            known.append(text)
+    return found
+
+
+def _blocks(parent: etree._Element, item: bool = False) -> Iterator[tuple[str, int, bool, int]]:
+    """Text, level of heading (0: none), whether it follows tightly, and whether it counts as a paragraph (1) or belongs to the
+    one before (0)."""
+    for element in parent:
+        name = local(element)
+        if name in ("p", "h"):
+            level = attribute(element, "outline-level", "1") if name == "h" else "0"
+            beside: list[etree._Element] = []
+            text = readable("".join(_pieces(element, beside)))
+            yield text, int(level) if level.isdigit() else 1, item, 1
+            for each in beside:
+                if local(each) == "text-box":
+                    yield from _blocks(each)
+                else:
+                    yield _note(each), 0, True, 0
+        elif name == "table":
+            yield from _rows(element)
+        elif name == "list-item":
+            yield from _blocks(element, item=True)
+        elif name not in _UNSEEN and len(element):
+            yield from _blocks(element, item)
+
+
+def _pieces(element: etree._Element, beside: list[etree._Element]) -> Iterator[str]:
+    yield element.text or ""
+    for each in element:
+        name = local(each)
+        if name == "s":
+            count = attribute(each, "c", "1")
+            yield " " * (min(int(count), 100) if count.isdigit() else 1)
+        elif name == "tab":
+            yield "\t"
+        elif name == "line-break":
+            yield "\n"
+        elif name == "note":
+            beside.append(each)
+            yield f"[{_citation(each)}]"
+        elif name in ("annotation", "text-box"):
+            beside.append(each)
+        elif name == "ruby":
+            base = child(each, "ruby-base")
+            yield from _pieces(base, beside) if base is not None else ()
+        elif name == "math":
+            yield " ".join("".join(each.itertext()).split())
+        elif name not in _UNSEEN:
+            yield from _pieces(each, beside)
+        yield each.tail or ""
+
+
+def _citation(note: etree._Element) -> str:
+    mark = child(note, "note-citation")
+    return "".join(mark.itertext()).strip() if mark is not None else "*"
+
+
+def _note(note: etree._Element) -> str:
+    if local(note) == "annotation":
+        words = " ".join("".join(each.itertext()) for each in below(note, "p"))
+        return f"[Comment] {readable(words)}" if words.strip() else ""
+    body = child(note, "note-body")
+    text = " ".join(text for text, *_ in _blocks(body)) if body is not None else ""
+    return f"[{_citation(note)}] {text}"
+
+
+def _rows(table: etree._Element) -> Iterator[tuple[str, int, bool, int]]:
+    """Each row in one line, its cells in their columns; a table inside a cell follows its row."""
+    first = True
+    for row in _own(table, "table-row"):
+        cells: list[str] = []
+        inner: list[tuple[str, int, bool, int]] = []
+        for cell in children(row, "table-cell", "covered-table-cell"):
+            nested = list(_own(cell, "table"))
+            blocks = (
+                _blocks(cell) if not nested else (block for part in children(cell, "p", "h") for block in _blocks(_only(part)))
+            )
+            repeated = attribute(cell, "number-columns-repeated", "1")
+            text = " ".join(" ".join(text.split()) for text, *_ in blocks if text.strip())
+            cells += [text] * (min(int(repeated), 64) if repeated.isdigit() else 1)
+            inner += [block for each in nested for block in _rows(each)]
+        if any(cells):
+            yield " | ".join(cells).rstrip(" |") if not cells[-1] else " | ".join(cells), 0, not first, 1
+            first = False
+        yield from inner
+
+
+def _only(paragraph: etree._Element) -> list[etree._Element]:
+    return [paragraph]
+
+
+def _own(parent: etree._Element, wanted: str) -> Iterator[etree._Element]:
+    """The elements of this name in ``parent`` that lie in no further table."""
+    for element in parent:
+        name = local(element)
+        if name == wanted:
+            yield element
+        elif name not in ("table", "table-row"):
+            yield from _own(element, wanted)

@@ -1,0 +1,101 @@
+"""Slides (.pptx, .pptm, .ppsx): title, text, tables, charts, diagrams, notes and comments of each. Runs in the worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+
+from lxml import etree
+
+from selfrag.ingest.clean import readable
+from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.formats import drawing, equations
+from selfrag.ingest.formats.draft import Draft
+from selfrag.ingest.formats.package import Package, attribute, below, child, children, local, relation
+
+_TITLES = ("title", "ctrTitle")
+_REPEATED = ("sldNum", "dt")
+
+
+def read_pptx(path: PurePath, data: bytes, limits: Limits) -> Document:
+    """Slides in the order in which they are shown, hidden ones too; no chunk crosses one, a citation is ``slide 3``."""
+    package = Package(data, "a PowerPoint presentation")
+    draft = Draft(limits)
+    for number, name in enumerate(_slides(package), 1):
+        draft.section()
+        related = package.related(name)
+        root = package.xml(name)
+        for text, level in _shapes(package, root, related):
+            draft.add(text, "slide ", str(number), level=level)
+        for kind, part in related.values():
+            if part in package and kind in ("notesSlide", "comments"):
+                for text in _beside(package.xml(part), kind):
+                    draft.add(text, "slide ", str(number))
+    return draft.document(path, "pptx", readable(package.property("title")))
+
+
+def _slides(package: Package) -> list[str]:
+    main = package.main("ppt/presentation.xml")
+    related = package.related(main)
+    order = (related.get(relation(each), ("", ""))[1] for each in below(package.xml(main), "sldId"))
+    return [name for name in order if name in package]
+
+
+def _shapes(package: Package, root: etree._Element, related: Mapping[str, tuple[str, str]]) -> Iterator[tuple[str, int]]:
+    """The text of each shape and its level as a heading: 1 for a slide's title."""
+    for element in root:
+        name = local(element)
+        if name == "sp":
+            placeholder = attribute(child(element, "nvSpPr", "nvPr", "ph"), "type")
+            if placeholder in _REPEATED:
+                continue
+            text = "\n".join(_paragraphs(child(element, "txBody")))
+            yield (" ".join(text.split()), 1) if placeholder in _TITLES else (text, 0)
+        elif name == "graphicFrame":
+            for table in below(element, "tbl"):
+                yield "\n".join(_rows(table)), 0
+            yield readable("\n".join(drawing.charts(package, element, related))), 0
+        elif name == "AlternateContent":
+            yield from _shapes(package, next(children(element, "Choice"), next(children(element, "Fallback"), element)), related)
+        elif len(element):
+            yield from _shapes(package, element, related)
+
+
+def _paragraphs(body: etree._Element | None) -> Iterator[str]:
+    for paragraph in children(body, "p"):
+        if text := readable("".join(_pieces(paragraph))).strip():
+            yield text
+
+
+def _pieces(parent: etree._Element) -> Iterator[str]:
+    for element in parent:
+        name = local(element)
+        if name in ("r", "fld"):
+            text = "".join(each.text or "" for each in children(element, "t"))
+            raised = attribute(child(element, "rPr"), "baseline", "0")
+            yield drawing.raised(text) if raised.removeprefix("-").isdigit() and int(raised) > 0 else text
+        elif name == "br":
+            yield "\n"
+        elif name in ("oMath", "oMathPara"):
+            yield equations.text(element)
+        elif name == "AlternateContent":
+            yield from _pieces(next(children(element, "Choice"), next(children(element, "Fallback"), element)))
+        elif name not in ("pPr", "endParaRPr"):
+            yield from _pieces(element)
+
+
+def _rows(table: etree._Element) -> Iterator[str]:
+    for row in children(table, "tr"):
+        yield " | ".join(" ".join(" ".join(_paragraphs(child(cell, "txBody"))).split()) for cell in children(row, "tc"))
+
+
+def _beside(root: etree._Element, kind: str) -> Iterator[str]:
+    if kind == "comments":
+        for comment in below(root, "cm"):
+            words = [readable(each.text or "") for each in below(comment, "text", "t")]
+            yield f"[Comment] {' '.join(words)}" if any(words) else ""
+        return
+    for shape in below(root, "sp"):
+        if attribute(child(shape, "nvSpPr", "nvPr", "ph"), "type") == "body":
+            text = "\n".join(_paragraphs(child(shape, "txBody")))
+            yield f"Notes: {text}" if text else ""

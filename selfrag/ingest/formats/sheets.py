@@ -1,0 +1,298 @@
+"""Spreadsheets: .xlsx, .xlsm, .xlsb, .xls by calamine, .ods by its own displayed text. Runs in the worker process.
+
+A row becomes lines ``column: value``, so that each is understood alone; no chunk crosses a sheet, and a citation names the cells:
+``Tariffs!A2:C9``. Values read as the sheet shows them: 25 %, €12.50, 2031-03-31. Calamine gives values without their formats;
+those of .xlsx are read from the file here.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+import python_calamine
+from lxml import etree
+
+from selfrag.errors import InputError
+from selfrag.ingest.clean import readable
+from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.formats.draft import Draft
+from selfrag.ingest.formats.package import Package, attribute, below, child, children, local, relation
+
+_NUMBER = re.compile(r"[-+]?[\d.,\s]*\d[\d.,\s]*%?\Z")
+_BUILT_IN = {9: "0%", 10: "0.00%", 1: "0", 2: "0.00", 3: "#,##0", 4: "#,##0.00", 37: "#,##0", 38: "#,##0", 39: "#,##0.00"}
+_WIDEST = 2000
+
+
+@dataclass(slots=True)
+class _Sheet:
+    """Displayed values by row and column, both from 0; ``notes`` by cell. ``merged`` are ranges (row, column, row, column)."""
+
+    name: str
+    rows: dict[int, dict[int, str]]
+    merged: Sequence[tuple[int, int, int, int]] = ()
+    notes: Mapping[tuple[int, int], str] = field(default_factory=dict)
+
+
+def read_xlsx(path: PurePath, data: bytes, limits: Limits) -> Document:
+    package = Package(data, "an Excel workbook")
+    return _document(path, _calamine(data, _Extras(package)), "xlsx", limits, readable(package.property("title")))
+
+
+def read_xls(path: PurePath, data: bytes, limits: Limits) -> Document:
+    return _document(path, _calamine(data, None), "xls", limits)
+
+
+def read_ods(path: PurePath, data: bytes, limits: Limits) -> Document:
+    package = Package(data, "an OpenDocument spreadsheet")
+    return _document(path, _ods(package.xml("content.xml")), "ods", limits)
+
+
+def _document(path: PurePath, sheets: Iterator[_Sheet], reader: str, limits: Limits, title: str = "") -> Document:
+    draft = Draft(limits)
+    for sheet in sheets:
+        draft.section()
+        quoted = f"'{sheet.name}'" if re.search(r"\W", sheet.name) else sheet.name
+        draft.add(sheet.name, quoted, "", level=1)
+        group = f"{quoted}!"
+        for block in _blocks(sheet):
+            for row, line in block:
+                first, last = min(sheet.rows[row]), max(sheet.rows[row])
+                draft.add(line, group, _cell(row, first), _cell(row, last), ":", tight=False)
+        for (row, column), note in sorted(sheet.notes.items()):
+            draft.add(f"Note at {_cell(row, column)}: {note}", group, _cell(row, column), joint=":")
+    return draft.document(path, reader, title or path.stem)
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------------
+
+
+def _blocks(sheet: _Sheet) -> Iterator[list[tuple[int, str]]]:
+    """The tables of a sheet, which are parted by empty rows: (row, text) for each row but the one that names the columns."""
+    _fill(sheet)
+    block: list[int] = []
+    for row in [*sorted(sheet.rows), None]:
+        if block and (row is None or row > block[-1] + 1):
+            yield _table(sheet, block)
+            block = []
+        if row is not None:
+            block.append(row)
+
+
+def _table(sheet: _Sheet, block: list[int]) -> list[tuple[int, str]]:
+    """Rows of a single cell above the header are titles and stay as they are."""
+    lead = 0
+    while lead < len(block) and len(sheet.rows[block[lead]]) == 1 and len(block) > 1:
+        lead += 1
+    head = block[lead] if lead < len(block) - 1 and _names(sheet, block[lead], block[lead + 1 :]) else None
+    found = []
+    for row in block:
+        cells = sheet.rows[row]
+        if head is None or row < head:
+            found.append((row, " | ".join(cells[column] for column in sorted(cells))))
+        elif row > head:
+            names = sheet.rows[head]
+            lines = (f"{names[column]}: {cells[column]}" if column in names else cells[column] for column in sorted(cells))
+            found.append((row, "\n".join(lines)))
+    return found
+
+
+def _names(sheet: _Sheet, head: int, rest: list[int]) -> bool:
+    """Whether a row names the columns: at least two words, all short and different, none a number, over rows as wide."""
+    cells = list(sheet.rows[head].values())
+    words = all(len(cell) < 80 and not _NUMBER.match(cell) for cell in cells)
+    return len(cells) > 1 and words and len(set(cells)) == len(cells) and any(len(sheet.rows[row]) > 1 for row in rest)
+
+
+def _fill(sheet: _Sheet) -> None:
+    """A merged cell says its value in each of its rows, in the first column that it takes."""
+    for top, left, bottom, _ in sheet.merged:
+        value = sheet.rows.get(top, {}).get(left)
+        for row in range(top + 1, min(bottom, top + 1000) + 1 if value else 0):
+            if value and row in sheet.rows:
+                sheet.rows[row].setdefault(left, value)
+
+
+def _cell(row: int, column: int) -> str:
+    letters = ""
+    column += 1
+    while column:
+        column, rest = divmod(column - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return f"{letters}{row + 1}"
+
+
+# --- Excel -----------------------------------------------------------------------------------------------------------------
+
+
+def _calamine(data: bytes, extras: _Extras | None) -> Iterator[_Sheet]:
+    try:
+        book = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(data))
+    except (python_calamine.CalamineError, ValueError, OSError) as error:
+        reason = "encrypted: it needs a password" if "assword" in f"{type(error).__name__}{error}" else f"damaged: {error}"
+        raise InputError(reason[:200].lower()) from None
+    for meta in book.sheets_metadata:
+        if meta.typ != python_calamine.SheetTypeEnum.WorkSheet:
+            continue
+        sheet = book.get_sheet_by_name(meta.name)
+        own = extras.sheet(meta.name) if extras else _Own()
+        top, left = sheet.start or (0, 0)
+        rows: dict[int, dict[int, str]] = {}
+        for at, values in enumerate(sheet.to_python(skip_empty_area=True), top):
+            cells = {}
+            for column, value in enumerate(values[:_WIDEST], left):
+                text = readable(_shown(value, own.formats.get((at, column), ""))).strip()
+                if text := text or own.formulas.get((at, column), ""):
+                    cells[column] = " ".join(text.split())
+            if cells:
+                rows[at] = cells
+        for (row, column), formula in own.formulas.items():
+            rows.setdefault(row, {}).setdefault(column, formula)
+        merged = [(*start, *end) for start, end in sheet.merged_cell_ranges or ()]
+        yield _Sheet(readable(meta.name), rows, merged, own.notes)
+
+
+def _shown(value: object, form: str) -> str:
+    """A value as its format shows it: per cent, currencies, fixed decimals, thousands; dates in ISO form."""
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, datetime.datetime):
+        return value.strftime("%Y-%m-%d") if value.time() == datetime.time() else value.strftime("%Y-%m-%d %H:%M")
+    if isinstance(value, int | float):
+        return _number(float(value), form)
+    return str(value)
+
+
+def _number(value: float, form: str) -> str:
+    section = re.sub(r"\[(?!\$)[^\]]*\]|_.|\*.", "", form.split(";")[0])
+    literal = re.sub(r"\[\$([^\]-]*)[^\]]*\]", r'"\1"', section)
+    bare = re.sub(r'"[^"]*"|\\.', "", literal)
+    if not form or not re.search("[0#?]", bare) or "E" in bare or "/" in bare:
+        return str(int(value)) if value == int(value) and abs(value) < 1e15 else f"{value:.15g}"
+    if "%" in bare:
+        value *= 100
+    decimals = len(re.sub(r"[^0#?]", "", bare.partition(".")[2]))
+    text = f"{abs(value):{',' if ',' in bare else ''}.{decimals}f}"
+    masked = re.sub(r'"[^"]*"|\\.', lambda found: " " * len(found[0]), literal)
+    digits = [found.start() for found in re.finditer(r"[#0?.,]", masked)]
+    before, after = literal[: digits[0]], literal[digits[-1] + 1 :]
+    sign = "-" if value < 0 and text.strip("0.,") else ""
+    return sign + _unquoted(before) + text + _unquoted(after)
+
+
+def _unquoted(literal: str) -> str:
+    return re.sub(r'"([^"]*)"|\\(.)', lambda found: found[1] or found[2] or "", literal).replace("?", "").replace("@", "")
+
+
+@dataclass(slots=True)
+class _Own:
+    """What a sheet of .xlsx says beside its values: formats by cell, formulas that have no value, notes."""
+
+    formats: dict[tuple[int, int], str] = field(default_factory=dict)
+    formulas: dict[tuple[int, int], str] = field(default_factory=dict)
+    notes: dict[tuple[int, int], str] = field(default_factory=dict)
+
+
+class _Extras:
+    def __init__(self, package: Package) -> None:
+        self._package = package
+        main = package.main("xl/workbook.xml")
+        related = package.related(main) if main in package else {}
+        self._parts: dict[str, str] = {}
+        for each in below(package.xml(main), "sheet") if main in package else ():
+            self._parts[attribute(each, "name")] = related.get(relation(each), ("", ""))[1]
+        styles = next((name for kind, name in related.values() if kind == "styles"), "")
+        self._formats = _formats(package.xml(styles)) if styles in package else []
+
+    def sheet(self, name: str) -> _Own:
+        own, part = _Own(), self._parts.get(name, "")
+        if not part.endswith(".xml") or part not in self._package:
+            return own  # .xlsb
+        for _, cell in etree.iterparse(io.BytesIO(self._package.read(part)), tag="{*}c", recover=True, resolve_entities=False):
+            at = _at(attribute(cell, "r"))
+            if at is not None:
+                style = attribute(cell, "s", "0")
+                form = self._formats[int(style)] if style.isdigit() and int(style) < len(self._formats) else ""
+                if form:
+                    own.formats[at] = form
+                formula = child(cell, "f")
+                if formula is not None and formula.text and child(cell, "v") is None and attribute(cell, "t") != "inlineStr":
+                    own.formulas[at] = f"={formula.text}"
+            cell.clear()
+        for kind, target in self._package.related(part).values():
+            if kind in ("comments", "threadedComment") and target in self._package:
+                own.notes |= _notes(self._package.xml(target))
+        return own
+
+
+def _formats(styles: etree._Element) -> list[str]:
+    """The number format of each cell style; empty for the general one and for dates, which calamine tells by itself."""
+    own = {attribute(each, "numFmtId"): attribute(each, "formatCode") for each in below(styles, "numFmt")}
+    found = []
+    for each in children(child(styles, "cellXfs"), "xf"):
+        number = attribute(each, "numFmtId", "0")
+        found.append(own.get(number) or _BUILT_IN.get(int(number) if number.isdigit() else 0, ""))
+    return found
+
+
+def _notes(root: etree._Element) -> dict[tuple[int, int], str]:
+    found = {}
+    for comment in below(root, "comment", "threadedComment"):
+        at = _at(attribute(comment, "ref"))
+        text = " ".join(
+            "".join(each.text or "" for each in below(comment, "t", "text") if local(each) == "t" or each.text).split()
+        )
+        if at is not None and text:
+            found[at] = readable(text)
+    return found
+
+
+def _at(reference: str) -> tuple[int, int] | None:
+    match = re.match(r"([A-Z]{1,3})(\d{1,7})", reference)
+    if not match:
+        return None
+    column = 0
+    for letter in match[1]:
+        column = 26 * column + ord(letter) - ord("A") + 1
+    return int(match[2]) - 1, column - 1
+
+
+# --- OpenDocument ----------------------------------------------------------------------------------------------------------
+
+
+def _ods(root: etree._Element) -> Iterator[_Sheet]:
+    """Sheets with the text that each cell displays; repeated rows and cells are counted, not multiplied, where they are empty."""
+    for number, table in enumerate(below(root, "table"), 1):
+        rows: dict[int, dict[int, str]] = {}
+        notes: dict[tuple[int, int], str] = {}
+        at = 0
+        for row in below(table, "table-row"):
+            cells: dict[int, str] = {}
+            column = 0
+            for cell in children(row, "table-cell", "covered-table-cell"):
+                times = _times(cell, "number-columns-repeated")
+                text = " ".join(" ".join("".join(each.itertext()).split()) for each in children(cell, "p", "h"))
+                text = readable(text).strip() or _value(cell)
+                for copy in range(column, column + min(times, _WIDEST) if text and column < _WIDEST else column):
+                    cells[copy] = text
+                for annotation in children(cell, "annotation"):
+                    notes[at, column] = readable(" ".join("".join(each.itertext()) for each in children(annotation, "p")))
+                column += times
+            times = _times(row, "number-rows-repeated")
+            for copy in range(at, at + min(times, 1000) if cells else at):
+                rows[copy] = dict(cells)
+            at += times
+        yield _Sheet(readable(attribute(table, "name")) or f"Sheet{number}", rows, (), notes)
+
+
+def _value(cell: etree._Element) -> str:
+    return next((attribute(cell, name) for name in ("string-value", "date-value", "value") if attribute(cell, name)), "")
+
+
+def _times(element: etree._Element, name: str) -> int:
+    text = attribute(element, name, "1")
+    return max(1, int(text)) if text.isdigit() and len(text) < 9 else 1

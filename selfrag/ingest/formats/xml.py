@@ -1,0 +1,70 @@
+"""XML: feeds entry by entry, drawings by their text, everything else as the source it is. Runs in the worker process."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+
+from lxml import etree
+
+from selfrag.ingest.clean import readable
+from selfrag.ingest.decode import decode
+from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.formats.draft import Draft
+from selfrag.ingest.formats.package import local
+
+_ENTRIES = ("item", "entry")
+_FEEDS = ("rss", "feed", "RDF")
+
+
+def read_xml(path: PurePath, data: bytes, limits: Limits) -> Document:
+    """Feeds (RSS, Atom) entry by entry, pictures (SVG) by their text, other XML as the source it is; in its declared encoding."""
+    try:
+        root = etree.fromstring(data, etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False))
+    except (etree.XMLSyntaxError, ValueError):
+        return Document(decode(data), path.name, "code")
+    name = local(root)
+    if name in _FEEDS:
+        return _feed(path, root, limits)
+    if name == "svg":
+        found = Draft(limits)
+        for each in root.iter():
+            if local(each) in ("text", "title", "desc"):
+                found.line(" ".join(readable("".join(each.itertext())).split()), each.sourceline or 1, tight=True)
+        return found.document(path, "svg")
+    return Document(_declared(root, data), path.name, "code")
+
+
+def _feed(path: PurePath, root: etree._Element, limits: Limits) -> Document:
+    found = Draft(limits)
+    title = next((_inner(each) for each in root.iter() if local(each) == "title"), "")
+    found.line(title, 1, 1)
+    for entry in root.iter():
+        if local(entry) not in _ENTRIES:
+            continue
+        parts = {local(each): _inner(each) for each in entry}
+        text = next((parts[name] for name in ("encoded", "content", "description", "summary") if parts.get(name)), "")
+        found.line(parts.get("title", ""), entry.sourceline or 1, 2)
+        date = parts.get("pubDate") or parts.get("published") or parts.get("updated") or parts.get("date") or ""
+        found.line("\n".join(filter(None, [date, text])), entry.sourceline or 1)
+    return found.document(path, "feed", title)
+
+
+def _inner(element: etree._Element) -> str:
+    """The text of a feed's element, which may be HTML as text."""
+    text = "".join(element.itertext())
+    if re.search(r"<\w+[^>]*>|&\w+;", text):
+        try:
+            tree = etree.fromstring(f"<div>{text}</div>", etree.HTMLParser(no_network=True))
+            text = "".join(tree.itertext()) if tree is not None else text
+        except (etree.XMLSyntaxError, ValueError):
+            pass
+    return " ".join(readable(text).split())
+
+
+def _declared(root: etree._Element, data: bytes) -> str:
+    encoding = root.getroottree().docinfo.encoding or "utf-8"
+    try:
+        return data.decode(encoding).lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    except (LookupError, UnicodeDecodeError):
+        return decode(data)
