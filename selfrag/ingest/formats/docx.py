@@ -43,19 +43,21 @@ def read_docx(path: PurePath, data: bytes, limits: Limits) -> Document:
             draft.add(text, block.place, "")
         elif text:
             number += block.counted
-            draft.add(text, "¶", str(number), level=block.level, tight=block.tight)
+            draft.add(text, "¶", str(number), level=block.level, tight=block.tight, table=block.table)
     return draft.document(path, "docx", readable(reader.package.property("title")))
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A paragraph, a table row, a note. ``counted`` is 0 where it belongs to the paragraph before; ``place`` names a header."""
+    """A paragraph, a table row, a note. ``counted`` is 0 where it belongs to the paragraph before; ``place`` names a header;
+    rows of one table have its number in ``table``."""
 
     text: str
     level: int = 0
     tight: bool = False
     counted: int = 1
     place: str = ""
+    table: int = 0
 
 
 class _Reader:
@@ -70,6 +72,7 @@ class _Reader:
         self.boxes: list[etree._Element] = []  # text boxes and notes met in the paragraph that is being read
         self.noted: list[tuple[str, etree._Element]] = []
         self.count = 0
+        self.tables = 0
 
     def document(self) -> Iterator[_Block]:
         root = self.package.xml(self.main)
@@ -192,6 +195,8 @@ class _Reader:
         a cell follows the row."""
         above: dict[int, str] = {}
         first = True
+        self.tables += 1
+        number = self.tables
         for row in _rows(element):
             cells: list[str] = []
             inner: list[_Block] = []
@@ -213,7 +218,7 @@ class _Reader:
                 span = attribute(child(cell, "tcPr", "gridSpan"), "val")
                 cells += [text, *[""] * (min(int(span), 64) - 1 if span.isdigit() else 0)]
             if any(cells):
-                yield _Block(" | ".join(cells), tight=not first)
+                yield _Block(" | ".join(cells), tight=not first, table=number)
                 first = False
             yield from inner
 

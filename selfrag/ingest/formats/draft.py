@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 from selfrag.errors import InputError
-from selfrag.ingest.document import Document, Heading, Limits, Place
+from selfrag.ingest.document import Document, Heading, Limits, Place, Span
 
 _DEEPEST = 6
 
 
 class Draft:
-    """Blocks are parted by an empty line, or by one newline where they follow ``tight``."""
+    """Blocks are parted by an empty line, or by one newline where they follow ``tight``. One of several lines, and the rows of a
+    table, are `Span`s: not cut apart where they fit into a chunk, a table with its first row as the header."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -22,6 +23,10 @@ class Draft:
         self._places: list[Place] = []
         self._sections: list[int] = []
         self._anchors: list[tuple[int, int]] = []
+        self._spans: list[Span] = []
+        self._notes: list[str] = []
+        self._lost: list[str] = []
+        self._table: tuple[int, int, str] | None = None  # number, start and first row of the table that is being added
         self._cut = False
 
     def section(self) -> None:
@@ -29,16 +34,30 @@ class Draft:
         self._cut = True
 
     def add(
-        self, text: str, group: str, first: str, last: str = "", joint: str = "–", level: int = 0, tight: bool = False
+        self,
+        text: str,
+        group: str,
+        first: str,
+        last: str = "",
+        joint: str = "–",
+        level: int = 0,
+        tight: bool = False,
+        table: int = 0,
     ) -> None:
         """A block that stands at `Place` (``group``, ``first``, ``last``), a heading if it has a ``level``. Empty ones are left
-        out. Raises InputError when the text becomes longer than the limit."""
+        out. Rows of one ``table`` have its number, other blocks 0. Raises InputError when the text becomes too long."""
         if not text.strip():
             return
+        self._close_table(table)
         start = self._begin(len(text), tight)
         self._pieces.append(text)
         self._length = start + len(text)
         self._places.append(Place(start, group, first, last, joint))
+        if table:
+            self._table = self._table or (table, start, text)
+            self._spans.append(Span(start, self._length))
+        elif "\n" in text:
+            self._spans.append(Span(start, self._length))
         if level:
             self._headings.append(Heading(start, self._length, min(level, _DEEPEST), " ".join(text.split())))
 
@@ -61,6 +80,7 @@ class Draft:
         text = document.text[document.body :].rstrip()
         if not text.strip():
             return
+        self._close_table(0)
         start = self._begin(len(text), tight=False)
         shift = start - document.body
         self._pieces.append(text)
@@ -73,12 +93,16 @@ class Draft:
             Heading(each.start + shift, min(each.end + shift, self._length), min(each.level + below, _DEEPEST), each.title)
             for each in document.headings
         ]
+        self._spans += [Span(each.start + shift, min(each.end + shift, self._length), each.header) for each in document.spans]
+        self._notes += document.notes
+        self._lost += [f"{label}: {each}" if label else each for each in document.lost]
         self._sections += [bound + shift for bound in document.bounds if start < bound + shift < self._length]
 
     def document(
         self, path: PurePath, reader: str, title: str = "", metadata: Mapping[str, tuple[str, ...]] | None = None
     ) -> Document:
         """The title is ``title``, the first heading of the first level, or the file's name."""
+        self._close_table(0)
         found = title or next((each.title for each in self._headings if each.level == 1), "") or path.stem
         return Document(
             "".join([*self._pieces, "\n"]),
@@ -89,7 +113,20 @@ class Draft:
             places=tuple(self._places),
             sections=(0, *self._sections) if self._sections else (),
             metadata=metadata or {},
+            spans=tuple(sorted(self._spans, key=lambda span: (span.start, -span.end))),
+            notes=tuple(dict.fromkeys(self._notes)),
+            lost=tuple(self._lost),
         )
+
+    def lose(self, reason: str) -> None:
+        """Something of the file cannot be read, and why."""
+        self._lost.append(reason)
+
+    def _close_table(self, number: int) -> None:
+        if self._table and self._table[0] != number:
+            _, start, header = self._table
+            self._spans.append(Span(start, self._length, header))
+            self._table = None
 
     def _begin(self, length: int, tight: bool) -> int:
         if self._length + length > self._limits.characters:
