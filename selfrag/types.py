@@ -14,6 +14,7 @@ Mode = Literal["adaptive", "always", "never"]
 Support = Literal["full", "partial"]
 Finish = Literal["stop", "end", "length", "cancelled"]
 Status = Literal["answered", "abstained", "error"]
+Standing = Literal["found", "doubtful", "not found"]
 ReflectionKind = Literal["tokens", "prompted"]
 
 
@@ -279,7 +280,11 @@ class Reflector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """What `ask` can be told; defaults are the paper's. Thresholds of abstention are fitted per model, 0 never abstains."""
+    """What `ask` can be told; defaults are the paper's. Thresholds of abstention are fitted per model, 0 never abstains.
+
+    ``correct`` is how many times at most the first passages are searched for again in other words, while the best ISREL lies
+    below ``found_isrel`` (CRAG, which the paper does not have).
+    """
 
     k: int = 5
     mode: Mode = "adaptive"
@@ -292,6 +297,8 @@ class SearchOptions:
     abstain_isrel: float = 0.0
     abstain_issup: float = 0.0
     choices: tuple[str, ...] = ()
+    correct: int = 0
+    found_isrel: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +385,22 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Corrected:
+    """Round ``number`` (from 1) of corrective retrieval: the best ISREL read so far is ``best``, which is ``standing``.
+
+    ``passages`` are what the search for ``query`` found that had not been read yet.
+    """
+
+    step: int
+    path: int
+    number: int
+    standing: Standing
+    best: float
+    query: str
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Wrote:
     """A candidate's next piece of text, as it is generated."""
 
@@ -418,5 +441,5 @@ class Selected:
     scores: tuple[float, ...]
 
 
-Event = Decided | Retrieved | Opened | Wrote | Expanded | Pruned | Selected
+Event = Decided | Retrieved | Corrected | Opened | Wrote | Expanded | Pruned | Selected
 Observer = Callable[[Event], None]

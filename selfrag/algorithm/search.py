@@ -13,13 +13,14 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from selfrag import prompts
-from selfrag.algorithm import reflection
+from selfrag.algorithm import correction, reflection
 from selfrag.algorithm.beam import Candidate, Path, Pool, cite, text_of
 from selfrag.algorithm.meter import Meter, Stopwatch
 from selfrag.algorithm.reflection import path_score
 from selfrag.errors import UsageError
 from selfrag.types import (
     Answer,
+    Corrected,
     Critique,
     Decided,
     Decision,
@@ -137,14 +138,38 @@ class Search:
         """Every live path with every passage that it may go on with, in order of path and passage, ISREL read."""
         wanted = await together(self.expand(step, path) for path in live)
         pairs = [(path, passage, carry) for path, (passages, carry) in zip(live, wanted, strict=True) for passage in passages]
-        openings = await together(self.open(path, passage, carry) for path, passage, carry in pairs)
-        candidates = [Candidate(self.next_id(), pairs[i][0], opening, i) for i, opening in enumerate(openings)]
-        for c in candidates:
-            self.tell(Opened(step, c.parent.id, c.id, c.opening.passage, c.opening.critique))
+        candidates = await self.opened(step, pairs, 0)
         if step == 0:
+            if self.decision.action == "retrieve":
+                candidates += await self.correct(live[0], candidates)
             found = [(c.opening.critique, c.opening.passage) for c in candidates]
             self.nearest = tuple((critique, passage) for critique, passage in found if passage)
         return candidates
+
+    async def opened(self, step: int, pairs: Sequence[tuple[Path, Passage | None, bool]], first: int) -> list[Candidate]:
+        """Candidates for ``pairs``, their ISREL read; ``first`` is the place of the first among those of its step."""
+        openings = await together(self.open(path, passage, carry) for path, passage, carry in pairs)
+        candidates = [Candidate(self.next_id(), pairs[i][0], opening, first + i) for i, opening in enumerate(openings)]
+        for c in candidates:
+            self.tell(Opened(step, c.parent.id, c.id, c.opening.passage, c.opening.critique))
+        return candidates
+
+    async def correct(self, path: Path, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """More candidates for the first segment: while no passage is relevant enough, more is searched for in other words."""
+        more: list[Candidate] = []
+        for number in range(1, self.options.correct + 1):
+            read = sorted((*candidates, *more), key=lambda c: -c.opening.critique.isrel)
+            relevances = [c.opening.critique.isrel for c in read]
+            standing = correction.standing(relevances, self.options.abstain_isrel, self.options.found_isrel)
+            query = correction.rewritten(self.question, [c.opening.passage for c in read if c.opening.passage], number)
+            if standing == "found" or query is None:
+                continue
+            seen = {c.opening.passage.chunk for c in read if c.opening.passage}
+            found = await self.retrieve(query, 2 * self.options.k)
+            fresh = tuple(passage for passage in found if passage.chunk not in seen)
+            self.tell(Corrected(0, path.id, number, standing, max(relevances, default=0.0), query, fresh))
+            more += await self.opened(0, [(path, passage, False) for passage in fresh], len(read))
+        return more
 
     async def expand(self, step: int, path: Path) -> tuple[list[Passage | None], bool]:
         """The passages that the next segment is tried with (None: without one), and whether they were there already."""
@@ -157,7 +182,7 @@ class Search:
         if decision.action == "none":
             return [None], False
         query = f"{self.question} {path.segments[-1].text}" if path.segments else self.question
-        passages = await self.retrieve(query)
+        passages = await self.retrieve(query, self.options.k)
         self.tell(Retrieved(step, path.id, query, tuple(passages)))
         return list(passages), False
 
@@ -168,11 +193,11 @@ class Search:
             return Decision("none")
         return await self.reflector.decide(self.instruction, path.segments, self.options.threshold)
 
-    async def retrieve(self, query: str) -> list[Passage]:
+    async def retrieve(self, query: str, k: int) -> list[Passage]:
         if self.retriever is None:
             return []
         with self.retrieving.running():
-            return await self.retriever.search(query, self.options.k)
+            return await self.retriever.search(query, k)
 
     async def open(self, path: Path, passage: Passage | None, carry: bool) -> Opening:
         """The reflector's first look, with what the search that found the passage thought of it."""
@@ -307,7 +332,9 @@ def check(options: SearchOptions) -> SearchOptions:
     for name, value in (("k", options.k), ("beam-width", options.beam_width), ("max-segments", options.max_segments)):
         if value < 1:
             raise UsageError(f"--{name} is {value}, but at least 1 is needed")
-    for name in ("threshold", "abstain_isrel", "abstain_issup"):
+    if options.correct < 0:
+        raise UsageError(f"--correct is {options.correct} rounds, but 0 is the least", "--no-correct turns it off")
+    for name in ("threshold", "abstain_isrel", "abstain_issup", "found_isrel"):
         value = getattr(options, name)
         if not 0 <= value <= 1:
             raise UsageError(f"--{name.replace('_', '-')} is {value}, but a probability lies between 0 and 1")

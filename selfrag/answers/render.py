@@ -169,6 +169,8 @@ def tree(answer: Json, events: Sequence[Json], passages: Mapping[str, Json], bas
                 parent.add(_decision_line(event["decision"]))
             case "retrieved":
                 parent.add(Text(f"{len(event['passages'])} passages for: {clean(event['query'])}", style="dim"))
+            case "corrected":
+                parent.add(_corrected_line(event))
             case "opened":
                 nodes[event["candidate"]] = parent.add(_opened_line(event, passages, base))
             case "expanded":
@@ -186,6 +188,11 @@ def _decision_line(decision: Json) -> Text:
     words = {"retrieve": "evidence is needed", "continue": "the same evidence is used again", "none": "no evidence is needed"}
     shown = "" if decision["probability"] is None else f" (p {decision['probability']:.2f})"
     return Text(words[decision["action"]] + shown, style="dim")
+
+
+def _corrected_line(event: Json) -> Text:
+    found = f"{event['standing']} (best ISREL {event['best']:.2f}), searched again"
+    return Text(f"{found}: {len(event['passages'])} more passages for: {clean(event['query'])}", style="yellow")
 
 
 def _opened_line(event: Json, passages: Mapping[str, Json], base: Path | None) -> Text:

@@ -15,7 +15,7 @@ from rich.text import Text
 from selfrag.answers import render
 from selfrag.answers.schema import passage_json
 from selfrag.cli import terminal
-from selfrag.types import Decided, Event, Expanded, Observer, Opened, Passage, Pruned, Retrieved, Wrote
+from selfrag.types import Corrected, Decided, Event, Expanded, Observer, Opened, Passage, Pruned, Retrieved, Wrote
 
 
 @dataclass
@@ -45,6 +45,8 @@ class Board:
                 self.doing = f"segment {step + 1}: reading the evidence"
             case Retrieved(passages=passages):
                 self.doing = f"judging {len(passages)} passages"
+            case Corrected(number=number):
+                self.doing = f"{event.standing}, searching again ({number}): {render.clean(event.query)}"
             case Opened(candidate=candidate, passage=passage, critique=critique):
                 self.rows[candidate] = Row(place(passage), critique.isrel if "ISREL" in critique.distributions else None)
                 self.doing = "writing"
@@ -92,6 +94,8 @@ def line(event: Event) -> str | None:
             return decision_line(event)
         case Retrieved(passages=passages):
             return f"{len(passages)} passages found"
+        case Corrected(standing=standing, best=best, query=query, passages=passages):
+            return f"{standing} (best ISREL {best:.2f}), searched again: {render.clean(query)}: {len(passages)} more passages"
         case Opened(passage=passage, critique=critique) if passage:
             return f"ISREL {critique.isrel:.2f}  {place(passage)}"
         case Expanded(segment=segment):

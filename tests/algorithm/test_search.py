@@ -32,6 +32,7 @@ from selfrag.errors import EngineError, UsageError
 from selfrag.reflectors.tokens import TokenReflector
 from selfrag.types import (
     Control,
+    Corrected,
     Event,
     Expanded,
     Generated,
@@ -406,6 +407,66 @@ async def test_the_search_score_of_a_passage_counts_by_its_weight() -> None:
     assert (answer.text, answer.segments[0].segment.critique.retrieval) == ("found", 1.0)
 
 
+QUESTION = "When was the old Rhine bridge built?"
+
+
+def library(query: str) -> list[Passage]:
+    """Finds passage 1 by the question itself, 2 by its key terms alone, and 3 by what passage 2 says."""
+    if "gothic" in query:
+        return [passage(3), passage(1)]
+    return [passage(1)] if query == QUESTION else [passage(2, "gothic gothic"), passage(1)]
+
+
+async def asked_again(first: float, second: float, third: float, correct: int = 2) -> tuple[str, list[Corrected], FakeRetriever]:
+    """Asks ``QUESTION`` of a model that finds passages 1 to 3 that relevant."""
+    engine = model(
+        {
+            after(1): [judged(first), *words("one"), backed(0.9)],
+            f"T2\ngothic gothic{END_PARAGRAPH}": [judged(second), *words("two"), backed(0.9)],
+            after(3): [judged(third), *words("three"), backed(0.9)],
+        }
+    )
+    events: list[Event] = []
+    retriever = FakeRetriever(library)
+    options = replace(ASK, correct=correct, abstain_isrel=0.2, found_isrel=0.5)
+    answer = await Agent(TokenReflector(engine), retriever, options).ask(QUESTION, observer=events.append)
+    return answer.text, [e for e in events if isinstance(e, Corrected)], retriever
+
+
+async def test_a_relevant_passage_ends_the_searching() -> None:
+    """Where the first passages will do, nothing is searched for again."""
+    text, again, retriever = await asked_again(0.9, 0.9, 0.9)
+    assert (text, again, retriever.queries) == ("one", [], [QUESTION])
+
+
+async def test_what_was_not_found_is_searched_for_in_other_words() -> None:
+    """The first round asks for the key terms; its passages that were not read yet are read, and the better one answers."""
+    text, again, _ = await asked_again(0.1, 0.9, 0.9)
+    assert text == "two"
+    assert [(e.number, e.standing, [p.chunk for p in e.passages]) for e in again] == [(1, "not found", ["c2"])]
+    assert again[0].best == pytest.approx(0.1)
+
+
+async def test_a_second_round_learns_from_the_first() -> None:
+    """What is doubtful still is searched for with the words of the best passages; after it the program stops."""
+    text, again, retriever = await asked_again(0.1, 0.4, 0.95)
+    assert text == "three"
+    assert [e.standing for e in again] == ["not found", "doubtful"]
+    assert "gothic" in retriever.queries[2]
+
+
+async def test_it_abstains_after_the_last_round_alone() -> None:
+    """Passages that stay irrelevant lead to an abstention, not to an answer, after both rounds."""
+    text, again, retriever = await asked_again(0.1, 0.1, 0.1)
+    assert (text, len(again), len(retriever.queries)) == ("", 2, 3)
+
+
+async def test_without_correction_the_first_passages_are_all() -> None:
+    """``correct`` 0 is the paper's search."""
+    text, again, retriever = await asked_again(0.1, 0.9, 0.9, correct=0)
+    assert (text, again, retriever.queries) == ("", [], [QUESTION])
+
+
 async def test_a_hopeless_candidate_is_not_written() -> None:
     """Once a good answer is there, a passage whose bound is below it is read for ISREL and never written."""
     engine = model(
@@ -479,6 +540,7 @@ OPTIONS = st.builds(
     weights=st.builds(Weights, *[WEIGHT] * 3, sequence=st.booleans(), ret=WEIGHT),
     require_support=st.sampled_from([None, "full", "partial"]),
     abstain_isrel=st.sampled_from([0.0, 0.4]),
+    correct=st.integers(0, 2),
 )
 
 
@@ -490,7 +552,7 @@ ALL_TIED = SearchOptions(k=2, beam_width=1, max_segments=2, weights=Weights(0.0,
 @settings(max_examples=400, deadline=None)
 async def test_pruning_never_changes_the_answer(seed: int, options: SearchOptions) -> None:
     """With pruning and without it the answer, its score, its citations and its status are identical, for no more tokens."""
-    shelf = Shelf(*(passage(n, score=(1.0, 0.7, 0.7, 0.2, 0.0)[n]) for n in range(5)))
+    shelf = Shelf(*(passage(n, score=(1.0, 0.7, 0.7, 0.2, 0.0)[n]) for n in range(5)))  # k widened finds more of them
     pruned = await Agent(TokenReflector(random_model(seed), max_tokens=12), shelf, options).ask("q?")
     whole = await Agent(TokenReflector(random_model(seed), max_tokens=12), shelf, replace(options, prune=False)).ask("q?")
     assert (pruned.text, pruned.score, pruned.status) == (whole.text, whole.score, whole.status)

@@ -11,9 +11,11 @@ from rich.console import Console, RenderableType
 
 from selfrag.answers import render
 from selfrag.answers.trace import trace_json
+from selfrag.cli import live
 from selfrag.types import (
     Answer,
     Cited,
+    Corrected,
     Critique,
     Decided,
     Decision,
@@ -163,3 +165,13 @@ def test_colours_follow_the_level() -> None:
     assert [render.level(v, -1.0) for v in (0.5, 0.0, -0.9)] == ["green", "yellow", "red"]
     assert "\x1b[" in text(render.sentences(document()), colour=True)
     assert "\x1b" not in text(render.sentences(document()))
+
+
+def test_searching_again_is_part_of_the_tree() -> None:
+    """A round of corrective retrieval shows what was thought of the passages before it, the new words, and what they found."""
+    again = Corrected(0, 0, 1, "not found", 0.12, "spindrift lighthouse", (BOOK,))
+    trace = trace_json(answer(), (again,))
+    assert "not found (best ISREL 0.12), searched again: 1 more passages for: spindrift" in text(
+        render.tree(trace["answer"], trace["events"], trace["passages"])
+    )
+    assert "not found (best ISREL 0.12), searched again: spindrift" in (live.line(again) or "")

@@ -1,0 +1,79 @@
+"""Corrective retrieval (CRAG; Yan et al. 2024): whether the passages that were read will do, and what to search for if not.
+
+CRAG trains an evaluator; here ISREL is the evaluator. Queries are made from words alone. Pure: no model, no search.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from selfrag.types import Passage, Standing
+
+FEEDBACK_PASSAGES = 3
+FEEDBACK_TERMS = 6
+
+_WORD = re.compile(r"\w[\w'’.-]*\w|\w")
+_NAME = re.compile(r"[“\"«][^”\"»]+[”\"»]|`[^`]+`|[A-Z0-9][\w'’.-]*(?:\s+(?:(?:of|the|de|von)\s+){0,2}[A-Z0-9][\w'’.-]*)*")
+_COMMON = frozenset(re.findall(r"\w+", """
+    a about after all also an and any are as at be because been before being between both but by can could did do does doing
+    during each even every find for from get give given had has have having he her here him his how i if in into is it its
+    just know like made make many may me might more most much my name no not now of on one only or other our out over please
+    same say see she should show so some such tell than that the their them then there these they this those through to took
+    under until up us used use using very was we were what when where which while who whom whose why will with would you
+    your called happen happened mean means many describe explain"""))  # fmt: skip
+
+
+def standing(relevances: Sequence[float], doubtful: float, found: float) -> Standing:
+    """``found`` where the best ISREL reaches ``found``, ``not found`` where it lies below ``doubtful`` or nothing was read."""
+    best = max(relevances, default=-1.0)
+    if best >= found:
+        return "found"
+    return "doubtful" if best >= doubtful and best >= 0 else "not found"
+
+
+def rewritten(question: str, passages: Sequence[Passage], number: int) -> str | None:
+    """The query of round ``number`` (from 1), from the question and the passages read so far, best first.
+
+    The first round keeps the words that carry meaning, names twice; the second adds the words that the best passages share
+    (pseudo-relevance feedback). None where that gives no query, or only the question again.
+    """
+    terms = key_terms(question)
+    if number == 1:
+        query = " ".join([*names(question), *terms])
+    else:
+        query = " ".join([question, *feedback_terms(question, passages[:FEEDBACK_PASSAGES])])
+    return query if query.strip() and query.casefold() != question.casefold() else None
+
+
+def key_terms(question: str) -> list[str]:
+    """The words of ``question`` in order, each once, without those that every question has."""
+    words = (word for word in _WORD.findall(question) if word.casefold() not in _COMMON)
+    return list({word.casefold(): word for word in words}.values())
+
+
+def names(question: str) -> list[str]:
+    """Runs of capitalised words and quoted words, without the quotation marks; a lone first word of a sentence is no name."""
+    found = []
+    for match in _NAME.finditer(question):
+        name = match[0].strip('“”"«»`').strip()
+        words = name.split()
+        if words and words[0].casefold() in _COMMON:
+            words = words[1:]
+        if words and not (match.start() == 0 and len(words) == 1 and match[0][0].isalpha() and not match[0].isupper()):
+            found.append(" ".join(words))
+    return list(dict.fromkeys(found))
+
+
+def feedback_terms(question: str, passages: Sequence[Passage]) -> list[str]:
+    """The words that most of ``passages`` share and the question lacks: by number of passages, then of occurrences."""
+    asked = {word.casefold() for word in _WORD.findall(question)}
+    held: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for passage in passages:
+        words = [word.casefold() for word in _WORD.findall(f"{passage.title} {passage.text}")]
+        kept = [word for word in words if word not in _COMMON and word not in asked and len(word) > 2]
+        held.update(set(kept))
+        total.update(kept)
+    return sorted(held, key=lambda word: (-held[word], -total[word], word))[:FEEDBACK_TERMS]
