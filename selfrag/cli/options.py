@@ -87,7 +87,7 @@ class AgentFlags:
         typer.Option("--model", "-m", metavar="M", help="Registry name, Hugging Face name or folder.  [smollm2-135m-selfrag]"),
     ] = None
     engine: Annotated[
-        str | None, typer.Option(metavar="E", help="auto, transformers, vllm, or the URL of an OpenAI-compatible server.  [auto]")
+        str | None, typer.Option(metavar="E", help="auto, onnx, transformers, vllm, or the URL of a server.  [auto]")
     ] = None
     reflection: Annotated[
         Literal["auto", "tokens", "prompted"] | None,

@@ -122,7 +122,7 @@ class Settings:
     model: str = field(
         default=DEFAULT_MODEL, metadata=_about(_text, "reflection model: registry name, Hugging Face name or folder")
     )
-    engine: str = field(default="auto", metadata=_about(_text, "auto, transformers, vllm, or the URL of a server"))
+    engine: str = field(default="auto", metadata=_about(_text, "auto, onnx, transformers, vllm, or the URL of a server"))
     reflection: str = field(default="auto", metadata=_about(_reflection, "auto, tokens or prompted: how the model reflects"))
     device: str | None = field(default=None, metadata=_about(_text, "device of the transformers engine: cpu, cuda, cuda:1"))
     embedder: str = field(default=DEFAULT_EMBEDDER, metadata=_about(_text, "embedder of new collections"))

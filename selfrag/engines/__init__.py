@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
+from pathlib import Path
 
 from selfrag._util import is_url
 from selfrag.errors import ModelError, UsageError
 from selfrag.types import Engine, ReflectionKind
 
-SPECS = ("auto", "transformers", "vllm")
+SPECS = ("auto", "onnx", "transformers", "vllm")
 
 
 def open_engine(
@@ -18,13 +20,15 @@ def open_engine(
     device: str | None = None,
     dtype: str | None = None,
     threads: int | None = None,
+    cache_bytes: int | None = None,
     reflection: ReflectionKind = "tokens",
 ) -> Engine:
     """The engine that ``spec`` names, serving ``model`` (a checkpoint folder or a Hugging Face name).
 
-    ``spec`` is "auto" (vLLM where CUDA and vLLM are there, else transformers), "transformers", "vllm", or the URL of an
-    OpenAI-compatible server, several of them separated by commas. ``dtype`` is "float32", "bfloat16" or "int8" (CPU alone);
-    None takes float32 on a CPU and bfloat16 on CUDA. With ``reflection="prompted"`` the model needs no reflection tokens.
+    ``spec`` is "auto" (on a GPU vLLM if it is installed, else transformers; on a CPU onnx for a model that has a graph, else
+    transformers), "onnx", "transformers", "vllm", or the URL of an OpenAI-compatible server, several of them separated by commas.
+    ``dtype`` is "float32" or "bfloat16"; None takes float32 on a CPU and bfloat16 on CUDA. ``cache_bytes`` bounds the keys and
+    values that an engine in this process keeps. With ``reflection="prompted"`` the model needs no reflection tokens.
 
     Raises UsageError for an unknown ``spec``, ModelError for a model that cannot be loaded or lacks reflection tokens.
     """
@@ -35,19 +39,31 @@ def open_engine(
         return ServerEngine(urls, model, reflection=reflection)
     if spec not in SPECS:
         raise UsageError(f"unknown engine {spec!r}", f"pass --engine with one of {', '.join(SPECS)}, or a server's URL")
-    if spec == "vllm" or (spec == "auto" and dtype != "int8" and device in (None, "cuda") and _vllm_on_cuda()):
+    gpu = device in (None, "cuda") and _has_gpu()
+    if spec == "vllm" or (spec == "auto" and gpu and importlib.util.find_spec("vllm")):
         if importlib.util.find_spec("vllm") is None:
             raise ModelError("vLLM is not installed", "pip install 'selfrag[vllm]'")
         from selfrag.engines.vllm.engine import VllmEngine
 
         return VllmEngine(model, dtype=dtype, reflection=reflection)
-    from selfrag.engines.local.engine import TransformersEngine
+    on_cpu = device == "cpu" or (device is None and not gpu)
+    if spec == "onnx" or (spec == "auto" and on_cpu and dtype in (None, "float32") and has_graph(model)):
+        from selfrag.engines.local.onnx import OnnxEngine
 
-    return TransformersEngine(model, device=device, dtype=dtype, threads=threads, reflection=reflection)
+        return OnnxEngine(model, threads=threads, cache_bytes=cache_bytes, reflection=reflection)
+    from selfrag.engines.local.transformers import TransformersEngine
+
+    return TransformersEngine(model, device=device, dtype=dtype, threads=threads, cache_bytes=cache_bytes, reflection=reflection)
 
 
-def _vllm_on_cuda() -> bool:
-    if importlib.util.find_spec("vllm") is None:
+def has_graph(model: str) -> bool:
+    """Whether ``model`` is a checkpoint folder with a graph for onnxruntime beside the weights."""
+    return (Path(model) / "llama.onnx").is_file()
+
+
+def _has_gpu() -> bool:
+    """Whether torch can use an NVIDIA GPU; torch is imported only where a driver is installed."""
+    if not (Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi")):
         return False
     import torch
 

@@ -1,7 +1,7 @@
 """Prompt parts to token ids and generated ids back to tokens, for every engine that works on ids.
 
-What a person, a document or a model wrote is encoded by a copy of the tokenizer that knows no added tokens, so that its
-characters cannot become control; the result is checked all the same. Only a ``Control`` part, a chat template's own
+What a person, a document or a model wrote is encoded without added tokens, so that its characters cannot become control; the
+result is checked all the same. Only a ``Control`` part, a chat template's own
 scaffolding and the ids of tokens that were generated before can put a special id into a prompt.
 """
 
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer, GenerationConfig
 
 from selfrag.algorithm.reflection import REFLECTION_TOKENS
 from selfrag.errors import EngineError, ModelError, UsageError
@@ -24,7 +26,7 @@ _REPLACEMENT = "\ufffd"  # what a decoder writes for bytes that are not a whole 
 
 
 class Vocabulary:
-    """A model's tokenizer as selfrag uses it.
+    """A model's tokenizer as selfrag uses it: a fast one of transformers, or a ``TokenizerFile``.
 
     ``control`` maps the reflection tokens to ids and is empty for an instruct model that is opened with
     ``reflection="prompted"``; ``ends`` are the ids that end a text.
@@ -36,10 +38,10 @@ class Vocabulary:
     def __init__(self, tokenizer: Any, ends: Iterable[int] = (), reflection: ReflectionKind = "tokens") -> None:
         self._chat = tokenizer
         self._full: Tokenizer = tokenizer.backend_tokenizer
-        self._plain, self._moved = _without_added_tokens(self._full)
         self._prefix = _leading_special(tokenizer)
         self._special = {i for i, added in self._full.get_added_tokens_decoder().items() if added.special}
         self.control = _control_ids(self._full) if reflection == "tokens" else {}
+        self._plain, self._moved = _without_added_tokens(tokenizer)
         self._names = {i: name for name, i in self.control.items()}
         eos = tokenizer.eos_token_id
         self.ends = frozenset(ends) | (frozenset() if eos is None else {int(eos)})
@@ -48,13 +50,7 @@ class Vocabulary:
     @classmethod
     def load(cls, model: str, reflection: ReflectionKind = "tokens") -> Vocabulary:
         """The vocabulary of a checkpoint folder or Hugging Face name; its generation settings may name further end tokens."""
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(model)
-        except (OSError, ValueError) as error:
-            mends = "selfrag models list" if Path(model).exists() else f"selfrag models pull {model}"
-            raise ModelError(f"no tokenizer for {model}: {error}", mends) from error
-        if not hasattr(tokenizer, "backend_tokenizer"):
-            raise ModelError(f"{model} has no fast tokenizer", "save the model with a tokenizer.json file")
+        tokenizer = TokenizerFile.find(Path(model)) or _pretrained(model)
         return cls(tokenizer, _generation_ends(model), reflection)
 
     # --- to ids ----------------------------------------------------------------------------------------------------------------
@@ -117,8 +113,13 @@ class Vocabulary:
             scaffold, found, rest = rest.partition(stand)
             if not found:
                 raise ModelError(f"the model's chat template has no place for a message of the {message.role}")
-            ids += self._full.encode(scaffold, add_special_tokens=False).ids + self.text_ids(message.text)
-        return ids if goes_on else ids + self._full.encode(rest, add_special_tokens=False).ids
+            ids += self._scaffold_ids(scaffold) + self.text_ids(message.text)
+        return ids if goes_on else ids + self._scaffold_ids(rest)
+
+    def _scaffold_ids(self, text: str) -> list[int]:
+        """The ids of a template's own text, special ones among them."""
+        ids: list[int] = _scaffolding(self._chat).encode(text, add_special_tokens=False).ids
+        return ids
 
     def _broken_up(self, text: str) -> list[int]:
         """For models whose plain vocabulary spells a special token: each such spelling is encoded in two pieces."""
@@ -204,11 +205,94 @@ def _text_tail(vocabulary: Vocabulary, prompt_ids: Sequence[int]) -> list[int]:
     return list(prompt_ids[start:])
 
 
-def _without_added_tokens(tokenizer: Tokenizer) -> tuple[Tokenizer, dict[int, int]]:
-    """A copy that knows its model's own pieces alone, and the ids of the original where the copy has others.
+@dataclass(frozen=True)
+class TokenizerFile:
+    """The tokenizer of a checkpoint folder whose tokenizer.json says everything: read by `tokenizers` alone.
 
-    Runs of white space stay: some models have them as added tokens, which are numbered anew when others are left out.
+    It has what `Vocabulary` wants of a tokenizer of transformers, which is imported for its chat template only.
     """
+
+    folder: Path
+    backend_tokenizer: Tokenizer
+    bos_token_id: int | None
+    eos_token_id: int | None
+
+    @classmethod
+    def find(cls, folder: Path) -> TokenizerFile | None:
+        """None where the tokenizer is of a class that does more than its file says, or where there is no folder."""
+        try:
+            settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+            if settings.get("tokenizer_class") not in ("TokenizersBackend", "PreTrainedTokenizerFast"):
+                return None
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except OSError:
+            return None
+        except Exception as error:  # of `tokenizers`, whose errors have no class of their own
+            raise ModelError(f"the tokenizer in {folder} cannot be read: {error}", "selfrag models list") from error
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        ends = [_token_id(tokenizer, settings.get(name)) for name in ("bos_token", "eos_token")]
+        return cls(folder, tokenizer, *ends)
+
+    def __call__(self, text: str) -> Any:
+        return SimpleNamespace(input_ids=self.backend_tokenizer.encode(text).ids)
+
+    @property
+    def is_plain_without_special(self) -> bool:
+        """Whether the text tokens are those that are left when special ones are not looked for."""
+        added = self.backend_tokenizer.get_added_tokens_decoder().values()
+        return all(token.special or not token.content.strip() for token in added)
+
+    @cached_property
+    def scaffolding(self) -> Tokenizer:
+        """Another reading of the file, which looks for special tokens."""
+        return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+
+    @cached_property
+    def _templates(self) -> Any:
+        return _pretrained(str(self.folder))
+
+    @property
+    def chat_template(self) -> Any:
+        return self._templates.chat_template
+
+    def apply_chat_template(self, *args: Any, **options: Any) -> Any:
+        return self._templates.apply_chat_template(*args, **options)
+
+
+def _pretrained(model: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        mends = "selfrag models list" if Path(model).exists() else f"selfrag models pull {model}"
+        raise ModelError(f"no tokenizer for {model}: {error}", mends) from error
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise ModelError(f"{model} has no fast tokenizer", "save the model with a tokenizer.json file")
+    return tokenizer
+
+
+def _token_id(tokenizer: Tokenizer, named: Any) -> int | None:
+    """The id of a token of tokenizer_config.json, which names it by its text or describes it."""
+    content = named.get("content") if isinstance(named, dict) else named
+    return tokenizer.token_to_id(content) if content else None
+
+
+def _scaffolding(tokenizer: Any) -> Tokenizer:
+    return tokenizer.scaffolding if isinstance(tokenizer, TokenizerFile) else tokenizer.backend_tokenizer
+
+
+def _without_added_tokens(source: Any) -> tuple[Tokenizer, dict[int, int]]:
+    """A tokenizer that knows its model's own pieces alone, and the ids of the original where it has others.
+
+    Runs of white space stay: some models have them as added tokens, which are numbered anew when others are left out. From now
+    on a ``TokenizerFile`` does not look for special tokens itself, where that is enough; a copy is made of any other.
+    """
+    tokenizer: Tokenizer = source.backend_tokenizer
+    if isinstance(source, TokenizerFile) and source.is_plain_without_special:
+        tokenizer.encode_special_tokens = True
+        return tokenizer, {}
     settings = json.loads(tokenizer.to_str())
     kept = [added for added in settings["added_tokens"] if not added["content"].strip()]
     settings |= {"added_tokens": kept, "truncation": None, "padding": None, "post_processor": None}
@@ -240,10 +324,17 @@ def _is_one(tokenizer: Tokenizer, name: str, token_id: int) -> bool:
 
 def _generation_ends(model: str) -> list[int]:
     """End tokens of the checkpoint's generation settings; a model may lack the file."""
-    try:
-        ends = GenerationConfig.from_pretrained(model).eos_token_id
-    except (OSError, ValueError):
-        return []
+    folder = Path(model)
+    if folder.is_dir():
+        file = folder / "generation_config.json"
+        ends = json.loads(file.read_text("utf-8")).get("eos_token_id") if file.exists() else None
+    else:
+        from transformers import GenerationConfig
+
+        try:
+            ends = GenerationConfig.from_pretrained(model).eos_token_id
+        except (OSError, ValueError):
+            return []
     return [ends] if isinstance(ends, int) else list(ends or [])
 
 

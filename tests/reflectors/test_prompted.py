@@ -184,7 +184,7 @@ async def test_the_search_runs_on_it() -> None:
 
 async def test_a_real_model_can_be_asked(checkpoint: Path) -> None:
     """On a model without any training for it, critiques are probabilities all the same."""
-    from selfrag.engines.local.engine import TransformersEngine
+    from selfrag.engines.local.transformers import TransformersEngine
 
     engine = TransformersEngine(str(checkpoint), threads=1, reflection="prompted")
     subject = PromptedReflector(engine, max_tokens=8)

@@ -1,91 +1,95 @@
 """Which keys and values are kept, and which of them a new token sequence can start from.
 
-Every row that was ever computed is a prefix that later requests may share: the search reads a passage to judge it, goes on
-from there to write, and puts the next passage behind what it wrote. Counted in tokens; the least recently used go first.
+Every sequence that was ever computed is a prefix that later requests may share: the search reads a passage to judge it, goes on
+from there to write, and puts the next passage behind what it wrote. Bounded in tokens; the least recently used go first.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from collections.abc import Sequence as Values
+from typing import Any
 
-from selfrag.engines.local.torch_model import Row
-
-if TYPE_CHECKING:
-    import torch
+from selfrag.engines.local.sequence import Sequence
 
 _ROUND = 64
 
 
-class Prefixes:
-    """Rows in use (``active``) and rows kept for their prefixes; together at most ``limit`` tokens, or one larger row alone."""
+class PrefixCache:
+    """Sequences in use (``active``) and sequences kept for their prefixes; together at most ``limit`` tokens of room, or one
+    larger sequence alone."""
 
-    def __init__(self, allocate: Callable[[int], torch.Tensor], limit: int) -> None:
+    def __init__(self, allocate: Callable[[int], Any], limit: int) -> None:
         self._allocate = allocate
         self._limit = limit
-        self._idle: list[Row] = []  # least recently used first
-        self.active: list[Row] = []
+        self._idle: list[Sequence] = []  # least recently used first
+        self.active: list[Sequence] = []
 
     @property
     def tokens(self) -> int:
-        """Tokens of room that rows take now."""
-        return sum(row.capacity for row in (*self._idle, *self.active))
+        """Tokens of room that sequences take now."""
+        return sum(sequence.capacity for sequence in (*self._idle, *self.active))
 
-    def claim(self, ids: Sequence[int], more: int) -> Row | None:
-        """An active row for the tokens ``ids`` with room for ``more``, which shares the longest prefix that any row has.
+    def claim(self, ids: Values[int], more: int) -> Sequence | None:
+        """An active sequence for the tokens ``ids`` with room for ``more``, which shares the longest prefix that there is.
 
-        At least the last token is left to compute. None when active rows leave no room, until one of them is released.
+        At least the last token is left to compute. None when active sequences leave no room, until one of them is released.
         """
         capacity = -(-(len(ids) + more) // _ROUND) * _ROUND
-        if self.active and sum(row.capacity for row in self.active) + capacity > self._limit:
+        if self.active and sum(sequence.capacity for sequence in self.active) + capacity > self._limit:
             return None
         best, length = self._longest(ids)
-        row = self._extended(best, length, capacity) if best else None
-        if row is None:
-            row = Row([], self._allocate(capacity), shared=(best.kv, length) if best else None)
-        row.tokens = list(ids)
-        self.active.append(row)
-        self._evict()
-        return row
+        sequence = self._extended(best, length, capacity) if best else None
+        if sequence is None:
+            self._make_room(capacity)
+            sequence = Sequence([], self._allocate(capacity), shared=(best.kv, length) if best else None)
+        sequence.tokens = list(ids)
+        self.active.append(sequence)
+        return sequence
 
-    def release(self, row: Row) -> None:
-        """Keeps a row for its prefix, in place of those that are prefixes of it."""
-        self.active.remove(row)
-        del row.tokens[row.computed :]
-        self._idle = [idle for idle in self._idle if row.tokens[: len(idle.tokens)] != idle.tokens]
-        self._idle.append(row)
-        self._evict()
+    def release(self, sequence: Sequence) -> None:
+        """Keeps a sequence for its prefix, in place of those that are prefixes of it."""
+        self.active.remove(sequence)
+        del sequence.tokens[sequence.computed :]
+        if sequence.tokens:
+            self._idle = [idle for idle in self._idle if sequence.tokens[: len(idle.tokens)] != idle.tokens]
+            self._idle.append(sequence)
 
     def clear(self) -> None:
         self._idle.clear()
         self.active.clear()
 
-    def _longest(self, ids: Sequence[int]) -> tuple[Row | None, int]:
+    def missing(self, ids: Values[int]) -> int:
+        """How many of ``ids`` would have to be computed now."""
+        return len(ids) - self._longest(ids)[1]
+
+    def _longest(self, ids: Values[int]) -> tuple[Sequence | None, int]:
         best, length = None, 0
-        for row in (*self.active, *self._idle):
-            common = min(common_prefix(row.tokens, ids), len(ids) - 1)
+        for sequence in (*self.active, *self._idle):
+            common = min(common_prefix(sequence.tokens, ids), len(ids) - 1)
             if common >= max(length, 1):  # of equals an idle one, which may be extended where it lies
-                best, length = row, common
+                best, length = sequence, common
         return best, length
 
-    def _extended(self, row: Row, length: int, capacity: int) -> Row | None:
-        """An idle row that ``ids`` merely go on from needs no copy; any other is marked as used."""
-        if row not in self._idle:
+    def _extended(self, sequence: Sequence, length: int, capacity: int) -> Sequence | None:
+        """An idle sequence that ``ids`` merely go on from needs no copy; any other is marked as used. One that is too small to go
+        on is no longer kept, since all of it is copied into the larger one."""
+        if sequence not in self._idle:
             return None
-        self._idle.remove(row)
-        if length == len(row.tokens) and capacity <= row.capacity:
-            return row
-        if length < len(row.tokens):
-            self._idle.append(row)
+        self._idle.remove(sequence)
+        if length < len(sequence.tokens):
+            self._idle.append(sequence)
+        elif capacity <= sequence.capacity:
+            return sequence
         return None
 
-    def _evict(self) -> None:
-        while self._idle and self.tokens > self._limit:
+    def _make_room(self, capacity: int) -> None:
+        while self._idle and self.tokens + capacity > self._limit:
             del self._idle[0]
 
 
-def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+def common_prefix(left: Values[int], right: Values[int]) -> int:
     """How many tokens two sequences start with in common."""
     lengths = range(1, min(len(left), len(right)) + 1)
     return bisect_left(lengths, True, key=lambda n: left[:n] != right[:n])

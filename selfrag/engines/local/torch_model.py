@@ -1,14 +1,15 @@
 """A causal language model that reads several token sequences in one forward pass, packed end to end without padding.
 
-Every sequence (``Row``) has its own keys and values; attention runs row by row over those, everything else over all the
-tokens at once. So rows of any lengths, newly read or being written, share a pass at no cost, and a row's result does not
-depend on its company. Works with any transformers model that lets its attention function be chosen.
+Every sequence has its own keys and values; attention runs one by one over those, everything else over all the tokens at once. So
+sequences of any lengths, newly read or being written, share a pass at no cost, and the result of one does not depend on its
+company. Works with any transformers model that lets its attention function be chosen.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator
+from collections.abc import Sequence as Values
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,35 +17,19 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface, AutoModelForCausalLM
 
+from selfrag.engines.local.sequence import Next, Sequence
 from selfrag.errors import EngineError, ModelError, UsageError
 
 _ATTENTION = "selfrag_packed"
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.float32}
-
-
-@dataclass(slots=True, eq=False)
-class Row:
-    """One token sequence with its keys and values, shape (layers, 2, key-value heads, capacity, head size).
-
-    The first ``computed`` of ``tokens`` have theirs; the rest get them in the next pass, which first copies those of the
-    first ``shared[1]`` tokens out of ``shared[0]``, another row's, layer by layer: that row may be in the same pass.
-    """
-
-    tokens: list[int]
-    kv: torch.Tensor
-    computed: int = 0
-    shared: tuple[torch.Tensor, int] | None = None
-
-    @property
-    def capacity(self) -> int:
-        return self.kv.shape[-2]
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_STEP_TOKENS = {"cpu": 512, "cuda": 8192}
 
 
 @dataclass(slots=True)
 class _Span:
-    """A row's place in a pass: its new tokens are ``begin:end`` of the packed ones and ``start:stop`` of its own."""
+    """A sequence's place in a pass: its new tokens are ``begin:end`` of the packed ones and ``start:stop`` of its own."""
 
-    row: Row
+    sequence: Sequence
     begin: int
     end: int
     start: int
@@ -52,14 +37,14 @@ class _Span:
     mask: torch.Tensor | None = field(default=None)
 
 
-class PackedModel:
+class TorchModel:
     """Raises ModelError when the checkpoint cannot be loaded, UsageError for a ``dtype`` or ``device`` that cannot be."""
 
-    def __init__(self, model: str, device: str | None = None, dtype: str | None = None) -> None:
+    def __init__(self, model: str, device: str | None = None, dtype: str | None = None, threads: int | None = None) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype or ("float32" if self.device.type == "cpu" else "bfloat16")
-        if self.dtype not in _DTYPES or (self.dtype == "int8" and self.device.type != "cpu"):
-            raise UsageError(f"dtype {self.dtype!r} on {self.device.type}", "take float32, bfloat16, or on a CPU int8")
+        if self.dtype not in _DTYPES:
+            raise UsageError(f"dtype {self.dtype!r} on {self.device.type}", "take float32 or bfloat16")
         self._model = _load(model, _DTYPES[self.dtype]).to(self.device).eval()
         config = self._model.config.get_text_config()
         self.context = min(config.max_position_embeddings, getattr(config, "sliding_window", None) or 1 << 30)
@@ -67,8 +52,8 @@ class PackedModel:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self._kv_shape = (config.num_hidden_layers, 2, heads, size)
-        if self.dtype == "int8":
-            self._model = _quantized(self._model)
+        self.step_tokens = _STEP_TOKENS.get(self.device.type, 2048)
+        self._threads = threads
 
     @property
     def kv_bytes(self) -> int:
@@ -80,10 +65,23 @@ class PackedModel:
         layers, two, heads, size = self._kv_shape
         return torch.empty((layers, two, heads, capacity, size), dtype=_DTYPES[self.dtype], device=self.device)
 
-    def forward(self, rows: Sequence[Row]) -> torch.Tensor:
-        """Computes every row's new tokens; returns the log-probabilities after each row's last, float32 (rows, vocabulary)."""
-        spans = self._spans(rows)
-        ids = [token for span in spans for token in span.row.tokens[span.start : span.stop]]
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        if self._threads:
+            torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            yield
+
+    def forward(self, sequences: Values[Sequence], watched: Values[Values[int]]) -> list[Next]:
+        logprobs = self._logprobs(sequences)
+        values, tokens = (column.tolist() for column in logprobs.max(dim=-1))
+        asked = [logprobs[i, list(ids)].tolist() for i, ids in enumerate(watched)]
+        return [Next(*each) for each in zip(tokens, values, asked, strict=True)]
+
+    def _logprobs(self, sequences: Values[Sequence]) -> torch.Tensor:
+        """Computes the new tokens; the log-probabilities after each sequence's last, float32 (sequences, vocabulary)."""
+        spans = self._spans(sequences)
+        ids = [token for span in spans for token in span.sequence.tokens[span.start : span.stop]]
         positions = [position for span in spans for position in range(span.start, span.stop)]
         output = self._model(
             input_ids=torch.tensor([ids], device=self.device),
@@ -92,20 +90,20 @@ class PackedModel:
             logits_to_keep=torch.tensor([span.end - 1 for span in spans], device=self.device),
             spans=spans,
         )
-        for row in rows:
-            row.computed, row.shared = len(row.tokens), None
+        for sequence in sequences:
+            sequence.computed, sequence.shared = len(sequence.tokens), None
         logits: torch.Tensor = output.logits[0]
         return logits.float().log_softmax(dim=-1)
 
-    def _spans(self, rows: Sequence[Row]) -> list[_Span]:
+    def _spans(self, sequences: Values[Sequence]) -> list[_Span]:
         spans: list[_Span] = []
         begin = 0
-        for row in rows:
-            start, stop = row.shared[1] if row.shared else row.computed, len(row.tokens)
+        for sequence in sequences:
+            start, stop = sequence.start, len(sequence.tokens)
             mask = None
             if start and stop - start > 1:  # new tokens see what was there before, and each other causally
                 mask = torch.ones((stop - start, stop), dtype=torch.bool, device=self.device).tril(start)
-            spans.append(_Span(row, begin, begin + stop - start, start, stop, mask))
+            spans.append(_Span(sequence, begin, begin + stop - start, start, stop, mask))
             begin += stop - start
         return spans
 
@@ -117,7 +115,7 @@ def _attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,  # noqa: ARG001 -- transformers passes it; the spans say what sees what
     *,
-    spans: Sequence[_Span],
+    spans: Values[_Span],
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
@@ -128,9 +126,9 @@ def _attend(
     new = torch.stack((key[0], value[0]))
     out = torch.empty_like(query)
     for span in spans:
-        kv = span.row.kv[layer]
-        if span.row.shared:
-            source, length = span.row.shared
+        kv = span.sequence.kv[layer]
+        if span.sequence.shared:
+            source, length = span.sequence.shared
             kv[:, :, :length].copy_(source[layer, :, :, :length])
         kv[:, :, span.start : span.stop].copy_(new[:, :, span.begin : span.end])
         out[:, :, span.begin : span.end] = F.scaled_dot_product_attention(
@@ -153,18 +151,3 @@ def _load(model: str, dtype: torch.dtype) -> Any:
         return AutoModelForCausalLM.from_pretrained(model, dtype=dtype, attn_implementation=_ATTENTION)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"cannot load the model {model}: {error}", "selfrag models list") from error
-
-
-def _quantized(model: Any) -> Any:
-    """Linear layers with int8 weights; their inputs are quantised as they come, all of a pass with one scale.
-
-    The down projections stay as they are: their inputs hold single values thousands of times the rest, at a sequence's first
-    token, and one scale for those leaves nothing of the others (measured: benchmarks/engine.py).
-    """
-    from torch.ao import quantization
-
-    names = [name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)]
-    kinds = {name: quantization.per_channel_dynamic_qconfig for name in names if not name.endswith("down_proj")}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated in favour of a package that we would need for this alone
-        return quantization.quantize_dynamic(model, kinds, dtype=torch.qint8, inplace=True)  # type: ignore[no-untyped-call]

@@ -107,8 +107,6 @@ class VllmEngine:
 
 def engine_settings(dtype: str | None) -> dict[str, Any]:
     """What a reflection model needs of vLLM, and what the CPU build needs on top."""
-    if dtype == "int8":
-        raise UsageError("vLLM has no dtype int8", "use --engine transformers for int8, or leave --dtype out")
     common = {
         "enable_prefix_caching": True,
         "generation_config": "vllm",  # no sampling settings of the checkpoint's: everything is greedy
