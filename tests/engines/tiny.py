@@ -13,8 +13,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from selfrag.algorithm.reflection import REFLECTION_TOKENS
+from selfrag.models.weights import add_graph
 from selfrag.types import Control, Generated, Prompt, Text
 
+GRAPH = Path(__file__).parent / "tiny_graph"
+"""Made by tools/export_llama.py from the config.json that ``build`` writes."""
 BEGIN, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 CONTEXT = 512
 CHAT = (
@@ -37,7 +40,7 @@ ANSWERS = (
 
 
 def build(folder: Path) -> Path:
-    """Writes the checkpoint into ``folder``."""
+    """Writes the checkpoint into ``folder``, with its graph for onnxruntime."""
     torch.manual_seed(0)
     tokenizer = _tokenizer()
     config = LlamaConfig(
@@ -58,6 +61,7 @@ def build(folder: Path) -> Path:
     _learn(model, tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    add_graph(GRAPH, folder)
     return folder
 
 

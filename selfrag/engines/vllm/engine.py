@@ -33,7 +33,7 @@ from selfrag.engines.completion_builder import Collector
 from selfrag.engines.tokenizer import Vocabulary
 from selfrag.engines.vllm.output import cpu_environment, diverted_output, root_cause
 from selfrag.engines.vllm.subprocesses import kill, start_shielded
-from selfrag.errors import EngineError, ModelError, UsageError
+from selfrag.errors import EngineError, ModelError
 from selfrag.types import Completion, OnToken, ReflectionKind, Request
 
 _STOP_SECONDS = 30.0
