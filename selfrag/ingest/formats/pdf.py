@@ -1,4 +1,7 @@
-"""PDF: text by page, from pdfium; from pypdf where pdfium cannot open the file. Runs in the worker process."""
+"""PDF: text by page, with what was filled in and noted, from pdfium; from pypdf where pdfium cannot open the file.
+
+Runs in the worker process.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,10 @@ from pypdf.errors import PyPdfError
 from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
 from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.formats import pdf_annotations, pdf_text
 
 _ENDS = (".", "!", "?", ":", ";", "。", "！", "？")
+_NO_UNICODE = "its fonts do not say which letters they show, so that its text would be wrong; save it anew, or use OCR"
 _NO_TEXT = "no text in it; if it is scanned, run it through text recognition (OCR) first"
 
 
@@ -24,35 +29,51 @@ def read_pdf(path: PurePath, data: bytes, limits: Limits) -> Document:
     if b"%PDF-" not in data[:1024]:
         raise InputError("not a PDF, whatever its name says")
     try:
-        title, texts = _pdfium(data, limits)
+        title, texts, lost = _pdfium(data, limits)
     except pypdfium2.PdfiumError as error:
         if "password" in str(error).lower():
             raise InputError("encrypted: it needs a password") from None
         title, texts = _pypdf(data, limits)
+        lost = []
     pages = tuple(_offsets(texts))
     text = "".join(texts)
     if not text.strip():
-        raise InputError(_NO_TEXT)
-    return Document(text, _title(title) or path.stem, "pdf", pages=pages)
+        raise InputError(_NO_UNICODE if any(_NO_UNICODE in each for each in lost) else _NO_TEXT)
+    return Document(text, _title(title) or path.stem, "pdf", pages=pages, lost=tuple(lost))
 
 
-def _pdfium(data: bytes, limits: Limits) -> tuple[str, list[str]]:
+def _pdfium(data: bytes, limits: Limits) -> tuple[str, list[str], list[str]]:
     with pypdfium2.PdfDocument(data) as document:
         title = document.get_metadata_value("Title")
-        return title, _bounded((_pdfium_page(document, number) for number in range(len(document))), limits)
+        if document.get_formtype():
+            document.init_forms()
+        lost: list[str] = []
+        pages = (_pdfium_page(document, number, lost) for number in range(len(document)))
+        return title, _bounded(pages, limits), lost
 
 
-def _pdfium_page(document: pypdfium2.PdfDocument, number: int) -> str:
+def _pdfium_page(document: pypdfium2.PdfDocument, number: int, lost: list[str]) -> str:
     try:
         page = document[number]
     except pypdfium2.PdfiumError:
+        lost.append(f"p.{number + 1}: damaged")
         return ""  # one damaged page does not lose the others
     text = page.get_textpage()
     try:
-        return str(text.get_text_bounded())
+        found = pdf_text.of(text)
+        if pdf_text.garbled(text, found):
+            lost.append(f"p.{number + 1}: {_NO_UNICODE}")
+            found = ""
+        elif not found.strip() and _pictured(page):
+            lost.append(f"p.{number + 1}: {_NO_TEXT}")
+        return pdf_annotations.written_in(page, text, found, document.formenv)
     finally:
         text.close()
         page.close()
+
+
+def _pictured(page: pypdfium2.PdfPage) -> bool:
+    return any(page.get_objects([pypdfium2.raw.FPDF_PAGEOBJ_IMAGE], max_depth=2))
 
 
 def _pypdf(data: bytes, limits: Limits) -> tuple[str, list[str]]:
@@ -69,8 +90,9 @@ def _pypdf(data: bytes, limits: Limits) -> tuple[str, list[str]]:
 def _bounded(pages: Iterable[str], limits: Limits) -> list[str]:
     texts: list[str] = []
     total = 0
+    known = pdf_text.Words()
     for page in pages:
-        texts.append(_flowing(readable(page).strip()) + "\n\n")
+        texts.append(_flowing(readable(known.joined(page)).strip()) + "\n\n")
         total += len(texts[-1])
         if total > limits.characters:
             raise InputError(f"too much text: more than {limits.characters:,} characters")

