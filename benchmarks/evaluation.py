@@ -140,7 +140,7 @@ def document(
         f"# {table.title}",
         circumstances(command, given, {table.questions: asked}, f"{given.concurrency} questions at once", said),
         "\n".join(f"- `{name}`: {label}" for name, label in labels.items()),
-        markdown_table(["figure", *reports], figures(reports)),
+        markdown_table(["metric", *reports], metrics(reports)),
         "95 % intervals in brackets: percentile bootstrap over questions, 1,000 draws. –: nothing to measure. "
         "*: judged by the model's own critique.",
         *([table.note] if table.note else []),
@@ -150,8 +150,8 @@ def document(
     return "\n\n".join(blocks) + "\n"
 
 
-def figures(reports: Mapping[str, Report]) -> list[list[str]]:
-    """A line for each figure that at least one of the runs has."""
+def metrics(reports: Mapping[str, Report]) -> list[list[str]]:
+    """A line for each metric that at least one of the runs has."""
     counts = [["answered / abstained / failed", *(f"{r.answered} / {r.abstained} / {r.failed}" for r in reports.values())]]
     lines = zip(*(report.lines for report in reports.values()), strict=True)
     shown = ([each[0].label, *(cell(line.interval, line.unit) for line in each)] for each in lines)

@@ -1,8 +1,9 @@
-"""Small helpers that every part may use: atomic file writes, URLs."""
+"""Small helpers that every part may use: atomic file writes, URLs, text that is safe to print."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -33,3 +34,17 @@ def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
 def is_url(text: str) -> bool:
     """Whether ``text`` begins with http:// or https://."""
     return text.startswith(("http://", "https://"))
+
+
+ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that move the cursor, ring the bell, begin an escape sequence, turn the direction of writing, or are no text."""
+
+
+def printable(text: str) -> str:
+    """``text`` as a terminal may show it: a character that acts becomes U+FFFD, a carriage return before a newline goes."""
+    return ACTING.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+
+
+def clean(text: str) -> str:
+    """`printable`, on one line: runs of white space become one space."""
+    return printable(" ".join(text.split()))

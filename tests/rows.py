@@ -13,6 +13,7 @@ def passage(source: str, text: str = "", isrel: float = 0.5) -> dict[str, Any]:
         "source": f"{source}.md",
         "lines": [1, 2],
         "page": None,
+        "place": None,
         "chunk": source,
         "text": text,
         "isrel": isrel,
@@ -37,9 +38,20 @@ def row(
     segment = {
         "text": answer,
         "citation": 1 if cited else None,
-        "critique": {"isrel": isrel if cited else 0.0, "issup": issup if cited else 0.0, "isuse": 0.5, "sequence": 0.4},
+        "quote": None,
+        "critique": {
+            "isrel": isrel if cited else 0.0,
+            "issup": issup if cited else 0.0,
+            "isuse": 0.5,
+            "sequence": 0.4,
+            "retrieval": 0.0,
+        },
         "score": 2.0,
-        "distributions": {**judged, "ISSUP": support} if cited else {},
+        "distributions": {
+            **judged,
+            **({"ISSUP": support} if cited else {}),
+            "ISUSE": {f"[Utility:{k}]": float(k == 4) for k in range(1, 6)},
+        },
     }
     return {
         **error_json(f"Question {id}?", "", id),

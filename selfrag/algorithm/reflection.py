@@ -215,12 +215,12 @@ def vote(scored: Iterable[tuple[str, float]]) -> dict[str, float]:
     return totals
 
 
-def evidence_scores(segments: Sequence[Segment]) -> tuple[float, float] | None:
-    """Mean ISREL and ISSUP over the segments that carry them, None where no segment was written from a passage.
+def evidence_means(critiques: Iterable[Critique]) -> tuple[float, float] | None:
+    """Mean ISREL and ISSUP over the segments' critiques that carry ISREL, None where no segment was written from a passage.
 
     A segment that starts from a passage and carries no ISSUP counts 0 there: the model wrote what it does not vouch for.
     """
-    judged = [s.critique for s in segments if "ISREL" in s.critique.distributions]
+    judged = [critique for critique in critiques if "ISREL" in critique.distributions]
     if not judged:
         return None
     return sum(c.isrel for c in judged) / len(judged), sum(c.issup for c in judged) / len(judged)
@@ -229,7 +229,7 @@ def evidence_scores(segments: Sequence[Segment]) -> tuple[float, float] | None:
 def doubtful(segments: Sequence[Segment], abstain_isrel: float, abstain_issup: float) -> bool:
     """Whether to abstain: the answer's ISREL or ISSUP lies below its threshold. A decision on probabilities, not on wording;
     an answer that needed no evidence is not doubted."""
-    scores = evidence_scores(segments)
+    scores = evidence_means(segment.critique for segment in segments)
     return scores is not None and (scores[0] < abstain_isrel or scores[1] < abstain_issup)
 
 

@@ -1,4 +1,4 @@
-"""Where a citation stands, in words, and whether those of a stored answer still hold."""
+"""Where a citation stands, and whether those of a stored answer still hold."""
 
 from __future__ import annotations
 
@@ -6,45 +6,56 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from selfrag.answers.schema import Json
+from selfrag.answers.schema import AnswerJson, CitationJson, QuoteJson
 from selfrag.errors import InputError
 
+State = Literal["unchanged", "moved", "changed", "missing"]
 
-def location(source: str, passage: Mapping[str, Any]) -> str:
-    """Where a passage of the answer schema stands in ``source``, as a person looks it up: `a.docx ¶12`, `a.pdf p.4`, `a.md:7`."""
-    if passage.get("place"):
-        return f"{source} {passage['place']}"
-    if passage.get("page"):
-        return f"{source} p.{passage['page']}"
-    return f"{source}:{passage['lines'][0]}" if passage.get("lines") else source
+
+def location(source: str, found: Mapping[str, Any]) -> str:
+    """Where a passage, a citation or a quote stands in ``source``, as a person looks it up: `a.md:7`, `a.pdf p.4`, `a.docx ¶12`.
+
+    ``found`` is any document of the answer schema with "lines", "page" and, where its format names places, "place".
+    """
+    if found.get("place"):
+        return f"{source} {found['place']}"
+    if found.get("page"):
+        return f"{source} p.{found['page']}"
+    return f"{source}:{found['lines'][0]}" if found.get("lines") else source
 
 
 @dataclass(frozen=True)
 class Check:
-    """Whether a citation still holds. ``moved``: the words are in the source, but no longer at those lines."""
+    """Whether a citation, or the quote of the segment with the number ``quote`` (1, 2, …), still holds. ``moved``: the words are
+    in the source, but no longer at those lines."""
 
     n: int
     source: str
-    state: Literal["unchanged", "moved", "changed", "missing"]
+    state: State
+    quote: int | None = None
 
 
-def verify(answer: Json, read: Callable[[str], str]) -> list[Check]:
-    """Compares each citation's words with its source. ``read`` gives a source's text, or raises InputError or OSError.
-
-    White space is not compared. ``answer`` is any document of the answer schema.
-    """
-    return [Check(row["n"], row["source"], state_of(row, read)) for row in answer["citations"]]
+Source = tuple[str, bool]
+"""A source's text, and whether its lines are those of the file (not so in .docx and HTML, say)."""
 
 
-def state_of(row: Json, read: Callable[[str], str]) -> Literal["unchanged", "moved", "changed", "missing"]:
+def verify(answer: AnswerJson, read: Callable[[str], Source]) -> list[Check]:
+    """Compares the words of each citation, then of each quote, with their source. ``read`` raises InputError or OSError for a
+    source that is gone. White space is not compared."""
+    cited = [Check(row["n"], row["source"], state_of(row, read)) for row in answer["citations"]]
+    quotes = [(number, segment["citation"], segment["quote"]) for number, segment in enumerate(answer["segments"], 1)]
+    return cited + [Check(n or 0, quote["source"], state_of(quote, read), number) for number, n, quote in quotes if quote]
+
+
+def state_of(row: CitationJson | QuoteJson, read: Callable[[str], Source]) -> State:
     try:
-        text = read(row["source"])
+        text, has_lines = read(row["source"])
     except (OSError, InputError):
         return "missing"
     wanted = " ".join(row["text"].split())
-    if row["lines"]:
-        first, last = row["lines"]
-        if wanted in " ".join(" ".join(text.split("\n")[first - 1 : last]).split()):
-            return "unchanged"
-        return "moved" if wanted in " ".join(text.split()) else "changed"
-    return "unchanged" if wanted in " ".join(text.split()) else "changed"
+    if wanted not in " ".join(text.split()):
+        return "changed"
+    if not row["lines"] or not has_lines:
+        return "unchanged"
+    first, last = row["lines"]
+    return "unchanged" if wanted in " ".join(" ".join(text.split("\n")[first - 1 : last]).split()) else "moved"

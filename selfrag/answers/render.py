@@ -6,44 +6,71 @@ the same. Words of questions, documents and models are put in as `Text`, never a
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote as percent_encoded
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from selfrag._util import clean, printable
 from selfrag.answers.citations import location
+from selfrag.answers.schema import (
+    AnswerJson,
+    CitationJson,
+    CorrectedJson,
+    CritiqueJson,
+    DecisionJson,
+    EventJson,
+    ExpandedJson,
+    JudgedJson,
+    OpenedJson,
+    PassageJson,
+    PrunedJson,
+    QuoteJson,
+    SegmentJson,
+    evidence_means,
+)
 from selfrag.types import SearchOptions
-
-Json = Mapping[str, Any]
 
 ABSENT = "–"
 GROUPS = {"isrel": "ISREL", "issup": "ISSUP", "isuse": "ISUSE"}
 """The critiques in the order they are shown, by their key in JSON and their name."""
-_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+FILE_LINK = "file://{path}#L{line}"
+"""What a citation links to. An editor has a form of its own: ``vscode://file{path}:{line}``."""
 _LEVELS = ((2 / 3, "green"), (1 / 3, "yellow"), (-1.0, "red"))
+_WORDS = {
+    "isrel": {"yellow": "partly relevant", "red": "hardly relevant"},
+    "issup": {"yellow": "weak support", "red": "hardly supported"},
+    "isuse": {"yellow": "of some use", "red": "hardly useful"},
+}
 
 
-def clean(text: str) -> str:
-    """``text`` on one line, without the characters that move the cursor, ring the bell or turn the direction of writing."""
-    return " ".join("".join("\N{REPLACEMENT CHARACTER}" if _acts(c) else c for c in text).split())
-
-
-def _acts(character: str) -> bool:
-    return character in _BIDI or (unicodedata.category(character) in ("Cc", "Cs") and not character.isspace())
-
-
-def where(passage: Json, base: Path | None = None) -> str:
-    """The `location`, its path relative to ``base`` when it lies below it."""
-    source = str(passage["source"])
+def where(found: Mapping[str, Any], base: Path | None = None) -> str:
+    """The `location` of a passage, a citation or a quote, on one line, its path relative to ``base`` when it lies below it."""
+    source = str(found["source"])
     if base and Path(source).is_absolute() and Path(source).is_relative_to(base):
         source = str(Path(source).relative_to(base))
-    return clean(location(source, passage))
+    return clean(location(source, found))
+
+
+def linked(found: Mapping[str, Any], base: Path | None, link: str | None, style: str = "") -> Text:
+    """`where`, as a hyperlink made of the template ``link`` with {path}, {line} and {page}; plain without one."""
+    shown = Style.parse(style)
+    source = Path(str(found["source"]))
+    if link and source.is_absolute():
+        line = found["lines"][0] if found.get("lines") and not found.get("page") else 1
+        path = percent_encoded(source.as_posix())
+        shown += Style(
+            link=link.replace("{path}", path).replace("{line}", str(line)).replace("{page}", str(found.get("page") or 1))
+        )
+    return Text(where(found, base), style=shown)
 
 
 def level(value: float, low: float = 0.0) -> str:
@@ -52,39 +79,89 @@ def level(value: float, low: float = 0.0) -> str:
     return next(colour for least, colour in _LEVELS if share >= least)
 
 
-def number(critique: Json, distributions: Json, key: str) -> Text:
+def number(critique: CritiqueJson | JudgedJson, distributions: Mapping[str, Any], key: str) -> Text:
     """One critique in two decimals, or a dash where the segment does not carry it."""
     if GROUPS[key] not in distributions:
         return Text(ABSENT, style="dim", justify="right")
-    value = critique[key]
-    return Text(f"{value:.2f}", style=level(value, -1.0 if key == "isuse" else 0.0), justify="right")
+    value = _value(critique, key)
+    return Text(f"{value:.2f}", style=_level(value, key), justify="right")
+
+
+def _value(critique: CritiqueJson | JudgedJson, key: str) -> float:
+    return {"isrel": critique["isrel"], "issup": critique["issup"], "isuse": critique["isuse"]}[key]
+
+
+def _level(value: float, key: str) -> str:
+    return level(value, -1.0 if key == "isuse" else 0.0)
+
+
+def remarks(segment: SegmentJson) -> list[str]:
+    """Words for the critiques of a segment that are low: "weak support"."""
+    carried = [(key, _value(segment["critique"], key)) for key, name in GROUPS.items() if name in segment["distributions"]]
+    return [_WORDS[key][colour] for key, value in carried if (colour := _level(value, key)) in _WORDS[key]]
 
 
 # --- an answer -----------------------------------------------------------------------------------------------------------------
 
 
-def sentences(document: Json) -> Table:
-    """Each sentence with its citation, and its critique before it."""
+def sentences(document: AnswerJson) -> Table:
+    """Each segment as it is read, with its critique before it, its citation and a word on what is low in it behind it."""
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     for name in GROUPS.values():
         table.add_column(name, header_style="dim", justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
+    seen: set[tuple[int | None, int, int]] = set()
     for segment in document["segments"]:
-        text = Text(clean(segment["text"]))
+        text, below = sentence(segment, seen)
         if segment["citation"] is not None:
             text.append(f" [{segment['citation']}]", style="cyan")
+        if low := remarks(segment):
+            text.append(f" ({', '.join(low)})", style="yellow")
+        text.append(below, style="dim")
         table.add_row(*(number(segment["critique"], segment["distributions"], key) for key in GROUPS), text)
     return table
 
 
-def sources(document: Json, base: Path | None = None, texts: bool = False) -> Group:
+def sentence(segment: SegmentJson, seen: set[tuple[int | None, int, int]]) -> tuple[Text, str]:
+    """The quote with the model's words set off in it, and nothing; or words that are not in it, and the quote to show below.
+
+    A quote that has been ``seen`` already is not shown again.
+    """
+    quote = segment["quote"]
+    key = (segment["citation"], quote["start"], quote["end"]) if quote else None
+    if quote is None or key is None or key in seen:
+        return Text(clean(segment["text"])), ""
+    seen.add(key)
+    if quote["span"]:
+        return emphasised(quote), ""
+    return Text(clean(segment["text"])), f"\n“{flowing(quote['text']).strip()}”"
+
+
+def emphasised(quote: QuoteJson) -> Text:
+    """The quote, the model's words in bold where they are not nearly all of it."""
+    text, (start, end) = quote["text"], quote["span"] or (0, 0)
+    style = "bold" if end - start < 0.9 * len(text) else ""
+    return Text.assemble(flowing(text[:start]), (flowing(text[start:end]), style), flowing(text[end:]))
+
+
+def flowing(text: str) -> str:
+    """Words of a document without their line breaks; code and tables keep theirs."""
+    lines = text.split("\n")
+    if any(line.startswith(("```", "~~~", "|", "    ")) for line in lines):
+        return printable(text)
+    return re.sub(r"\s+", " ", printable(text))
+
+
+def sources(document: AnswerJson, base: Path | None = None, texts: bool = False, link: str | None = None) -> Group:
     """The citations by number, with their passages when ``texts``."""
-    return Group(*_source_lines(document["citations"], base, texts))
+    return Group(*_source_lines(document, base, texts, link))
 
 
-def _source_lines(citations: Sequence[Json], base: Path | None, texts: bool) -> Iterator[RenderableType]:
-    for citation in citations:
-        line = Text.assemble((f"[{citation['n']}] ", "cyan"), (where(citation, base), "bold"))
+def _source_lines(document: AnswerJson, base: Path | None, texts: bool, link: str | None) -> Iterator[RenderableType]:
+    for citation in document["citations"]:
+        line = Text(f"[{citation['n']}] ", style="cyan")
+        for i, place in enumerate(places(document, citation)):
+            line.append(", " if i else "").append_text(linked(place, base, link, "bold"))
         title = clean(citation["title"])
         if title and Path(citation["source"]).stem != title:
             line.append(f"  {title}", style="dim")
@@ -94,7 +171,16 @@ def _source_lines(citations: Sequence[Json], base: Path | None, texts: bool) -> 
             yield Padding(Text("\n".join(words)), (0, 0, 1, 4), expand=False)
 
 
-def decided(document: Json) -> str:
+def places(document: AnswerJson, citation: CitationJson) -> list[Mapping[str, Any]]:
+    """Where what is quoted of a citation stands, each place once; where the citation stands, if nothing is quoted of it."""
+    quotes = [s["quote"] for s in document["segments"] if s["quote"] and s["citation"] == citation["n"]]
+    if document["status"] == "abstained":
+        quotes = []
+    distinct: dict[str, Mapping[str, Any]] = {location(quote["source"], quote): quote for quote in quotes}
+    return list(distinct.values()) or [citation]
+
+
+def decided(document: AnswerJson) -> str:
     """How it came to look for evidence, or not to."""
     retrieval = document["retrieval"]
     did = "retrieved" if retrieval["decision"] else "answered without retrieval"
@@ -104,7 +190,7 @@ def decided(document: Json) -> str:
     return f"{did} (p {retrieval['probability']:.2f} {sign} {retrieval['threshold']:.2f})"
 
 
-def footer(document: Json) -> Text:
+def footer(document: AnswerJson) -> Text:
     """One line on how the answer was found."""
     candidates, timing = document["candidates"], document["timing_ms"]
     parts = [
@@ -120,33 +206,39 @@ def footer(document: Json) -> Text:
     return Text(" · ".join(clean(part) for part in parts), style="dim")
 
 
-def why_abstained(document: Json, options: SearchOptions | None = None) -> str:
+def why_abstained(document: AnswerJson, options: SearchOptions | None = None) -> str:
     """What was missing, in one sentence."""
     if not document["citations"]:
         some = document["candidates"]["expanded"] + document["candidates"]["pruned"]
         return "no answer was supported by what was found." if some else "nothing was found that could answer it."
-    judged = [s["critique"] for s in document["segments"] if "ISREL" in s["distributions"]]
-    if not judged:
+    means = evidence_means(document["segments"])
+    if not means:
         return "no answer could be written from the evidence."
-    for key, least in (("isrel", options.abstain_isrel), ("issup", options.abstain_issup)) if options else ():
-        mean = sum(c[key] for c in judged) / len(judged)
-        if mean < least:
-            what = "relevant" if key == "isrel" else "supported"
-            return f"the best answer is not {what} enough ({GROUPS[key]} {mean:.2f}, at least {least:.3g} is wanted)."
+    if options and means[0] < options.abstain_isrel:
+        return f"the best answer is not relevant enough (ISREL {means[0]:.2f}, at least {options.abstain_isrel:.3g} is wanted)."
+    if options and means[1] < options.abstain_issup:
+        return f"the best answer is not supported enough (ISSUP {means[1]:.2f}, at least {options.abstain_issup:.3g} is wanted)."
     return "the best answer is not relevant or supported enough."
 
 
-def answer(document: Json, options: SearchOptions | None = None, base: Path | None = None, evidence: bool = False) -> Group:
-    """The whole answer: sentences, sources, how it was found. ``evidence`` shows the cited passages in full."""
+def answer(
+    document: AnswerJson,
+    options: SearchOptions | None = None,
+    base: Path | None = None,
+    evidence: bool = False,
+    link: str | None = None,
+) -> Group:
+    """The whole answer: sentences, sources, how it was found. ``evidence`` shows the cited passages in full; ``link`` is the
+    template of the citations' hyperlinks, None for none."""
     parts: list[RenderableType] = []
     if document["status"] == "abstained":
         parts += [Text.assemble(("No answer: ", "bold yellow"), why_abstained(document, options))]
         if document["citations"]:
-            parts += ["", Text("Nearest evidence", style="dim"), sources(document, base, texts=True)]
+            parts += ["", Text("Nearest evidence", style="dim"), sources(document, base, True, link)]
     else:
         parts += [sentences(document)]
         if document["citations"]:
-            parts += ["", sources(document, base, texts=evidence)]
+            parts += ["", sources(document, base, evidence, link)]
     spaced = document["citations"] and (evidence or document["status"] == "abstained")
     return Group(*parts, *([] if spaced else [""]), footer(document))
 
@@ -154,7 +246,7 @@ def answer(document: Json, options: SearchOptions | None = None, base: Path | No
 # --- a search ------------------------------------------------------------------------------------------------------------------
 
 
-def tree(answer: Json, events: Sequence[Json], passages: Mapping[str, Json], base: Path | None = None) -> Tree:
+def tree(answer: AnswerJson, events: Sequence[EventJson], passages: Mapping[str, PassageJson], base: Path | None = None) -> Tree:
     """The whole search: what was decided, every candidate with its critique, the rejected and the pruned ones too.
 
     ``events`` and ``passages`` are those of a trace.
@@ -163,39 +255,38 @@ def tree(answer: Json, events: Sequence[Json], passages: Mapping[str, Json], bas
     nodes: dict[int, Tree] = {}
     kept = _kept(events)
     for event in events:
-        parent = nodes.get(event["path"], root) if "path" in event else root
-        match event["event"]:
-            case "decided":
-                parent.add(_decision_line(event["decision"]))
-            case "retrieved":
-                parent.add(Text(f"{len(event['passages'])} passages for: {clean(event['query'])}", style="dim"))
-            case "corrected":
-                parent.add(_corrected_line(event))
-            case "opened":
-                nodes[event["candidate"]] = parent.add(_opened_line(event, passages, base))
-            case "expanded":
-                _extend_line(nodes[event["candidate"]], event, kept)
-            case "pruned":
-                nodes[event["candidate"]].add(_pruned_line(event))
+        if event["event"] == "decided":
+            nodes.get(event["path"], root).add(_decision_line(event["decision"]))
+        elif event["event"] == "retrieved":
+            words = f"{len(event['passages'])} passages for: {clean(event['query'])}"
+            nodes.get(event["path"], root).add(Text(words, style="dim"))
+        elif event["event"] == "corrected":
+            nodes.get(event["path"], root).add(_corrected_line(event))
+        elif event["event"] == "opened":
+            nodes[event["candidate"]] = nodes.get(event["path"], root).add(_opened_line(event, passages, base))
+        elif event["event"] == "expanded":
+            _extend_line(nodes[event["candidate"]], event, kept)
+        elif event["event"] == "pruned":
+            nodes[event["candidate"]].add(_pruned_line(event))
     return root
 
 
-def _kept(events: Sequence[Json]) -> set[int]:
+def _kept(events: Sequence[EventJson]) -> set[int]:
     return {path for event in events if event["event"] == "selected" for path in event["paths"]}
 
 
-def _decision_line(decision: Json) -> Text:
+def _decision_line(decision: DecisionJson) -> Text:
     words = {"retrieve": "evidence is needed", "continue": "the same evidence is used again", "none": "no evidence is needed"}
     shown = "" if decision["probability"] is None else f" (p {decision['probability']:.2f})"
     return Text(words[decision["action"]] + shown, style="dim")
 
 
-def _corrected_line(event: Json) -> Text:
+def _corrected_line(event: CorrectedJson) -> Text:
     found = f"{event['standing']} (best ISREL {event['best']:.2f}), searched again"
     return Text(f"{found}: {len(event['passages'])} more passages for: {clean(event['query'])}", style="yellow")
 
 
-def _opened_line(event: Json, passages: Mapping[str, Json], base: Path | None) -> Text:
+def _opened_line(event: OpenedJson, passages: Mapping[str, PassageJson], base: Path | None) -> Text:
     place = where(passages[event["passage"]], base) if event["passage"] else "without evidence"
     line = Text.assemble((place, "bold"))
     if "ISREL" in event["critique"]["distributions"]:
@@ -204,7 +295,7 @@ def _opened_line(event: Json, passages: Mapping[str, Json], base: Path | None) -
     return line
 
 
-def _extend_line(node: Tree, event: Json, kept: set[int]) -> None:
+def _extend_line(node: Tree, event: ExpandedJson, kept: set[int]) -> None:
     critique = event["segment"]["critique"]
     mark = Text("✓ ", style="green") if event["candidate"] in kept else Text("· ", style="dim")
     line = Text.assemble(mark, clean(event["segment"]["text"]) or "(nothing)")
@@ -214,7 +305,7 @@ def _extend_line(node: Tree, event: Json, kept: set[int]) -> None:
     node.add(line.append(f"  score {event['score']:.3f}", style="dim"))
 
 
-def _pruned_line(event: Json) -> Text:
+def _pruned_line(event: PrunedJson) -> Text:
     if event["when"] == "unsupported":
         return Text("✗ dropped: not supported", style="red")
     return Text(f"✗ pruned {event['when']}: at most {event['bound']:.3f}, needed {event['needed']:.3f}", style="red dim")

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from selfrag.algorithm import beam, reflection
-from selfrag.answers.schema import Json, cited_json, passage_json
+from selfrag.answers.schema import AnswerJson, ExpandedJson, WrittenJson, cited_json, critique_of, passage_json
 from selfrag.answers.trace import Trace
-from selfrag.types import Critique, Expanded, Passage, SearchOptions, Segment, Support, Weights
+from selfrag.types import Passage, SearchOptions, Segment, Support, Weights
 
 
-def rescore(trace: Trace, weights: Weights, require_support: Support | None = None) -> Json:
+def rescore(trace: Trace, weights: Weights, require_support: Support | None = None) -> AnswerJson:
     """The answer that the stored candidates give under other weights, in the answer schema; no model is asked.
 
     Only candidates that were written can win: after a pruned search, or where the beam would have gone elsewhere, a new search
@@ -20,7 +20,7 @@ def rescore(trace: Trace, weights: Weights, require_support: Support | None = No
     options = replace(trace.options, weights=reflection.check_weights(weights), require_support=require_support)
     paths = {0: beam.Path(0)}
     parents, ended = set(), set()
-    for order, row in enumerate(row for row in trace.events if row["event"] == Expanded.__name__.lower()):
+    for order, row in enumerate(expanded(trace)):
         segment = segment_from(row["segment"], trace.passages)
         if row["path"] not in paths or not reflection.supported(segment.critique, require_support):
             continue
@@ -36,14 +36,18 @@ def rescore(trace: Trace, weights: Weights, require_support: Support | None = No
     return answer_again(trace, best, options)
 
 
-def segment_from(row: Json, passages: Mapping[str, Passage]) -> Segment:
-    c = row["critique"]
-    critique = Critique(c["isrel"], c["issup"], c["isuse"], c["sequence"], c["distributions"], c.get("retrieval", 0.0))
+def expanded(trace: Trace) -> list[ExpandedJson]:
+    """The candidates that were written, in order."""
+    return [event for event in trace.events if event["event"] == "expanded"]
+
+
+def segment_from(row: WrittenJson, passages: Mapping[str, Passage]) -> Segment:
+    critique = critique_of(row["critique"], row["critique"]["distributions"])
     passage = passages[row["passage"]] if row["passage"] else None
     return Segment(row["text"], passage, critique, row["carry"], finished=row["finished"])
 
 
-def answer_again(trace: Trace, path: beam.Path, options: SearchOptions) -> Json:
+def answer_again(trace: Trace, path: beam.Path, options: SearchOptions) -> AnswerJson:
     cited, evidence = beam.cite(path)
     text = beam.text_of(cited)
     abstained = not text or reflection.doubtful(path.segments, options.abstain_isrel, options.abstain_issup)
@@ -52,6 +56,6 @@ def answer_again(trace: Trace, path: beam.Path, options: SearchOptions) -> Json:
         "status": "abstained" if abstained else "answered",
         "answer": "" if abstained else text,
         "score": path.score,
-        "segments": [cited_json(c) for c in cited],
+        "segments": [cited_json(c, trace.answer["question"]) for c in cited],
         "citations": [{"n": n, **passage_json(p)} for n, p in enumerate(evidence, 1)],
     }

@@ -1,21 +1,271 @@
-"""Answers as JSON: one schema, ``selfrag.answer/1``, for `ask --json`, batch rows and the head of a trace."""
+"""Answers as JSON: ``selfrag.answer/1``, for `ask --json`, batch rows and the head of a trace, and ``selfrag.trace/1``.
+
+The types here are the schema: docs/schema/*.json is generated from them, docs/answer-schema.md explains every field.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import (
+    Any,
+    Literal,
+    NotRequired,  # pydantic, which makes the JSON Schema, refuses typing.TypedDict before Python 3.12
+)
 
-from selfrag.types import Answer, Cited, Critique, Passage, Timing, Usage
+from typing_extensions import (
+    TypedDict,
+)
 
-SCHEMA = "selfrag.answer/1"
+from selfrag.algorithm import reflection
+from selfrag.answers.quotes import quote_of
+from selfrag.types import Answer, Cited, Critique, Mode, Passage, ReflectionKind, Segment, Standing, Status, Timing, Usage
+
+SCHEMA: Literal["selfrag.answer/1"] = "selfrag.answer/1"
+TRACE_SCHEMA: Literal["selfrag.trace/1"] = "selfrag.trace/1"
 
 Json = dict[str, Any]
+Pair = list[int]
+"""Two numbers: first and last line, 1-based, inclusive; or offsets of characters, the second exclusive."""
 
 
-def answer_json(answer: Answer, id: str | int | None = None) -> Json:
+class PassageJson(TypedDict):
+    title: str
+    source: str
+    lines: Pair | None
+    page: int | None
+    place: str | None
+    chunk: str
+    text: str
+
+
+class CitationJson(PassageJson):
+    n: int
+
+
+class FoundJson(TypedDict):
+    """A passage that was retrieved. ``text`` only where the run keeps it; ``isrel`` None where the passage was not read."""
+
+    title: str
+    source: str
+    lines: Pair | None
+    page: int | None
+    place: str | None
+    chunk: str
+    text: NotRequired[str]
+    isrel: float | None
+
+
+class QuoteJson(TypedDict):
+    """``text`` is the citation's ``text[start:end]``; ``span`` are offsets in the quote's own text."""
+
+    text: str
+    source: str
+    lines: Pair | None
+    page: int | None
+    place: str | None
+    start: int
+    end: int
+    span: Pair | None
+
+
+class CritiqueJson(TypedDict):
+    isrel: float
+    issup: float
+    isuse: float
+    sequence: float
+    retrieval: float
+
+
+class JudgedJson(CritiqueJson):
+    """A critique with the probabilities that it was read from, in a trace."""
+
+    distributions: dict[str, dict[str, float]]
+
+
+class SegmentJson(TypedDict):
+    text: str
+    citation: int | None
+    quote: QuoteJson | None
+    critique: CritiqueJson
+    score: float
+    distributions: dict[str, dict[str, float]]
+
+
+class RetrievalJson(TypedDict):
+    mode: Mode
+    decision: bool
+    probability: float | None
+    threshold: float
+
+
+class CandidatesJson(TypedDict):
+    expanded: int
+    pruned: int
+
+
+class UsageJson(TypedDict):
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+class TimingJson(TypedDict):
+    retrieve: float
+    generate: float
+    total: float
+
+
+class AnswerJson(TypedDict):
+    """``selfrag.answer/1``. Every key is there whatever became of the question."""
+
+    schema: Literal["selfrag.answer/1"]
+    id: str | int | None
+    question: str
+    status: Status
+    answer: str
+    score: float
+    retrieval: RetrievalJson
+    segments: list[SegmentJson]
+    citations: list[CitationJson]
+    candidates: CandidatesJson
+    exact: bool
+    reflection: ReflectionKind
+    model: str
+    engine: str
+    collection: str
+    usage: UsageJson
+    timing_ms: TimingJson
+    warnings: list[str]
+    error: str | None
+
+
+class BatchRow(AnswerJson):
+    """A row of `selfrag batch`: an answer, where it came from, and the input's other columns under their own names."""
+
+    passages: list[FoundJson]
+    line: int
+    hash: str
+
+
+class DecisionJson(TypedDict):
+    action: Literal["retrieve", "continue", "none"]
+    probability: float | None
+
+
+class WrittenJson(TypedDict):
+    """A candidate's segment in a trace; ``passage`` is a chunk id."""
+
+    text: str
+    carry: bool
+    finished: bool
+    passage: str | None
+    critique: JudgedJson
+
+
+class DecidedJson(TypedDict):
+    event: Literal["decided"]
+    step: int
+    path: int
+    decision: DecisionJson
+
+
+class RetrievedJson(TypedDict):
+    event: Literal["retrieved"]
+    step: int
+    path: int
+    query: str
+    passages: list[str]
+
+
+class CorrectedJson(TypedDict):
+    event: Literal["corrected"]
+    step: int
+    path: int
+    number: int
+    standing: Standing
+    best: float
+    query: str
+    passages: list[str]
+
+
+class OpenedJson(TypedDict):
+    event: Literal["opened"]
+    step: int
+    path: int
+    candidate: int
+    passage: str | None
+    critique: JudgedJson
+
+
+class ExpandedJson(TypedDict):
+    event: Literal["expanded"]
+    step: int
+    path: int
+    candidate: int
+    segment: WrittenJson
+    score: float
+
+
+class PrunedJson(TypedDict):
+    event: Literal["pruned"]
+    step: int
+    path: int
+    candidate: int
+    passage: str | None
+    when: Literal["before writing", "while writing", "unsupported"]
+    bound: float | None
+    needed: float | None
+
+
+class SelectedJson(TypedDict):
+    event: Literal["selected"]
+    step: int
+    paths: list[int]
+    scores: list[float]
+
+
+EventJson = DecidedJson | RetrievedJson | CorrectedJson | OpenedJson | ExpandedJson | PrunedJson | SelectedJson
+
+
+class WeightsJson(TypedDict):
+    rel: float
+    sup: float
+    use: float
+    sequence: bool
+    ret: float
+
+
+class OptionsJson(TypedDict):
+    k: int
+    mode: Mode
+    threshold: float
+    beam_width: int
+    max_segments: int
+    weights: WeightsJson
+    require_support: Literal["full", "partial"] | None
+    prune: bool
+    abstain_isrel: float
+    abstain_issup: float
+    choices: list[str]
+    correct: int
+    found_isrel: float
+
+
+class TraceJson(TypedDict):
+    """``selfrag.trace/1``. Events name passages by chunk id; ``passages`` holds them."""
+
+    schema: Literal["selfrag.trace/1"]
+    answer: AnswerJson
+    options: OptionsJson
+    events: list[EventJson]
+    passages: dict[str, PassageJson]
+
+
+def answer_json(answer: Answer, id: str | int | None = None) -> AnswerJson:
     """The document of ``ask --json``, a row of ``batch``, the head of a trace: all the same keys in the same order."""
     options, decision = answer.options, answer.decision
-    return error_json(answer.question, "", id) | {
+    return {
+        **error_json(answer.question, "", id),
         "status": answer.status,
         "answer": answer.text,
         "score": answer.score,
@@ -25,7 +275,7 @@ def answer_json(answer: Answer, id: str | int | None = None) -> Json:
             "probability": decision.probability,
             "threshold": options.threshold,
         },
-        "segments": [cited_json(cited) for cited in answer.segments],
+        "segments": [cited_json(cited, answer.question) for cited in answer.segments],
         "citations": [{"n": n, **passage_json(passage)} for n, passage in enumerate(answer.evidence, 1)],
         "candidates": {"expanded": answer.expanded, "pruned": answer.pruned},
         "exact": answer.exact,
@@ -33,14 +283,14 @@ def answer_json(answer: Answer, id: str | int | None = None) -> Json:
         "model": answer.model,
         "engine": answer.engine,
         "collection": answer.collection,
-        "usage": asdict(answer.usage),
-        "timing_ms": asdict(answer.timing),
+        "usage": usage_json(answer.usage),
+        "timing_ms": timing_json(answer.timing),
         "warnings": list(answer.warnings),
         "error": None,
     }
 
 
-def error_json(question: str, error: str, id: str | int | None = None) -> Json:
+def error_json(question: str, error: str, id: str | int | None = None) -> AnswerJson:
     """A row for a question that could not be answered: every key of the schema, ``status`` "error", and why."""
     return {
         "schema": SCHEMA,
@@ -58,25 +308,66 @@ def error_json(question: str, error: str, id: str | int | None = None) -> Json:
         "model": "",
         "engine": "",
         "collection": "",
-        "usage": asdict(Usage()),
-        "timing_ms": asdict(Timing()),
+        "usage": usage_json(Usage()),
+        "timing_ms": timing_json(Timing()),
         "warnings": [],
         "error": error,
     }
 
 
-def cited_json(cited: Cited) -> Json:
+def usage_json(usage: Usage) -> UsageJson:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "cached_tokens": usage.cached_tokens,
+    }
+
+
+def timing_json(timing: Timing) -> TimingJson:
+    return {"retrieve": timing.retrieve, "generate": timing.generate, "total": timing.total}
+
+
+def cited_json(cited: Cited, question: str) -> SegmentJson:
     """A group that the segment does not carry counts 0 in ``critique`` and is missing from ``distributions``."""
     return {
         "text": cited.segment.text,
         "citation": cited.citation,
+        "quote": quote_json(cited.segment, question),
         "critique": critique_json(cited.segment.critique),
         "score": cited.score,
-        "distributions": {group: dict(found) for group, found in cited.segment.critique.distributions.items()},
+        "distributions": distributions_json(cited.segment.critique),
     }
 
 
-def critique_json(critique: Critique) -> Json:
+def quote_json(segment: Segment, question: str) -> QuoteJson | None:
+    """What the segment rests on in its passage; None without a passage, or where nothing in it can be shown."""
+    passage = segment.passage
+    found = quote_of(segment.text, passage.text, question) if passage else None
+    if passage is None or found is None:
+        return None
+    return {
+        "text": passage.text[found.start : found.end],
+        "source": passage.source,
+        "lines": lines_within(passage.text, passage.lines, found.start, found.end),
+        "page": passage.page,
+        "place": passage.place,
+        "start": found.start,
+        "end": found.end,
+        "span": list(found.span) if found.span else None,
+    }
+
+
+def lines_within(text: str, lines: tuple[int, int] | None, start: int, end: int) -> Pair | None:
+    """The source's lines of ``text[start:end]``, where ``lines`` are those of ``text``. Where the text does not have the lines of
+    its source (a paragraph of .docx, say, or HTML), they stay ``lines``."""
+    if lines is None:
+        return None
+    if lines[1] - lines[0] != text.rstrip("\n").count("\n"):
+        return list(lines)
+    return [lines[0] + text.count("\n", 0, start), lines[0] + text.count("\n", 0, end)]
+
+
+def critique_json(critique: Critique) -> CritiqueJson:
     return {
         "isrel": critique.isrel,
         "issup": critique.issup,
@@ -86,7 +377,11 @@ def critique_json(critique: Critique) -> Json:
     }
 
 
-def passage_json(passage: Passage) -> Json:
+def distributions_json(critique: Critique) -> dict[str, dict[str, float]]:
+    return {group: dict(found) for group, found in critique.distributions.items()}
+
+
+def passage_json(passage: Passage) -> PassageJson:
     return {
         "title": passage.title,
         "source": passage.source,
@@ -96,3 +391,32 @@ def passage_json(passage: Passage) -> Json:
         "chunk": passage.chunk,
         "text": passage.text,
     }
+
+
+def critique_of(row: CritiqueJson | JudgedJson, distributions: Mapping[str, Mapping[str, float]]) -> Critique:
+    """The critique that `critique_json` wrote."""
+    return Critique(row["isrel"], row["issup"], row["isuse"], row["sequence"], distributions, row.get("retrieval", 0.0))
+
+
+def evidence_means(segments: Sequence[SegmentJson]) -> tuple[float, float] | None:
+    """Mean ISREL and ISSUP of a stored answer, as `reflection.evidence_means` has them."""
+    return reflection.evidence_means([critique_of(s["critique"], s["distributions"]) for s in segments])
+
+
+def utility(segments: Sequence[SegmentJson]) -> float:
+    """ISUSE of a stored answer: the mean over the segments that carry it, 0 where none does."""
+    carried = [s["critique"]["isuse"] for s in segments if "ISUSE" in s["distributions"]]
+    return sum(carried) / len(carried) if carried else 0.0
+
+
+def shown(segment: SegmentJson) -> str:
+    """What a reader reads of a segment: the quote that its words stand in; its own words where they are in none."""
+    quote = segment.get("quote")  # rows of version 0.1 have none
+    return quote["text"] if quote and quote["span"] else segment["text"]
+
+
+def shown_answer(answer: AnswerJson) -> str:
+    """The answer as it is read, each quote once; empty where the program abstained."""
+    if answer["status"] != "answered":
+        return ""
+    return " ".join(dict.fromkeys(" ".join(shown(segment).split()) for segment in answer["segments"]))

@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from selfrag._util import write_whole
-from selfrag.answers.schema import Json, answer_json, critique_json, passage_json
+from selfrag.answers.schema import (
+    TRACE_SCHEMA,
+    AnswerJson,
+    EventJson,
+    PassageJson,
+    TraceJson,
+    answer_json,
+    critique_json,
+    distributions_json,
+    passage_json,
+)
 from selfrag.errors import InputError
 from selfrag.types import Answer, Critique, Event, Passage, SearchOptions, Segment, Weights
-
-TRACE_SCHEMA = "selfrag.trace/1"
 
 
 class Recorder:
@@ -30,25 +38,22 @@ class Recorder:
             self.events.append(event)
 
 
-def trace_json(answer: Answer, events: Sequence[Event]) -> Json:
+def trace_json(answer: Answer, events: Sequence[Event]) -> TraceJson:
     passages: dict[str, Passage] = {}
     written = [event_json(event, passages) for event in events]
     return {
         "schema": TRACE_SCHEMA,
         "answer": answer_json(answer),
-        "options": asdict(answer.options),
+        "options": plain(answer.options, passages),
         "events": written,
         "passages": {chunk: passage_json(passage) for chunk, passage in passages.items()},
     }
 
 
-def event_json(event: Event, passages: dict[str, Passage]) -> Json:
+def event_json(event: Event, passages: dict[str, Passage]) -> EventJson:
     """An event by its name; passages are named by chunk id and collected in ``passages``."""
-    row: Json = {"event": type(event).__name__.lower()}
-    for field in fields(event):
-        value = getattr(event, field.name)
-        row[field.name] = plain(value, passages)
-    return row
+    found = {field.name: plain(getattr(event, field.name), passages) for field in fields(event)}
+    return cast("EventJson", {"event": type(event).__name__.lower(), **found})
 
 
 def plain(value: object, passages: dict[str, Passage]) -> Any:
@@ -56,22 +61,24 @@ def plain(value: object, passages: dict[str, Passage]) -> Any:
         passages[value.chunk] = value
         return value.chunk
     if isinstance(value, Critique):
-        return {**critique_json(value), "distributions": {k: dict(v) for k, v in value.distributions.items()}}
+        return {**critique_json(value), "distributions": distributions_json(value)}
     if isinstance(value, Segment):
         carried = {"text": value.text, "carry": value.carry, "finished": value.finished}
         return {**carried, "passage": plain(value.passage, passages), "critique": plain(value.critique, passages)}
     if isinstance(value, tuple):
         return [plain(item, passages) for item in value]
-    return asdict(value) if hasattr(value, "__dataclass_fields__") else value  # type: ignore[call-overload]
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name), passages) for field in fields(value)}
+    return value
 
 
 @dataclass(frozen=True)
 class Trace:
     """A search read back. ``answer`` is the JSON of the answer as it was given."""
 
-    answer: Json
+    answer: AnswerJson
     options: SearchOptions
-    events: tuple[Json, ...]
+    events: tuple[EventJson, ...]
     passages: Mapping[str, Passage]
 
 
@@ -87,6 +94,8 @@ def load(path: Path) -> Trace:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["schema"] != TRACE_SCHEMA:
             raise ValueError(f"its schema is {document['schema']!r}, not {TRACE_SCHEMA!r}")
+        for segment in document["answer"]["segments"]:
+            segment.setdefault("quote", None)  # traces of version 0.1 have none
         passages = {chunk: passage_from(row) for chunk, row in document["passages"].items()}
         return Trace(document["answer"], options_from(document["options"]), tuple(document["events"]), passages)
     except OSError as error:
@@ -95,10 +104,10 @@ def load(path: Path) -> Trace:
         raise InputError(f"{path} is not a trace: {error}", mend) from error
 
 
-def passage_from(row: Json) -> Passage:
+def passage_from(row: PassageJson) -> Passage:
     lines = (row["lines"][0], row["lines"][1]) if row["lines"] else None
     return Passage(row["chunk"], row["title"], row["text"], row["source"], lines, row["page"], row.get("place"))
 
 
-def options_from(row: Json) -> SearchOptions:
+def options_from(row: Mapping[str, Any]) -> SearchOptions:
     return SearchOptions(**{**row, "weights": Weights(**row["weights"]), "choices": tuple(row["choices"])})

@@ -1,4 +1,4 @@
-"""How the rows of a batch look in a file: JSON Lines in the schema of `ask --json`, or CSV with the main figures."""
+"""How the rows of a batch look in a file: JSON Lines in the schema of `ask --json`, or CSV with the main metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from selfrag.answers.citations import location
-from selfrag.answers.schema import error_json
+from selfrag.answers.schema import error_json, evidence_means, utility
 from selfrag.errors import InputError
 
 Json = dict[str, Any]
@@ -117,9 +117,9 @@ def csv_line(fields: Iterable[Any]) -> bytes:
 
 
 def flatten(row: Json) -> Json:
-    """The row's main figures and its kept columns; the critique is the mean over the segments that carry it."""
-    segments = [s["critique"] for s in row["segments"] if s["citation"] is not None] or [s["critique"] for s in row["segments"]]
-    means = {name: sum(c[name] for c in segments) / len(segments) if segments else "" for name in ("isrel", "issup", "isuse")}
+    """The row's main metrics and its kept columns; the critique is the mean over the segments that carry it."""
+    isrel, issup = evidence_means(row["segments"]) or ("", "")
+    means = {"isrel": isrel, "issup": issup, "isuse": utility(row["segments"]) if row["segments"] else ""}
     found = {
         **{name: row[name] for name in ("id", "question", "status", "answer", "score")},
         **means,

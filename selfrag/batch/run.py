@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from selfrag.answers.schema import answer_json, error_json, passage_json
+from selfrag.answers.schema import AnswerJson, FoundJson, answer_json, error_json, passage_json
 from selfrag.batch.formats import RESERVED
 from selfrag.batch.journal import Sink
 from selfrag.batch.rows import Row
@@ -176,7 +176,7 @@ class Batch:
             return output_row(row, answer_json(answer, row.id), passages)
         return output_row(row, error_json(row.question, why, row.id), ())
 
-    async def persist(self, row: Row) -> tuple[Answer, tuple[Json, ...]]:
+    async def persist(self, row: Row) -> tuple[Answer, tuple[FoundJson, ...]]:
         """Tries again, after growing pauses, while the engine fails in a way that may pass."""
         options = replace(self.options, choices=row.choices) if row.choices else self.options
         for attempt in range(self.plan.retry + 1):
@@ -197,7 +197,7 @@ def too_many(tally: Tally, limit: float | None, total: int | None) -> bool:
     return tally.failed > (limit * total if 0 < limit < 1 and total is not None else limit)
 
 
-def output_row(row: Row, record: Json, passages: Sequence[Json]) -> Json:
+def output_row(row: Row, record: AnswerJson, passages: Sequence[FoundJson]) -> Json:
     """The answer's fields, the input's other columns under their names (``input_NAME`` where an answer has that field), and
     where the row came from."""
     kept = {f"input_{name}" if name in RESERVED else name: value for name, value in row.extra.items()}
@@ -218,9 +218,14 @@ class Seen:
         elif isinstance(event, Opened) and event.step == 0 and event.passage:
             self.isrel[event.passage.chunk] = event.critique.isrel
 
-    def passages(self) -> tuple[Json, ...]:
-        rows = ({**passage_json(p), "isrel": self.isrel.get(p.chunk)} for p in self.found)
-        return tuple(row if self.keep_text else {n: v for n, v in row.items() if n != "text"} for row in rows)
+    def passages(self) -> tuple[FoundJson, ...]:
+        return tuple(self._row(passage) for passage in self.found)
+
+    def _row(self, passage: Passage) -> FoundJson:
+        row: FoundJson = {**passage_json(passage), "isrel": self.isrel.get(passage.chunk)}
+        if not self.keep_text:
+            del row["text"]
+        return row
 
 
 class ReadAhead:

@@ -143,6 +143,7 @@ def show_answer(answer: Answer, recorder: Recorder, show: Show, quiet: bool) -> 
     document = trace.trace_json(answer, recorder.events)
     if show is Show.tree:
         terminal.show(render.tree(document["answer"], document["events"], document["passages"], base), "")
-    terminal.show(render.answer(document["answer"], answer.options, base, evidence=show is not Show.answer))
+    evidence = show is not Show.answer
+    terminal.show(render.answer(document["answer"], answer.options, base, evidence, terminal.links()))
     for warning in answer.warnings:
         terminal.say(f"warning: {warning}", quiet)

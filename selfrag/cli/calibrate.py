@@ -146,6 +146,6 @@ def document(profile: Profile, fitted: Fit, held: Held, count: int, path: Path |
         "questions": count,
         "thresholds": dict(profile.thresholds),
         "temperatures": dict(profile.temperatures),
-        "held_out": [{"figure": label, "before": a, "after": b} for label, a, b in held],
+        "held_out": [{"metric": label, "before": a, "after": b} for label, a, b in held],
         "notes": list(fitted.notes),
     }

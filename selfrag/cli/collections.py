@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selfrag._util import clean
 from selfrag.cli import terminal
 from selfrag.cli.options import CollectionName, Json, Quiet
 from selfrag.errors import FAILED, UsageError
@@ -58,22 +59,24 @@ def status(collection: CollectionName = None, json: Json = False) -> None:
 
 def _show_status(found: CollectionStatus) -> None:
     sizes = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in found.bytes.items())
-    print(f"{found.collection}: {found.sources:,} sources, {found.chunks:,} chunks, {found.vectors:,} vectors ({sizes})")
+    terminal.put(f"{found.collection}: {found.sources:,} sources, {found.chunks:,} chunks, {found.vectors:,} vectors ({sizes})")
     for root in found.roots:
-        print(f"  folder      {root}")
-    print(f"  fingerprint {', '.join(f'{key} {value}' for key, value in found.fingerprint.items() if value not in ('', None))}")
+        terminal.put(f"  folder      {clean(root)}")
+    terminal.put(
+        f"  fingerprint {', '.join(f'{key} {value}' for key, value in found.fingerprint.items() if value not in ('', None))}"
+    )
     if found.chroma:
-        print(f"  chroma      {found.chroma}")
+        terminal.put(f"  chroma      {found.chroma}")
     for path, reason in found.skipped[:_LISTED]:
-        print(f"  skipped     {path}: {reason}")
+        terminal.put(f"  skipped     {clean(path)}: {clean(reason)}")
     if len(found.skipped) > _LISTED:
-        print(f"  skipped     … and {len(found.skipped) - _LISTED} more (--json lists all)")
+        terminal.put(f"  skipped     … and {len(found.skipped) - _LISTED} more (--json lists all)")
     if found.consistent is None:
-        print(f"  process {found.writer or 'unknown'} is writing to it; ask again when it has ended")
+        terminal.put(f"  process {found.writer or 'unknown'} is writing to it; ask again when it has ended")
     elif found.consistent:
-        print("  consistent  catalog, full-text table and vectors agree")
+        terminal.put("  consistent  catalog, full-text table and vectors agree")
     for problem in found.problems:
-        print(f"  problem     {problem}")
+        terminal.put(f"  problem     {clean(problem)}")
     if found.problems:
         terminal.say(f"  → {found.mend}")
 
@@ -95,7 +98,7 @@ def collections(json: Json = False) -> None:
         return
     for each in found:
         trouble = f"  {each.problem}" if each.problem else ""
-        print(
+        terminal.put(
             f"{each.collection:<20} {each.sources:>8,} sources {each.chunks:>10,} chunks {each.bytes / 2**20:>9.1f} MiB{trouble}"
         )
     if not found:
@@ -132,7 +135,7 @@ def rm(
     if json:
         terminal.print_json({"collection": opened.name, "deleted": not paths, "removed": gone})
     elif not quiet:
-        print(told)
+        terminal.put(told)
 
 
 def _confirm(name: str, yes: bool) -> None:
@@ -160,7 +163,7 @@ def repair(collection: CollectionName = None, json: Json = False, quiet: Quiet =
     if json:
         terminal.print_json({"collection": opened.name, "vectors": count, "seconds": seconds})
     elif not quiet:
-        print(f"{opened.name}: {count:,} vectors rebuilt in {seconds:.1f} s")
+        terminal.put(f"{opened.name}: {count:,} vectors rebuilt in {seconds:.1f} s")
 
 
 def export(
@@ -182,7 +185,7 @@ def export(
     if json:
         terminal.print_json({"collection": opened.name, "file": str(file), "bytes": size})
     elif not quiet:
-        print(f"{opened.name}: {size / 2**20:.1f} MiB written to {file}")
+        terminal.put(f"{opened.name}: {size / 2**20:.1f} MiB written to {file}")
 
 
 def import_(
@@ -205,4 +208,4 @@ def import_(
     if json:
         terminal.print_json({"collection": opened.name, "chunks": count})
     elif not quiet:
-        print(f"{opened.name}: {count:,} chunks")
+        terminal.put(f"{opened.name}: {count:,} chunks")

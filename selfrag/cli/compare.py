@@ -52,4 +52,4 @@ def compare(
         terminal.print_json(comparison_json(found))
     else:
         shown = tables.comparison_markdown if markdown else tables.comparison_text
-        print(shown(found, names, changes))
+        terminal.put(shown(found, names, changes))

@@ -59,7 +59,7 @@ def doctor(json: Json = False) -> None:
 def as_line(check: Check) -> Text:
     from rich.text import Text
 
-    from selfrag.answers.render import clean
+    from selfrag._util import clean
 
     mark = Text("✓ ", style="green") if check.ok else Text("✗ ", style="red")
     line = Text.assemble(mark, (f"{check.name:<22}", "bold"), " ", clean(check.detail))

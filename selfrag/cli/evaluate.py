@@ -1,4 +1,4 @@
-"""`selfrag eval`: the figures of a run, with intervals."""
+"""`selfrag eval`: the metrics of a run, with intervals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def evaluate(
     """Answer and score a file of questions with known answers, or score answers that are there.
 
     Rows have "question" and "answers" (or "unanswerable": true), and may have "sources" (paths, file names or titles that hold
-    the answer) or "context" (the paragraph). Known data sets are read as they are published. Every figure has a 95 % bootstrap
+    the answer) or "context" (the paragraph). Known data sets are read as they are published. Every metric has a 95 % bootstrap
     interval. Options that change the search make the ablations of the Self-RAG paper: see the examples.
 
     \b
@@ -85,7 +85,7 @@ def evaluate(
     if json:
         terminal.print_json(report_json(report))
     else:
-        print(text(report, markdown, Path(file).name))
+        terminal.put(text(report, markdown, Path(file).name))
     raise typer.Exit(code)
 
 

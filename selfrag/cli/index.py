@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from selfrag._util import clean
 from selfrag.cli import terminal
 from selfrag.cli.options import CollectionName, Json, Quiet
 from selfrag.errors import UsageError
@@ -144,17 +144,17 @@ def report_json(report: SyncReport) -> dict[str, Any]:
 
 def _print(report: SyncReport, dry_run: bool, json: bool, line: bool = False) -> None:
     if json and line:
-        print(jsonlib.dumps(report_json(report), ensure_ascii=False), flush=True)
+        terminal.put_json_line(report_json(report))
     elif json:
         terminal.print_json(report_json(report))
     else:
         for action, path in report.plan:
-            print(f"{action:>8}  {path}")
-        print(f"{'would be: ' if dry_run else ''}{summary(report)}", flush=True)
+            terminal.put(f"{action:>8}  {clean(path)}")
+        terminal.put(f"{'would be: ' if dry_run else ''}{summary(report)}")
         for skipped in report.skipped[:_LISTED]:
-            print(f" skipped  {skipped.path}: {skipped.reason}")
+            terminal.put(f" skipped  {clean(skipped.path)}: {clean(skipped.reason)}")
         if len(report.skipped) > _LISTED:
-            print(f" skipped  … and {len(report.skipped) - _LISTED} more (--json lists all)")
+            terminal.put(f" skipped  … and {len(report.skipped) - _LISTED} more (--json lists all)")
 
 
 def summary(report: SyncReport) -> str:

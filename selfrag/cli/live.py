@@ -12,6 +12,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from selfrag._util import clean
 from selfrag.answers import render
 from selfrag.answers.schema import passage_json
 from selfrag.cli import terminal
@@ -46,7 +47,7 @@ class Board:
             case Retrieved(passages=passages):
                 self.doing = f"judging {len(passages)} passages"
             case Corrected(number=number):
-                self.doing = f"{event.standing}, searching again ({number}): {render.clean(event.query)}"
+                self.doing = f"{event.standing}, searching again ({number}): {clean(event.query)}"
             case Opened(candidate=candidate, passage=passage, critique=critique):
                 self.rows[candidate] = Row(place(passage), critique.isrel if "ISREL" in critique.distributions else None)
                 self.doing = "writing"
@@ -74,11 +75,11 @@ def cells(row: Row) -> tuple[Text, Text, Text, Text]:
     mark = {"written": Text("✓", style="green"), "pruned": Text("✗", style="red")}.get(row.end, Text("…", style="dim"))
     style = "dim" if row.end == "pruned" else ""
     isrel = Text(render.ABSENT, style="dim") if row.isrel is None else Text(f"{row.isrel:.2f}", style=render.level(row.isrel))
-    return mark, isrel, Text(row.place, style=style), Text(render.clean(row.text), style=style)
+    return mark, isrel, Text(row.place, style=style), Text(clean(row.text), style=style)
 
 
 def place(passage: Passage | None) -> str:
-    return render.clean(passage.title or render.where(passage_json(passage))) if passage else "without evidence"
+    return clean(passage.title or render.where(passage_json(passage))) if passage else "without evidence"
 
 
 def decision_line(event: Decided) -> str:
@@ -95,11 +96,11 @@ def line(event: Event) -> str | None:
         case Retrieved(passages=passages):
             return f"{len(passages)} passages found"
         case Corrected(standing=standing, best=best, query=query, passages=passages):
-            return f"{standing} (best ISREL {best:.2f}), searched again: {render.clean(query)}: {len(passages)} more passages"
+            return f"{standing} (best ISREL {best:.2f}), searched again: {clean(query)}: {len(passages)} more passages"
         case Opened(passage=passage, critique=critique) if passage:
             return f"ISREL {critique.isrel:.2f}  {place(passage)}"
         case Expanded(segment=segment):
-            return f"wrote: {render.clean(segment.text)}"
+            return f"wrote: {clean(segment.text)}"
         case Pruned(passage=passage, when=when):
             return f"pruned ({when}): {place(passage)}"
     return None

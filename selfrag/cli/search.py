@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from selfrag._util import clean
 from selfrag.cli import terminal
 from selfrag.cli.options import CollectionNames, HydeModel, Json, Quiet, Sources, Where
 from selfrag.errors import UsageError
@@ -92,21 +93,22 @@ def hit_json(hit: Hit, explain: bool, around: list[Passage] | None) -> dict[str,
 
 
 def _show(number: int, hit: Hit, explain: bool, around: list[Passage] | None) -> None:
-    from selfrag.answers.citations import location
+    from rich.text import Text
+
+    from selfrag.answers.render import linked
     from selfrag.answers.schema import passage_json
 
-    out = terminal.out()
     passage = hit.passage
-    out.print(f"{number}. {passage.title}", style="bold", end="  ")
-    out.print(location(passage.source, passage_json(passage)), style="dim", soft_wrap=True)
+    place = linked(passage_json(passage), None, terminal.links(), "dim")
+    lines = [Text.assemble((f"{number}. {clean(passage.title)}  ", "bold"), place)]
     if explain:
         sides = [_side("dense", passage.dense, hit.dense_rank), _side("bm25", passage.bm25, hit.bm25_rank)]
         twins = f"  +{len(hit.duplicates)} nearly the same" if hit.duplicates else ""
-        out.print(f"   score {passage.score:.4f}  {'  '.join(sides)}{twins}", style="cyan")
+        lines.append(Text(f"   score {passage.score:.4f}  {'  '.join(sides)}{twins}", style="cyan"))
     for each in around or [passage]:
-        text = " ".join(each.text.split())
-        out.print(f"   {text if around or len(text) <= _SHOWN else text[:_SHOWN] + ' …'}", soft_wrap=True)
-    out.print()
+        text = clean(each.text)
+        lines.append(Text(f"   {text if around or len(text) <= _SHOWN else text[:_SHOWN] + ' …'}"))
+    terminal.show(*lines, "")
 
 
 def _side(name: str, value: float | None, rank: int | None) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from selfrag._util import ACTING, printable
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -28,10 +30,10 @@ def is_plain(stream: TextIO) -> bool:
 
 
 def _console(stream: TextIO) -> Console:
-    from rich.console import Console
+    from selfrag.cli.console import SafeConsole
 
     plain = is_plain(stream)
-    return Console(
+    return SafeConsole(
         file=stream,
         force_terminal=False if plain else None,
         color_system=None if plain else "auto",
@@ -63,22 +65,50 @@ def show(*things: RenderableType) -> None:
     print("\n".join(line.rstrip() for line in captured.get().split("\n")), end="")
 
 
+def put(text: str = "") -> None:
+    """Lines of plain text on stdout. What documents, file names and models brought into them does not act on the terminal."""
+    print(printable(text), flush=True)
+
+
 def print_json(document: Any) -> None:
-    """One JSON document on stdout."""
-    print(json.dumps(document, ensure_ascii=False, indent=2))
+    """One JSON document on stdout, on several lines."""
+    print(as_json(document, indent=2))
+
+
+def put_json_line(document: Any) -> None:
+    """One JSON document on stdout, on one line."""
+    print(as_json(document), flush=True)
+
+
+def as_json(document: Any, indent: int | None = None) -> str:
+    """JSON in which a character that acts on a terminal is an escape of JSON's own, so that nothing is lost and nothing acts."""
+    return ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(document, ensure_ascii=False, indent=indent))
+
+
+def links() -> str | None:
+    """The template of hyperlinks (OSC 8) for citations, None where stdout does not take them: no terminal, or the text console.
+
+    ``SELFRAG_LINKS`` holds another one, such as ``vscode://file{path}:{line}``, or ``off``.
+    """
+    from selfrag.answers.render import FILE_LINK
+
+    wanted = os.environ.get("SELFRAG_LINKS", "")
+    if is_plain(sys.stdout) or os.environ.get("TERM") == "linux" or wanted == "off":
+        return None
+    return wanted or FILE_LINK
 
 
 def say(message: str, quiet: bool = False) -> None:
     """One line on stderr, unless ``quiet``."""
     if not quiet:
-        print(message, file=sys.stderr, flush=True)
+        print(printable(message), file=sys.stderr, flush=True)
 
 
 def complain(error: SelfragError) -> None:
-    """What went wrong, and what mends it, on stderr."""
-    print(f"selfrag: {error.message}", file=sys.stderr)
+    """What went wrong, and how to fix it, on stderr."""
+    say(f"selfrag: {error.message}")
     if error.hint:
-        print(f"  → {error.hint}", file=sys.stderr, flush=True)
+        say(f"  → {error.hint}")
 
 
 @contextmanager

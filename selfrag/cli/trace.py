@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from selfrag.cli import terminal
 from selfrag.cli.options import Json
-from selfrag.errors import ABSTAINED, FAILED, InputError
-
-if TYPE_CHECKING:
-    from selfrag.answers.citations import Check
-    from selfrag.answers.schema import Json as Document
+from selfrag.errors import ABSTAINED, FAILED
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A trace, as `selfrag ask --save-trace FILE` writes it.")]
 
@@ -53,11 +50,11 @@ def show(file: File, json: Json = False) -> None:
         return
     passages = {chunk: passage_json(passage) for chunk, passage in found.passages.items()}
     terminal.show(render.tree(found.answer, found.events, passages, Path.cwd()), "")
-    terminal.show(render.answer(found.answer, found.options, Path.cwd()))
+    terminal.show(render.answer(found.answer, found.options, Path.cwd(), link=terminal.links()))
 
 
 def verify(file: File, json: Json = False) -> None:
-    """Compare the cited words with the sources as they are now. The exit status is 1 if one has changed or is missing.
+    """Compare what is cited and quoted with the sources as they are now. The exit status is 1 if it has changed or is missing.
 
     \b
     Examples:
@@ -65,41 +62,30 @@ def verify(file: File, json: Json = False) -> None:
     """
     from rich.text import Text
 
-    from selfrag.answers import render, trace
+    from selfrag.answers import citations, render, trace
 
     found = trace.load(file)
-    checks = check_sources(found.answer)
+    checks = citations.verify(found.answer, cache(read_source))
     if json:
         terminal.print_json([asdict(check) for check in checks])
     else:
         styles = {"unchanged": "green", "moved": "yellow", "changed": "red", "missing": "red"}
-        for check, citation in zip(checks, found.answer["citations"], strict=True):
-            place = render.where(citation, Path.cwd())
-            terminal.show(Text.assemble(f"[{check.n}] ", (f"{check.state:<10}", styles[check.state]), place))
+        cited = {citation["n"]: citation for citation in found.answer["citations"]}
+        for check in checks:
+            quote = found.answer["segments"][check.quote - 1]["quote"] if check.quote else None
+            place = render.where(quote or cited[check.n], Path.cwd())
+            words = f"  “{render.flowing(quote['text']).strip()}”" if quote else ""
+            terminal.show(Text.assemble(f"[{check.n}] ", (f"{check.state:<10}", styles[check.state]), place, (words, "dim")))
     if any(check.state in ("changed", "missing") for check in checks):
         raise typer.Exit(FAILED)
 
 
-def check_sources(answer: Document) -> list[Check]:
-    """Every citation against its source. Lines are compared where they are the file's own, not a reader's."""
+def read_source(source: str) -> tuple[str, bool]:
+    """A source as it is now, and whether its lines are those of the file, not a reader's or a page's."""
     from selfrag import ingest
-    from selfrag.answers.citations import verify
 
-    documents: dict[str, ingest.Document] = {}
-
-    def read(source: str) -> str:
-        if source not in documents:
-            documents[source] = ingest.read(Path(source))
-        return documents[source].text
-
-    def comparable(citation: Document) -> Document:
-        try:
-            read(citation["source"])
-        except (OSError, InputError):
-            return citation
-        return {**citation, "lines": None} if documents[citation["source"]].anchors else citation
-
-    return verify({**answer, "citations": [comparable(c) for c in answer["citations"]]}, read)
+    document = ingest.read(Path(source))
+    return document.text, not (document.anchors or document.pages)
 
 
 def rescore(
@@ -135,6 +121,6 @@ def rescore(
     if json:
         terminal.print_json(document)
     else:
-        terminal.show(render.answer(document, found.options, Path.cwd()))
+        terminal.show(render.answer(document, found.options, Path.cwd(), link=terminal.links()))
     if document["status"] == "abstained":
         raise typer.Exit(ABSTAINED)

@@ -1,1 +1,1 @@
-"""What runs are worth: figures with intervals, comparison of two runs, and thresholds fitted on labelled questions."""
+"""What runs are worth: metrics with intervals, comparison of two runs, and thresholds fitted on labelled questions."""

@@ -1,4 +1,4 @@
-"""Every figure of a report that is a ratio of sums over questions, each with what to say when nothing counts for it."""
+"""Every metric of a report that is a ratio of sums over questions, each with what to say when nothing counts for it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ NOTHING: Parts = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Metric:
     """A ratio over questions: its name in JSON, its label in the table, and the note for an empty denominator.
 
-    ``binary`` figures are 0 or 1 for each question, so that McNemar's test applies.
+    ``binary`` metrics are 0 or 1 for each question, so that McNemar's test applies.
     """
 
     name: str
@@ -60,6 +60,11 @@ def scored(o: Outcome) -> bool:
     return o.scored
 
 
+def named(o: Outcome) -> bool:
+    """Whether it is known which words answer."""
+    return o.scored and bool(o.gold.answers)
+
+
 def known(o: Outcome) -> bool:
     return o.gold.answerable is not None
 
@@ -80,12 +85,13 @@ def placed(o: Outcome) -> bool:
 
 
 def against(metric: Callable[[str, Sequence[str]], float]) -> Measure:
-    return mean_of(lambda o: metric(o.answer, o.gold.answers), scored)
+    return mean_of(lambda o: metric(o.answer, o.gold.answers), named)
 
 
 def overall(metric: Callable[[str, Sequence[str]], float]) -> Measure:
     """SQuAD 2.0's scores: an unanswerable question is right when it is not answered."""
-    return mean_of(lambda o: float(abstained(o)) if impossible(o) else metric(o.answer, o.gold.answers), known)
+    right = lambda o: float(abstained(o)) if impossible(o) else metric(o.answer, o.gold.answers)  # noqa: E731
+    return mean_of(right, lambda o: impossible(o) or named(o))
 
 
 def found_at(k: int) -> Measure:
@@ -98,71 +104,116 @@ def f1_of_abstention(o: Outcome) -> Parts:
     return (2.0 * hit, float(abstained(o)) + float(impossible(o))) if known(o) else NOTHING
 
 
+def worded(metric: Callable[[str, Sequence[str]], float], text: Callable[[Outcome], str]) -> Measure:
+    """Against references in free text; an abstention counts 0."""
+    return mean_of(lambda o: metric(text(o), o.gold.references) if o.answered else 0.0, lambda o: bool(o.gold.references))
+
+
+def written(o: Outcome) -> str:
+    return o.answer
+
+
+def shown(o: Outcome) -> str:
+    return o.shown
+
+
+def of_length(text: Callable[[Outcome], str]) -> Measure:
+    return mean_of(lambda o: len(metrics.words(text(o))), answered)
+
+
 NO_GOLD, NO_IMPOSSIBLE = "no question with a known answer", "no unanswerable questions"
 NO_RANKS, NO_ANSWER = "no retrieval with a known gold passage", "nothing was answered"
+NO_REFERENCE, NO_SENTENCES = "no question with a reference in free text", "no question with known answer sentences"
 NO_CITATION, NO_PLACE = "no cited segment", "no citation with a known gold passage"
 
-FIGURES = (
-    Figure("accuracy", "accuracy (gold answer within)", mean_of(lambda o: o.accuracy, scored), NO_GOLD, True),
-    Figure("em", "exact match", against(metrics.exact_match), NO_GOLD, True),
-    Figure("f1", "token F1", against(metrics.token_f1), NO_GOLD),
-    Figure("contains", "contains-match (Self-RAG)", against(metrics.contains), NO_GOLD, True),
-    Figure(
+METRICS = (
+    Metric("accuracy", "accuracy (gold answer within)", mean_of(lambda o: o.accuracy, scored), NO_GOLD, True),
+    Metric("em", "exact match", against(metrics.exact_match), NO_GOLD, True),
+    Metric("f1", "token F1", against(metrics.token_f1), NO_GOLD),
+    Metric("contains", "contains-match (Self-RAG)", against(metrics.contains), NO_GOLD, True),
+    Metric(
         "str_em",
         "STR-EM (points made)",
         mean_of(lambda o: metrics.string_em(o.answer, o.gold.groups), lambda o: bool(o.gold.groups)),
         "no question with several points",
     ),
-    Figure("em_overall", "EM, abstentions counted", overall(metrics.exact_match), NO_GOLD, True),
-    Figure("f1_overall", "F1, abstentions counted", overall(metrics.token_f1), NO_GOLD),
-    Figure("answer_rate", "answer rate", mean_of(answered, everything), "no questions", True),
-    Figure(
+    Metric("em_overall", "EM, abstentions counted", overall(metrics.exact_match), NO_GOLD, True),
+    Metric("f1_overall", "F1, abstentions counted", overall(metrics.token_f1), NO_GOLD),
+    Metric("accuracy_shown", "shown answer holds the gold answer", mean_of(lambda o: o.accuracy_shown, named), NO_GOLD, True),
+    *(
+        Metric(f"{name}_{where}", f"{label}, {where} answer", worded(metric, text), NO_REFERENCE)
+        for where, text in (("shown", shown), ("written", written))
+        for name, label, metric in (
+            ("rouge_l", "ROUGE-L", metrics.rouge_l),
+            ("content_recall", "content-word recall", metrics.content_recall),
+            ("content_precision", "content-word precision", metrics.content_precision),
+        )
+    ),
+    Metric(
+        "sentence_hit",
+        "shown answer holds a gold sentence",
+        mean_of(lambda o: o.answered and metrics.holds_sentence(o.shown, o.gold.sentences), lambda o: bool(o.gold.sentences)),
+        NO_SENTENCES,
+        True,
+    ),
+    *(
+        Metric(
+            f"whole_sentences_{where}", f"whole sentences, {where}", share_of(whole, lambda o: o.segments, answered), NO_ANSWER
+        )
+        for where, whole in (("shown", lambda o: o.whole_shown), ("written", lambda o: o.whole_written))
+    ),
+    *(
+        Metric(f"words_{where}", f"words of an answer, {where}", of_length(text), NO_ANSWER)
+        for where, text in (("shown", shown), ("written", written))
+    ),
+    Metric("answer_rate", "answer rate", mean_of(answered, everything), "no questions", True),
+    Metric(
         "accuracy_answered",
         "accuracy of what it answered",
         mean_of(lambda o: o.accuracy, lambda o: answered(o) and known(o)),
         NO_ANSWER,
     ),
-    Figure(
+    Metric(
         "abstention_precision",
         "abstention precision",
         mean_of(impossible, lambda o: abstained(o) and known(o)),
         "it never abstained",
     ),
-    Figure("abstention_recall", "abstention recall", mean_of(abstained, impossible), NO_IMPOSSIBLE),
-    Figure("abstention_f1", "abstention F1", f1_of_abstention, NO_IMPOSSIBLE),
-    Figure("retrieval_rate", "retrieval frequency", mean_of(lambda o: o.retrieved, everything), "no questions", True),
-    *(Figure(f"recall@{k}", f"retrieval recall@{k}", found_at(k), NO_RANKS, True) for k in (1, 3, 5)),
-    Figure("mrr", "retrieval MRR", mean_of(lambda o: metrics.reciprocal_rank(o.hits or ()), ranked), NO_RANKS),
-    Figure(
+    Metric("abstention_recall", "abstention recall", mean_of(abstained, impossible), NO_IMPOSSIBLE),
+    Metric("abstention_f1", "abstention F1", f1_of_abstention, NO_IMPOSSIBLE),
+    Metric("retrieval_rate", "retrieval frequency", mean_of(lambda o: o.retrieved, everything), "no questions", True),
+    *(Metric(f"recall@{k}", f"retrieval recall@{k}", found_at(k), NO_RANKS, True) for k in (1, 3, 5)),
+    Metric("mrr", "retrieval MRR", mean_of(lambda o: metrics.reciprocal_rank(o.hits or ()), ranked), NO_RANKS),
+    Metric(
         "citation_recall",
         "segments cited and supported*",
         share_of(lambda o: o.supported, lambda o: o.segments, answered),
         NO_ANSWER,
     ),
-    Figure(
+    Metric(
         "citation_precision", "citations that support*", share_of(lambda o: o.supported, lambda o: o.cited, answered), NO_CITATION
     ),
-    Figure(
+    Metric(
         "citation_recall_gold",
         "answers citing a gold passage",
         mean_of(lambda o: any(o.cited_gold or ()), placed),
         NO_PLACE,
         True,
     ),
-    Figure(
+    Metric(
         "citation_precision_gold",
         "citations of a gold passage",
         share_of(lambda o: sum(o.cited_gold or ()), lambda o: len(o.cited_gold or ()), placed),
         NO_PLACE,
     ),
-    Figure(
+    Metric(
         "pruned", "candidates pruned", share_of(lambda o: o.pruned, lambda o: o.pruned + o.expanded, everything), "no candidates"
     ),
 )
 """* by the model's own critique."""
 
 
-def columns(outcomes: Sequence[Outcome], figures: Sequence[Figure] = FIGURES) -> tuple[Floats, Floats]:
-    """Tops and bottoms of shape (questions, figures)."""
-    parts = np.array([[f.parts(o) for f in figures] for o in outcomes], dtype=np.float64).reshape(len(outcomes), len(figures), 2)
+def columns(outcomes: Sequence[Outcome], chosen: Sequence[Metric] = METRICS) -> tuple[Floats, Floats]:
+    """Tops and bottoms of shape (questions, metrics)."""
+    parts = np.array([[m.parts(o) for m in chosen] for o in outcomes], dtype=np.float64).reshape(len(outcomes), len(chosen), 2)
     return parts[:, :, 0], parts[:, :, 1]

@@ -175,11 +175,11 @@ def crossed(
         fitted = fit(training, max_risk, old.thresholds["retrieve"]) if training else old
         new.append(Fit(fitted.temperatures, {**old.thresholds, **fitted.thresholds}))
     pairs = [(e, f) for fold, f in zip(held, new, strict=True) for e in fold]
-    was, now = figures([(e, old) for e, _ in pairs]), figures(pairs)
+    was, now = metrics([(e, old) for e, _ in pairs]), metrics(pairs)
     return [(name, was[name], now[name]) for name in was]
 
 
-def figures(pairs: Sequence[tuple[Example, Fit]]) -> dict[str, float | None]:
+def metrics(pairs: Sequence[tuple[Example, Fit]]) -> dict[str, float | None]:
     """What the fits would have done to their examples."""
     found = [e for e, _ in pairs]
     keep = np.array(

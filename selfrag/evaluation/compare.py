@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from selfrag.errors import InputError
 from selfrag.evaluation import aggregate, intervals
-from selfrag.evaluation.aggregate import FIGURES
+from selfrag.evaluation.aggregate import METRICS
 from selfrag.evaluation.intervals import Floats, Interval
 from selfrag.evaluation.outcome import Outcome
 
@@ -52,7 +52,7 @@ def stage(o: Outcome) -> Stage:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One figure in both runs, and second minus first. ``p`` is McNemar's, for figures that are 0 or 1 for each question."""
+    """One metric in both runs, and second minus first. ``p`` is McNemar's, for metrics that are 0 or 1 for each question."""
 
     name: str
     label: str
@@ -108,12 +108,12 @@ def differences(pairs: Sequence[tuple[Outcome, Outcome]]) -> tuple[Difference, .
     tops_a, bottoms_a = aggregate.columns([a for a, _ in pairs])
     tops_b, bottoms_b = aggregate.columns([b for _, b in pairs])
     found = []
-    for i, figure in enumerate(FIGURES):
+    for i, metric in enumerate(METRICS):
         columns = (tops_a[:, i], bottoms_a[:, i], tops_b[:, i], bottoms_b[:, i])
         interval = intervals.paired(*columns)
         if interval.value is not None:
-            p = _mcnemar(*columns) if figure.binary else None
-            found.append(Difference(figure.name, figure.label, _ratio(*columns[:2]), _ratio(*columns[2:]), interval, p))
+            p = _mcnemar(*columns) if metric.binary else None
+            found.append(Difference(metric.name, metric.label, _ratio(*columns[:2]), _ratio(*columns[2:]), interval, p))
     return tuple(found)
 
 

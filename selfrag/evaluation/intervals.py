@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals and paired tests. All draws are seeded, so that a report can be made again."""
+"""How sure a metric is: bootstrap intervals and paired tests. All draws are seeded, so that a report can be made again."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ BLOCK = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A figure, its percentile bootstrap interval (95 %), and the number of questions it rests on.
+    """A metric, its percentile bootstrap interval (95 %), and the number of questions it rests on.
 
-    ``value`` is None, and ``note`` says why, where the figure has an empty denominator.
+    ``value`` is None, and ``note`` says why, where the metric has an empty denominator.
     """
 
     value: float | None
@@ -39,7 +39,7 @@ def draws(count: int, resamples: int = RESAMPLES) -> Iterator[NDArray[np.int64]]
 
 
 def ratios(top: Floats, bottom: Floats) -> list[Interval]:
-    """Σ top / Σ bottom for each column, with its interval. ``top`` and ``bottom`` have shape (questions, figures).
+    """Σ top / Σ bottom for each column, with its interval. ``top`` and ``bottom`` have shape (questions, metrics).
 
     A mean is a ratio whose bottom is 1 where the question counts; precision, recall and F1 are ratios too.
     """
@@ -65,7 +65,7 @@ def _limits(spread: Floats) -> tuple[float | None, float | None]:
 
 
 def statistic(function: Statistic, *arrays: Floats, resamples: int = RESAMPLES) -> Interval:
-    """Any figure of arrays over questions, with its interval; resamples for which it does not exist are left out."""
+    """Any metric of arrays over questions, with its interval; resamples for which it does not exist are left out."""
     count = len(arrays[0])
     value = function(*arrays) if count else None
     if value is None:

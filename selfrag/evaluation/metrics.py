@@ -10,23 +10,30 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from selfrag.answers.quotes import content_words
+
 Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Gold:
     """What is known of a question. ``answers`` are alternatives; ``groups`` are points that a long answer should all make, each
-    with its alternatives. ``sources`` are paths, file names or titles that hold the answer, ``passage`` the paragraph itself.
-    ``answerable`` is None where nothing is known."""
+    with its alternatives; ``references`` are answers in free text; ``sentences`` are those of a document that answer.
+    ``sources`` are paths, file names or titles that hold the answer, ``passage`` the paragraph itself. ``answerable`` is None
+    where nothing is known."""
 
     answers: tuple[str, ...] = ()
     groups: tuple[tuple[str, ...], ...] = ()
     answerable: bool | None = None
     sources: tuple[str, ...] = ()
     passage: str | None = None
+    references: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ()
 
 
 ANSWERS = ("answers", "answer", "possible_answers", "short_answers")
+REFERENCES = ("references", "reference", "long_answer", "long_answers", "reference_answer")
+SENTENCES = ("sentence_answers", "gold_sentences")
 SOURCES = ("sources", "source", "gold_sources", "gold_source", "gold_titles", "gold_title", "titles", "title")
 PASSAGES = ("gold_passage", "context", "passage")
 
@@ -36,10 +43,15 @@ def gold_of(columns: Json) -> Gold:
     answers = next((texts(columns[name]) for name in ANSWERS if columns.get(name)), ())
     groups = tuple(texts(pair["short_answers"]) for pair in columns.get("qa_pairs") or () if pair.get("short_answers"))
     impossible = columns.get("unanswerable", columns.get("is_impossible"))
-    answerable = not impossible if isinstance(impossible, bool) else True if answers or groups else None
+    references, sentences = (
+        next((texts(columns[name]) for name in names if columns.get(name)), ()) for names in (REFERENCES, SENTENCES)
+    )
+    answerable = not impossible if isinstance(impossible, bool) else True if answers or groups or sentences else None
     sources = next((texts(columns[name]) for name in SOURCES if columns.get(name)), ())
     passage = next((columns[name] for name in PASSAGES if isinstance(columns.get(name), str)), None)
-    return Gold(answers or tuple(a for group in groups for a in group), groups, answerable, sources, passage)
+    return Gold(
+        answers or tuple(a for group in groups for a in group), groups, answerable, sources, passage, references, sentences
+    )
 
 
 def texts(value: object) -> tuple[str, ...]:
@@ -99,6 +111,69 @@ def _apart(text: str) -> str:
 def string_em(answer: str, groups: Sequence[Sequence[str]]) -> float:
     """The share of points that the answer makes (ASQA's STR-EM)."""
     return sum(accuracy(answer, group) for group in groups) / len(groups) if groups else 0.0
+
+
+# --- answers in free text ------------------------------------------------------------------------------------------------------
+
+
+def words(text: str) -> list[str]:
+    """Words in lower case; each Chinese, Japanese or Korean character by itself."""
+    return re.findall(r"[\u1100-\u11ff\u2e80-\ud7ff\uf900-\ufaff]|[^\W\u1100-\u11ff\u2e80-\ud7ff\uf900-\ufaff]+", text.casefold())
+
+
+def rouge_l(answer: str, references: Sequence[str]) -> float:
+    """The best ROUGE-L F1: the longest common subsequence of words, against both lengths. No stemming."""
+    return max((_lcs_f1(words(answer), words(reference)) for reference in references), default=0.0)
+
+
+def _lcs_f1(answer: Sequence[str], reference: Sequence[str]) -> float:
+    if not answer or not reference:
+        return 0.0
+    row = [0] * (len(reference) + 1)
+    for word in answer:
+        diagonal = 0
+        for j, other in enumerate(reference, 1):
+            diagonal, row[j] = row[j], diagonal + 1 if word == other else max(row[j], row[j - 1])
+    return 2 * row[-1] / (len(answer) + len(reference))
+
+
+def content_recall(answer: str, references: Sequence[str]) -> float:
+    """The best share of a reference's content words, each counted once, that the answer has."""
+    said = {*content_words(answer)}
+    wanted = [{*content_words(reference)} for reference in references]
+    return max((len(said & each) / len(each) for each in wanted if each), default=0.0)
+
+
+def content_precision(answer: str, references: Sequence[str]) -> float:
+    """The best share of the answer's content words, each counted once, that a reference has; 0 for none."""
+    said = {*content_words(answer)}
+    return max((len(said & {*content_words(each)}) / len(said) for each in references), default=0.0) if said else 0.0
+
+
+def holds_sentence(answer: str, sentences: Sequence[str]) -> float:
+    """Whether one of the sentences stands in the answer, nearly: four in five of its words, with multiplicity."""
+    said = Counter(words(answer))
+    return float(any(_share_within(Counter(words(sentence)), said) >= 0.8 for sentence in sentences))
+
+
+def _share_within(wanted: Counter[str], said: Counter[str]) -> float:
+    return (wanted & said).total() / wanted.total() if wanted else 0.0
+
+
+_ENDS = re.compile(r"[.!?…。！？:：;][\"'”’)\]」』*_`\s]*$")
+_CODE = re.compile(r"```|^\s*\||^\s*[$>#]", re.MULTILINE)
+
+
+def is_whole_sentence(text: str) -> bool:
+    """Whether it can be read alone: at least three words (six characters where words are not set apart), not begun in the middle
+    of a sentence, and ended; a row of a table and code count as whole."""
+    plain = text.strip()
+    first = next((c for c in plain if c.isalnum()), "")
+    if _CODE.search(plain):
+        return bool(first)
+    found = words(plain)
+    least = 6 if found and all(len(word) == 1 for word in found) else 3
+    return len(found) >= least and not first.islower() and bool(_ENDS.search(plain))
 
 
 # --- passages ------------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The report of a run: every figure with its interval, calibration, and risk against coverage."""
+"""The report of a run: every metric with its interval, calibration, and risk against coverage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from selfrag.batch.formats import JsonLines
 from selfrag.batch.rows import Row
 from selfrag.errors import InputError
 from selfrag.evaluation import aggregate, curves, intervals, metrics
-from selfrag.evaluation.aggregate import FIGURES
+from selfrag.evaluation.aggregate import METRICS
 from selfrag.evaluation.curves import Bin
 from selfrag.evaluation.intervals import Floats, Interval
 from selfrag.evaluation.metrics import Gold
@@ -32,7 +32,7 @@ SIGNALS: Mapping[str, Callable[[Outcome], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One figure of the table. ``unit`` is "" for shares, "ms" or "tokens"."""
+    """One metric of the table. ``unit`` is "" for shares, "ms" or "tokens"."""
 
     name: str
     label: str
@@ -58,7 +58,7 @@ class Report:
 
 
 def evaluate(outcomes: Sequence[Outcome], run: Mapping[str, Any] | None = None) -> Report:
-    """The report of all ``outcomes``; questions that failed are counted and left out of every figure."""
+    """The report of all ``outcomes``; questions that failed are counted and left out of every metric."""
     done = [o for o in outcomes if o.status != "error"]
     judged = [o for o in done if o.answered and o.gold.answerable is not None]
     correct = np.array([o.accuracy for o in judged], dtype=np.float64)
@@ -77,8 +77,8 @@ def evaluate(outcomes: Sequence[Outcome], run: Mapping[str, Any] | None = None) 
 
 
 def shares(done: Sequence[Outcome]) -> Iterator[Line]:
-    for figure, interval in zip(FIGURES, intervals.ratios(*aggregate.columns(done)), strict=True):
-        yield Line(figure.name, figure.label, noted(interval, figure.empty))
+    for metric, interval in zip(METRICS, intervals.ratios(*aggregate.columns(done)), strict=True):
+        yield Line(metric.name, metric.label, noted(interval, metric.empty))
 
 
 def trust(judged: Sequence[Outcome], correct: Floats, confidence: Floats) -> Iterator[Line]:
@@ -111,8 +111,8 @@ def noted(interval: Interval, note: str) -> Interval:
 
 def report_json(report: Report) -> Json:
     found = {name: value for name, value in asdict(report).items() if name != "lines"}
-    figures = {line.name: {**asdict(line.interval), "unit": line.unit} for line in report.lines}
-    return {"schema": "selfrag.report/1", **found, "curve": thin(report.curve), "figures": figures}
+    metrics = {line.name: {**asdict(line.interval), "unit": line.unit} for line in report.lines}
+    return {"schema": "selfrag.report/1", **found, "curve": thin(report.curve), "metrics": metrics}
 
 
 def thin(curve: Sequence[tuple[float, float]], points: int = 200) -> list[tuple[float, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from selfrag._util import clean
 from selfrag.evaluation.compare import STAGES, Change, Comparison, Difference
 from selfrag.evaluation.intervals import Interval
 from selfrag.evaluation.report import Line, Report
@@ -26,7 +27,7 @@ def _blocks(report: Report, table: Table) -> Iterable[str]:
     counts = f"{report.answered} answered, {report.abstained} abstained, {report.failed} failed and left out"
     yield f"{report.questions} questions: {counts}" + (f"\n{run}" if run else "")
     shown = [line for line in report.lines if line.interval.value is not None]
-    yield table(["figure", "value", "95 % interval", "n"], [_line(line) for line in shown])
+    yield table(["metric", "value", "95 % interval", "n"], [_line(line) for line in shown])
     if report.reliability:
         bins = [
             [f"{b.low:.1f} – {b.high:.1f}", str(b.count), f"{b.confidence:.3f}", f"{b.accuracy:.3f}"] for b in report.reliability
@@ -68,7 +69,7 @@ def _comparison_blocks(comparison: Comparison, names: tuple[str, str], table: Ta
     left_out = f"{comparison.unpaired} without a partner and {comparison.failed} that failed are left out"
     yield f"{comparison.paired} questions in both runs; {left_out}"
     yield table(
-        ["figure", *names, "difference", "95 % interval", "McNemar p", "n"], [_difference(d) for d in comparison.differences]
+        ["metric", *names, "difference", "95 % interval", "McNemar p", "n"], [_difference(d) for d in comparison.differences]
     )
     moved = [(pair, n) for pair, n in comparison.moves.items() if pair[0] != pair[1]]
     if moved:
@@ -99,7 +100,7 @@ def _change(change: Change, names: tuple[str, str]) -> str:
 
 def shortened(text: str, length: int = 90) -> str:
     """``text`` on one line, cut where it is longer."""
-    flat = " ".join(text.split())
+    flat = clean(text)
     return flat if len(flat) <= length else flat[: length - 1] + "…"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from selfrag.answers import render
+from selfrag.answers.schema import AnswerJson, shown_answer
 from selfrag.answers.trace import trace_json
 from selfrag.cli import live
 from selfrag.types import (
@@ -85,8 +86,8 @@ def text(thing: RenderableType, width: int = 100, colour: bool = False) -> str:
     return console.file.getvalue()
 
 
-def document(**changes: Any) -> dict[str, Any]:
-    return dict(trace_json(answer(**changes), EVENTS)["answer"])
+def document(**changes: Any) -> AnswerJson:
+    return trace_json(answer(**changes), EVENTS)["answer"]
 
 
 def test_sentences_carry_citation_and_critique() -> None:
@@ -94,7 +95,39 @@ def test_sentences_carry_citation_and_critique() -> None:
     lines = text(render.sentences(document())).splitlines()
     assert lines[0].split() == ["ISREL", "ISSUP", "ISUSE"]
     assert lines[1].split() == ["0.98", "0.93", "–", "It", "was", "built", "in", "1889.", "[1]"]
-    assert lines[2].split() == ["–", "–", "-0.50", "Paris", "is", "lovely."]
+    assert lines[2].strip() == "“The tower was built in 1889.”"
+    assert lines[3].split()[:6] == ["–", "–", "-0.50", "Paris", "is", "lovely."]
+
+
+def test_a_fragment_is_read_in_its_sentence() -> None:
+    """Words that stand in the passage are shown within their whole sentence, set off where colours are allowed, once."""
+    piece = replace(FIRST, text="in 1889")
+    shown = document(segments=(Cited(piece, 1, 2.4), Cited(replace(FIRST, text="The tower"), 1, 2.0)))
+    assert text(render.sentences(shown)).count("The tower was built in 1889. [1]") == 1
+    assert "\x1b[1min 1889\x1b[0m" in text(render.sentences(shown), colour=True)
+    assert shown_answer(shown) == "The tower was built in 1889."
+
+
+def test_low_critiques_have_words() -> None:
+    """Beside low numbers stands what they mean; high ones speak for themselves."""
+    weak = replace(FIRST, critique=Critique(0.98, 0.4, 0.0, 0.5, JUDGED))
+    poor = replace(FIRST, critique=Critique(0.2, 0.1, -1.0, 0.5, {**JUDGED, "ISUSE": {"[Utility:1]": 1.0}}))
+    shown = document(segments=(Cited(weak, 1, 1.0), Cited(poor, 1, 1.0), Cited(FIRST, 1, 1.0)))
+    found = [render.remarks(segment) for segment in shown["segments"]]
+    assert found == [["weak support"], ["hardly relevant", "hardly supported", "hardly useful"], []]
+    assert "(weak support)" in text(render.sentences(shown))
+
+
+def test_citations_are_links_where_they_may_be() -> None:
+    """A citation is an OSC 8 hyperlink to its file and line, or what a template makes of them; without one there is none."""
+    linked = text(render.sources(document(), Path("/docs"), link=render.FILE_LINK), colour=True)
+    assert "\x1b]8;" in linked
+    assert "file:///docs/tower.md#L3" in linked
+    assert "vscode://file/docs/tower.md:3" in text(render.sources(document(), link="vscode://file{path}:{line}"), colour=True)
+    assert "\x1b" not in text(render.sources(document(), link=render.FILE_LINK))
+    odd = replace(TOWER, source="/docs/a \x1b[31mb.md")
+    shown = render.sources(document(segments=(), evidence=(odd,)), link=render.FILE_LINK)
+    assert "/docs/a%20%1B%5B31mb.md" in text(shown, colour=True)
 
 
 def test_narrow_terminals_fold_words_not_numbers() -> None:
@@ -114,8 +147,8 @@ def test_sources_tell_line_or_page() -> None:
 
 def test_evidence_is_shown_in_full_when_asked_for() -> None:
     """With evidence the passages' words follow their source."""
-    assert "The tower was built in 1889." in text(render.answer(document(), evidence=True))
-    assert "The tower was built in 1889." not in text(render.answer(document()))
+    assert "Eiffel was an engineer." in text(render.answer(document(), evidence=True))
+    assert "Eiffel was an engineer." not in text(render.answer(document()))
 
 
 def test_footer_tells_how_the_answer_was_found() -> None:

@@ -98,10 +98,10 @@ async def test_citations_are_compared_with_the_sources(tmp_path: Path) -> None:
     row = schema.answer_json(answer)
 
     def state(text: str | None) -> str:
-        def read(source: str) -> str:
+        def read(source: str) -> tuple[str, bool]:
             if text is None:
                 raise InputError(f"{source} is gone")
-            return text
+            return text, True
 
         return citations.verify(row, read)[0].state
 

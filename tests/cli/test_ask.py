@@ -154,7 +154,7 @@ def test_verify_notices_changed_sources(ready: Path, run: Run, tmp_path: Path) -
     document.write_text("Seoul was the capital.")
     done = run("trace", "verify", trace)
     assert done.code == 1
-    assert "changed" in done.out
+    assert done.out.count("] changed ") == 2  # the citation, and the quote in it
     document.unlink()
     assert json.loads(run("trace", "verify", trace, "--json").out)[0]["state"] == "missing"
 

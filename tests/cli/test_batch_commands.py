@@ -132,12 +132,12 @@ def test_eval_runs_and_scores(ready: Path, run: Run, tmp_path: Path) -> None:
     assert plot.read_text().startswith("<svg")
     again = json.loads(run("eval", out, "--json").out)
     assert again["schema"] == "selfrag.report/1"
-    assert again["figures"]["accuracy"]["n"] == 2
-    assert again["figures"]["recall@1"]["value"] == 1.0
-    assert again["figures"]["abstention_recall"]["note"] == "no unanswerable questions"
+    assert again["metrics"]["accuracy"]["n"] == 2
+    assert again["metrics"]["recall@1"]["value"] == 1.0
+    assert again["metrics"]["abstention_recall"]["note"] == "no unanswerable questions"
     other = tmp_path / "gold.jsonl"
     other.write_text(json.dumps({"id": "h", "question": HELLO, "answers": ["Goodbye"]}) + "\n")
-    assert json.loads(run("eval", other, "--results", out, "--json").out)["figures"]["accuracy"]["value"] == 0.0
+    assert json.loads(run("eval", other, "--results", out, "--json").out)["metrics"]["accuracy"]["value"] == 0.0
     assert "| exact match |" in run("eval", out, "--markdown").out
 
 

@@ -55,7 +55,7 @@ def test_questions_that_changed_sides_are_listed_with_both_answers() -> None:
     text = comparison_text(found, ("plain", "selfrag"))
     assert "Changed sides: 2 questions, 1 for the better" in text
     assert "Rome" in text
-    assert "| figure | plain | selfrag |" in comparison_markdown(found, ("plain", "selfrag"))
+    assert "| metric | plain | selfrag |" in comparison_markdown(found, ("plain", "selfrag"))
     json.dumps(comparison_json(found), allow_nan=False)
 
 

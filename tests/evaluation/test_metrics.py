@@ -170,3 +170,64 @@ def test_mcnemar_is_exact(b: int, c: int, p: float) -> None:
     """The two-sided binomial probability of the discordant pairs, the same both ways."""
     assert intervals.mcnemar(b, c) == pytest.approx(p)
     assert intervals.mcnemar(c, b) == pytest.approx(p)
+
+
+def test_words_of_free_text() -> None:
+    """Content words count once each, function words not at all; the best of several references counts."""
+    references = ["Cargo makes a new folder with a manifest.", "nothing alike"]
+    assert metrics.content_recall("It makes a folder.", references) == pytest.approx(2 / 5)
+    assert metrics.content_precision("It makes a folder.", references) == 1.0
+    assert metrics.content_precision("", references) == metrics.content_recall("", references) == 0.0
+    assert metrics.content_recall("the of", ["the of"]) == 0.0
+
+
+def test_rouge_l_is_the_longest_common_subsequence() -> None:
+    """F1 of the longest common subsequence; Korean, Chinese and Japanese by characters."""
+    assert metrics.rouge_l("the cat sat", ["the cat on the mat sat"]) == pytest.approx(2 * 3 / 9)
+    assert metrics.rouge_l("b a", ["a b"]) == pytest.approx(0.5)
+    assert metrics.rouge_l("서울에서", ["서울"]) == pytest.approx(2 * 2 / 6)
+    assert metrics.rouge_l("", ["a"]) == metrics.rouge_l("a", [""]) == 0.0
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=8), st.lists(st.sampled_from("abc"), max_size=8))
+def test_rouge_l_is_symmetric_and_bounded(a: list[str], b: list[str]) -> None:
+    """Symmetric, in [0, 1], and 1 for the same words."""
+    one, other = metrics.rouge_l(" ".join(a), [" ".join(b)]), metrics.rouge_l(" ".join(b), [" ".join(a)])
+    assert one == pytest.approx(other)
+    assert 0 <= one <= 1
+    assert not a or metrics.rouge_l(" ".join(a), [" ".join(a)]) == 1.0
+
+
+def test_a_gold_sentence_may_stand_among_others() -> None:
+    """Four in five of a gold sentence's words make a hit; a few of them do not."""
+    gold = ["Each value has exactly one owner at a time."]
+    assert metrics.holds_sentence("Rust is strict. Each value has exactly one owner.", gold) == 0.0
+    assert metrics.holds_sentence("Rust is strict. Each value has exactly one owner at a time!", gold) == 1.0
+    assert metrics.holds_sentence("owner", gold) == metrics.holds_sentence("", gold) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("The tower was built in 1889.", True),
+        ("“It swims.” said she.", True),
+        ("in 1889", False),
+        ("owner", False),
+        ("was built in 1889.", False),
+        ("The tower was built in", False),
+        ("탑은 1889년에 세워졌다.", True),
+        ("세워졌다.", False),
+        ("| heron | 90 cm |", True),
+        ("Run:\n```\ncargo build\n```", True),
+        ("", False),
+    ],
+)
+def test_whole_sentences(text: str, whole: bool) -> None:
+    """A whole sentence begins like one, ends like one and has some words; rows of tables and code can be read alone."""
+    assert metrics.is_whole_sentence(text) == whole
+
+
+def test_gold_sentences_and_references_are_read() -> None:
+    """References in free text and the sentences that answer come under their names; sentences alone make it answerable."""
+    found = gold_of({"long_answer": "A long one.", "sentence_answers": ["One.", "Two."]})
+    assert (found.references, found.sentences, found.answerable) == (("A long one.",), ("One.", "Two."), True)

@@ -79,7 +79,7 @@ def test_without_gold_sources_a_passage_counts_by_the_answer_in_it() -> None:
 
 
 def test_no_figure_is_ever_nan() -> None:
-    """No rows, no labels, only failures, only abstentions: a figure without a denominator says why."""
+    """No rows, no labels, only failures, only abstentions: a metric without a denominator says why."""
     cases = (
         [],
         [row("a", answers=[], sources=[])],
@@ -120,7 +120,7 @@ def test_a_column_named_answer_is_the_gold_of_the_input() -> None:
 
 
 def test_tables_show_value_interval_and_count() -> None:
-    """The same figures in text and in Markdown, with the model they belong to."""
+    """The same metrics in text and in Markdown, with the model they belong to."""
     found = report(row("a"), row("b", "Lyon"))
     text, markdown = report_text(found), report_markdown(found, "Run")
     assert "2 questions: 2 answered, 0 abstained, 0 failed" in text

@@ -1,0 +1,281 @@
+"""The sentence of a passage that an answer rests on, with its offsets. Pure: texts in, offsets out.
+
+Written words that stand in the passage are found there, whatever their case, spacing, quotation marks and emphasis; of several
+places, the one whose sentence has most of the question's words. Words that do not stand there are aligned: the sentence, or two
+that follow one another, that shares the most with them, rare words counting more.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+
+LEAST = 0.25
+"""The share of a paraphrase's words, by weight, that a sentence must have to count as what it rests on."""
+SECOND = 0.2
+"""What a second sentence must add to that share to be quoted too."""
+WHOLE_CODE = 12
+"""Lines of code that are quoted as one piece; of longer code single lines are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What may be quoted by itself, ``text[start:end]``: a sentence, a row of a table, a piece of code, a heading. ``opens`` says
+    that it cannot be read alone because it leads to what follows: a heading, or words that end with a colon."""
+
+    start: int
+    end: int
+    opens: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A quote of a text, ``text[start:end]``. ``span`` says where in the quote the written words stand, None for a paraphrase."""
+
+    start: int
+    end: int
+    span: tuple[int, int] | None = None
+
+
+def quote_of(written: str, text: str, question: str = "") -> Found | None:
+    """What of ``text`` ``written`` rests on; None where ``text`` shares too little with it."""
+    parts = units(text)
+    if not parts or not written.strip():
+        return None
+    places = occurrences(written, text)
+    if not places:
+        return aligned(written, text, parts, question)
+    asked = set(content_words(question))
+    quotes = [(_around(place, parts), place) for place in places]
+
+    def fits(quote: tuple[tuple[int, int], tuple[int, int]]) -> tuple[int, bool]:
+        (first, last), _ = quote
+        return _shared(asked, text, parts[first : last + 1]), not parts[first].opens
+
+    (first, last), (start, end) = max(quotes, key=fits)
+    begin, stop = _readable(first, last, parts, text)
+    return Found(begin, stop, (max(start, begin) - begin, min(end, stop) - begin))
+
+
+def _around(place: tuple[int, int], parts: Sequence[Unit]) -> tuple[int, int]:
+    """The first and the last unit that ``place`` lies in."""
+    within = [i for i, unit in enumerate(parts) if unit.start < place[1] and place[0] < unit.end]
+    if within:
+        return within[0], within[-1]
+    nearest = min(range(len(parts)), key=lambda i: abs(parts[i].start - place[0]))
+    return nearest, nearest
+
+
+def _readable(first: int, last: int, parts: Sequence[Unit], text: str) -> tuple[int, int]:
+    """The offsets of these units, with what a heading or a colon leads to, and with the end of a code block that begins in it."""
+    while parts[last].opens and last + 1 < len(parts):
+        last += 1
+    start, end = parts[first].start, parts[last].end
+    if text.count("```", start, end) % 2 and (close := text.find("```", end)) >= 0:
+        end = close + 3
+    return start, end
+
+
+def _shared(wanted: set[str], text: str, found: Iterable[Unit]) -> int:
+    return len(wanted & {word for unit in found for word in content_words(text[unit.start : unit.end])})
+
+
+# --- words that stand in the text -----------------------------------------------------------------------------------------------
+
+_SAME = str.maketrans({**dict.fromkeys("‘’‚‛′`´", "'"), **dict.fromkeys("“”„‟″«»", '"'), **dict.fromkeys("‐‑‒–—―−", "-")})
+_DROPPED = frozenset("*_`'\u00ad\u200b\u200c\u200d\ufeff")
+
+
+def folded(text: str) -> tuple[str, list[int]]:
+    """``text`` without differences that say nothing: case, kinds of dashes and quotation marks, emphasis, white space; and for
+    each of its characters the offset in ``text`` that it comes from."""
+    found: list[str] = []
+    offsets: list[int] = []
+    for offset, character in enumerate(text):
+        for folded_one in unicodedata.normalize("NFKC", character).translate(_SAME).casefold():
+            if folded_one in _DROPPED:
+                continue
+            if folded_one.isspace():
+                if found and found[-1] != " ":
+                    found.append(" ")
+                    offsets.append(offset)
+                continue
+            found.append(folded_one)
+            offsets.append(offset)
+    return "".join(found), offsets
+
+
+def occurrences(written: str, text: str) -> list[tuple[int, int]]:
+    """Where ``written`` stands in ``text`` as whole words, as offsets in it; without the full stop that a model may have put at
+    its end."""
+    whole, offsets = folded(text)
+    needle = folded(written)[0].strip()
+    for wanted in (needle, needle.strip(' .,;:!?"。，、！？')):
+        if wanted and (places := list(_places(wanted, whole))):
+            return [(offsets[a], offsets[b - 1] + 1) for a, b in places]
+    return []
+
+
+def _places(needle: str, text: str) -> Iterator[tuple[int, int]]:
+    start = text.find(needle)
+    while start >= 0:
+        end = start + len(needle)
+        if not (_joined(text, start) or _joined(text, end)):
+            yield start, end
+        start = text.find(needle, start + 1)
+
+
+def _joined(text: str, at: int) -> bool:
+    """Whether ``at`` lies inside a word. In scripts without spaces, or before a Korean particle, it does not."""
+    return 0 < at < len(text) and all(c.isalnum() and not is_wide(c) for c in text[at - 1 : at + 1])
+
+
+# --- words that do not ----------------------------------------------------------------------------------------------------------
+
+
+def aligned(written: str, text: str, parts: Sequence[Unit], question: str = "") -> Found | None:
+    """The unit, or two that follow one another, that shares the most with ``written``. The question's words decide between
+    equals, and stand in for the written ones where those are in none (yes, no, a label)."""
+    words = [set(content_words(text[unit.start : unit.end])) for unit in parts]
+    rarity = _rarity(words)
+    said, asked = set(content_words(written)), set(content_words(question))
+    if not any(said & unit for unit in words):
+        said = asked
+    total = sum(rarity(word) for word in said)
+
+    def share(unit: set[str]) -> float:
+        return sum(rarity(word) for word in said & unit) / total if total else 0.0
+
+    best = max(range(len(parts)), key=lambda i: (round(share(words[i]), 6), len(asked & words[i])))
+    if share(words[best]) < LEAST:
+        return None
+    first = last = best
+    beside = [i for i in (best - 1, best + 1) if 0 <= i < len(parts)]
+    other = max(beside, key=lambda i: share(words[best] | words[i]), default=best)
+    if share(words[best] | words[other]) - share(words[best]) >= SECOND:
+        first, last = min(best, other), max(best, other)
+    return Found(*_readable(first, last, parts, text))
+
+
+class _rarity:
+    """How much a word tells about where in a text it stands: more, the fewer of its units have it."""
+
+    def __init__(self, words: Sequence[set[str]]) -> None:
+        self.count = len(words)
+        self.having = Counter(word for unit in words for word in unit)
+
+    def __call__(self, word: str) -> float:
+        return math.log((1 + self.count) / (0.5 + max(1, self.having[word])))
+
+
+_WORD = re.compile(r"\w+")
+_FUNCTION_WORDS = """
+a about after all also an and any are as at be been being but by can could did do does for from had has have he her his how i if
+in into is it its me my no not of on or our s she should so some such t than that the their them then there these they this those
+to was we were what when where which who whom why will with would you your
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
+
+
+def content_words(text: str) -> list[str]:
+    """The words of ``text`` that say something, in order, lower case, without English function words; Chinese, Japanese, Korean
+    as pairs of neighbouring characters, since their words are not set apart, or carry endings."""
+    found: list[str] = []
+    for word in _WORD.findall(unicodedata.normalize("NFKC", text).casefold()):
+        if any(map(is_wide, word)):
+            found += [word[i : i + 2] for i in range(max(1, len(word) - 1))]
+        elif word not in FUNCTION_WORDS:
+            found.append(word)
+    return found
+
+
+def is_wide(character: str) -> bool:
+    """Whether it is Chinese, Japanese or Korean."""
+    return "\u1100" <= character <= "\u11ff" or "\u2e80" <= character <= "\ud7ff" or "\uf900" <= character <= "\ufaff"
+
+
+# --- units ----------------------------------------------------------------------------------------------------------------------
+
+_MARKER = re.compile(r"\s*(?:(?:[-*+•‣▪◦·–]|\d{1,3}[.)]|\(?[a-z\d]{1,3}\))\s+|>\s?)*\s*")
+_BULLET = re.compile(r"^\s*[•‣▪◦·]\s", re.MULTILINE)
+
+
+def units(text: str) -> list[Unit]:
+    """The parts of ``text`` that can be quoted, in order, without white space and list markers at their ends."""
+    return [unit for unit in _units(text) if any(c.isalnum() for c in text[unit.start : unit.end])]
+
+
+def _units(text: str) -> Iterator[Unit]:
+    starts = [0, *(newline.end() for newline in re.finditer("\n", text)), len(text) + 1]
+    in_table = False
+    for token in _markdown().parse(text):
+        begin, end = (starts[min(n, len(starts) - 1)] for n in token.map) if token.map else (0, 0)
+        end = min(end, len(text))
+        match token.type:
+            case "table_open":
+                in_table = True
+            case "table_close":
+                in_table = False
+            case "tr_open":
+                yield _trimmed(text, begin, end)
+            case "heading_open":
+                yield _trimmed(text, begin, end, opens=True)
+            case "fence":
+                yield from _code(text, starts, token.map or [0, 0])
+            case "inline" if not in_table and token.level == 1 and text[begin:end].lstrip().startswith("#"):
+                pass  # the heading's words, which its own token has brought
+            case "inline" if not in_table:
+                yield from _sentences(text, begin, end)
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    """Reads blocks alone. What only a whole Markdown file can tell (indented code, underlined headings, HTML) is left out: a
+    passage may begin anywhere, and need not be Markdown."""
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark").enable("table").disable(["code", "lheading", "html_block", "reference"])
+
+
+def _code(text: str, starts: Sequence[int], lines: Sequence[int]) -> Iterator[Unit]:
+    first, last = lines[0] + 1, lines[1]
+    if last - 1 < len(starts) - 1 and text[starts[last - 1] :].lstrip().startswith(("```", "~~~")):
+        last -= 1
+    if last - first <= WHOLE_CODE:
+        yield _trimmed(text, starts[min(first, len(starts) - 1)], starts[min(last, len(starts) - 1)], code=True)
+        return
+    for line in range(first, last):
+        yield _trimmed(text, starts[line], starts[line + 1], code=True)
+
+
+def _sentences(text: str, begin: int, end: int) -> Iterator[Unit]:
+    from sentencex import get_sentence_boundaries
+
+    cuts = [begin, *(begin + match.start() for match in _BULLET.finditer(text[begin:end]) if match.start()), end]
+    for start, stop in pairwise(cuts):
+        for boundary in get_sentence_boundaries("en", text[start:stop]):
+            unit = _trimmed(text, start + boundary["start_index"], start + boundary["end_index"])
+            yield Unit(unit.start, unit.end, text[unit.start : unit.end].endswith((":", "：")))
+
+
+def _trimmed(text: str, start: int, end: int, opens: bool = False, code: bool = False) -> Unit:
+    end = min(end, len(text))
+    match = None if code else _MARKER.match(text, start, end)
+    start = match.end() if match else start
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    if not code and text.startswith("#", start):
+        start += len(text[start:end]) - len(text[start:end].lstrip("# "))
+    return Unit(start, end, opens)

@@ -1,0 +1,147 @@
+"""Where in a passage an answer's words stand, and the whole sentence around them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfrag.answers.quotes import Found, content_words, folded, occurrences, quote_of, units
+
+PAGE = """# Ownership
+
+Rust's *ownership* is unique. Each value has an _owner_, which is
+the variable. Dr. Smith (see Fig. 3) disagrees, e.g. in v1.2.
+
+- Run `cargo new`. It makes a folder.
+- Second item
+
+| name | size |
+|------|------|
+| heron | 90 cm |
+| wren | 10 cm |
+
+To build it:
+
+```sh
+cargo build
+cargo run
+```
+
+오늘은 서울에서 만났다. 내일은 부산이다. 彼は言った。「そうだ。」今天天气好。我们走吧！
+"""
+
+
+def quoted(written: str, text: str = PAGE, question: str = "") -> tuple[str, str | None]:
+    """The quote, and the model's words in it."""
+    found = quote_of(written, text, question)
+    assert found
+    quote = text[found.start : found.end]
+    return quote, quote[slice(*found.span)] if found.span else None
+
+
+@pytest.mark.parametrize(
+    ("written", "quote", "span"),
+    [
+        ("owner", "Each value has an _owner_, which is\nthe variable.", "owner"),
+        (
+            "an owner, which is the variable.",
+            "Each value has an _owner_, which is\nthe variable.",
+            "an _owner_, which is\nthe variable.",
+        ),
+        ("dr. smith", "Dr. Smith (see Fig. 3) disagrees, e.g. in v1.2.", "Dr. Smith"),
+        ("v1.2", "Dr. Smith (see Fig. 3) disagrees, e.g. in v1.2.", "v1.2"),
+        ("cargo new", "Run `cargo new`.", "cargo new"),
+        ("Second item", "Second item", "Second item"),
+        ("10 cm", "| wren | 10 cm |", "10 cm"),
+        ("cargo run", "cargo build\ncargo run", "cargo run"),
+        ("서울", "오늘은 서울에서 만났다.", "서울"),
+        ("そうだ", "「そうだ。」", "そうだ"),
+        ("天气", "今天天气好。", "天气"),
+    ],
+)
+def test_written_words_are_found_in_their_sentence(written: str, quote: str, span: str) -> None:
+    """In prose, lists, tables, code, Korean, Japanese and Chinese; case, emphasis and line breaks do not matter."""
+    assert quoted(written) == (quote, span)
+
+
+def test_of_several_places_the_one_that_fits_the_question() -> None:
+    """A word that stands in several sentences is quoted from the one that shares most with the question; else from the first."""
+    text = "It opened in 1889. The tower was repainted in 1907. The lift of the tower was built in 1889 by Otis."
+    assert quoted("1889", text, "When was the lift built?")[0] == "The lift of the tower was built in 1889 by Otis."
+    assert quoted("1889", text)[0] == "It opened in 1889."
+
+
+def test_words_are_whole() -> None:
+    """ "own" is not found in "owner"; a Korean noun is found before its particle."""
+    assert occurrences("own", "The owner owns it. Own it.") == [(19, 22)]
+    assert occurrences("서울", "서울에서 서울로") == [(0, 2), (5, 7)]
+
+
+def test_a_paraphrase_is_aligned() -> None:
+    """Other words for a sentence are matched with the sentence that shares the rare ones; there is no span then."""
+    assert quoted("The tool creates a folder for you") == ("It makes a folder.", None)
+    both = "Ada wrote the first program. Babbage built the engine. It rained."
+    assert (
+        quoted("Ada wrote a program and Babbage built an engine", both)[0]
+        == "Ada wrote the first program. Babbage built the engine."
+    )
+
+
+def test_yes_rests_on_what_was_asked() -> None:
+    """An answer that shares no word with the passage rests on the sentence that the question is about, or on none."""
+    assert quoted("yes", question="Does each value have an owner?")[0].startswith("Each value has")
+    assert quote_of("yes", PAGE, "Is Mars red?") is None
+    assert quote_of("", PAGE, "owner") is None
+    assert quote_of("owner", "", "owner") is None
+
+
+def test_what_leads_on_is_quoted_with_what_follows() -> None:
+    """A heading, or words that end with a colon, cannot be read alone; a code block is quoted to its end."""
+    assert quoted("Ownership")[0].startswith("Rust's")  # a sentence, rather than the heading
+    assert quoted("to build it")[0] == "To build it:\n\n```sh\ncargo build\ncargo run\n```"
+
+
+def test_bullets_and_numbers_are_not_quoted() -> None:
+    """The marks of lists stand outside of what is quoted, in text from PDFs too; a first name's initial is no list."""
+    text = "• first thing\n• second thing\n\n1. Number one.\n2) Number two.\n\nA. Lincoln was tall."
+    assert [text[u.start : u.end] for u in units(text)] == [
+        "first thing",
+        "second thing",
+        "Number one.",
+        "Number two.",
+        "A. Lincoln was tall.",
+    ]
+
+
+@given(st.text(max_size=60), st.text(max_size=200), st.text(max_size=30))
+def test_offsets_always_lie_in_the_text(written: str, text: str, question: str) -> None:
+    """Whatever the texts are, units follow one another, and a quote and its span lie where they say."""
+    found = units(text)
+    assert all(a.end <= b.start for a, b in pairwise(found))
+    assert all(0 <= u.start < u.end <= len(text) for u in found)
+    match quote_of(written, text, question):
+        case Found(start, end, span):
+            assert 0 <= start < end <= len(text)
+            assert span is None or 0 <= span[0] <= span[1] <= end - start
+
+
+@given(st.text(alphabet="ab 한“”’—*_`\n", max_size=80), st.data())
+def test_a_verbatim_span_is_found_verbatim(text: str, data: st.DataObject) -> None:
+    """Any piece of whole words of a text is found in it, and what is found reads the same."""
+    words = text.split()
+    if not words:
+        return
+    i = data.draw(st.integers(0, len(words) - 1))
+    piece = " ".join(words[i : data.draw(st.integers(i + 1, len(words)))])
+    wanted = folded(piece)[0].strip()
+    if wanted:
+        assert any(wanted in folded(text[a:b])[0] for a, b in occurrences(piece, text))
+
+
+def test_content_words() -> None:
+    """Function words are left out; Chinese, Japanese and Korean come as pairs of characters."""
+    assert content_words("What is the Owner of it?") == ["owner"]
+    assert content_words("서울에서 왔다") == ["서울", "울에", "에서", "왔다"]
