@@ -23,10 +23,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from selfrag.algorithm.search import Agent
+from selfrag.agent import Agent, open_agent
 from selfrag.batch.questions import Questions, open_questions
-from selfrag.cli.options import AgentFlags, open_agent
-from selfrag.cli.running import RunFlags, opened, run
+from selfrag.batch.resume import answer_all, open_sink
+from selfrag.batch.run import Plan
 from selfrag.config.library_env import silence_libraries
 from selfrag.config.settings import DEFAULT_MODEL, find_paths
 from selfrag.evaluation.compare import Comparison, compare
@@ -113,9 +113,9 @@ def set_up(agent: Agent, options: SearchOptions) -> Agent:
 
 async def answer(agent: Agent, options: SearchOptions, questions: Questions, out: Path, concurrency: int) -> float:
     """Runs one row, or the rest of it; returns the seconds that it took now."""
-    begun, flags, asked = time.monotonic(), RunFlags(concurrency=concurrency), set_up(agent, options)
-    with opened(out, asked, options, flags, questions) as sink:
-        tally = await run(asked, options, questions, sink, flags.plan(keep_passages=True), False, out.stem)
+    begun, asked = time.monotonic(), set_up(agent, options)
+    with open_sink(out, asked, options, questions, "refuse") as sink:
+        tally = await answer_all(asked, options, questions, sink, Plan(concurrency, keep_passages=True))
     if tally.stopped:
         raise SystemExit("interrupted; the same command goes on")
     return time.monotonic() - begun
@@ -139,7 +139,7 @@ def outcomes(out: Path) -> list[Outcome]:
 async def main(given: argparse.Namespace) -> None:
     questions = open_questions(given.questions, count=given.sample, seed=given.seed)
     given.work.mkdir(parents=True, exist_ok=True)
-    async with open_agent(AgentFlags(collection=[given.collection], **model_flags(given))) as agent:
+    async with open_agent(given.collection, **model_flags(given)) as agent:
         agent.reflector = replace(agent.reflector, engine=Remembered(agent.reflector.engine))  # type: ignore[type-var]
         table = rows(agent.options)
         chosen = given.rows.split(",") if given.rows else list(table)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from selfrag.algorithm.search import Agent
+from selfrag.agent import Agent
 from selfrag.batch.rows import Row
 from selfrag.batch.run import Batch, Plan, Tally
 from selfrag.engines.http.client import Policy

@@ -29,8 +29,8 @@ from ablation import answer, circumstances, model_flags, outcomes, rows, thresho
 from corpus import Corpus, read_rows, wikipedia, write_rows
 
 from selfrag import index
+from selfrag.agent import open_agent
 from selfrag.batch.questions import open_questions
-from selfrag.cli.options import AgentFlags, open_agent
 from selfrag.config.library_env import silence_libraries
 from selfrag.config.settings import find_paths
 from selfrag.evaluation.compare import compare
@@ -115,8 +115,7 @@ def indexed(table: Table) -> None:
 async def study(given: argparse.Namespace, table: Table) -> None:
     """Runs the table's rows, or the rest of them, and writes its file."""
     questions = open_questions(str(table.questions), limit=given.limit)
-    flags = AgentFlags(collection=[table.name], **model_flags(given))
-    async with open_agent(flags) as agent:
+    async with open_agent(table.name, **model_flags(given)) as agent:
         known = rows(agent.options)
         for name in ROWS:
             seconds = await answer(agent, known[name][1], questions, given.work / f"{table.name}.{name}.jsonl", given.concurrency)

@@ -19,9 +19,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from selfrag.algorithm.search import Agent
+from selfrag.agent import Agent, open_agent
 from selfrag.batch.questions import open_questions
-from selfrag.cli.options import AgentFlags, open_agent
 from selfrag.config.library_env import silence_libraries
 from selfrag.types import Answer
 
@@ -51,9 +50,9 @@ async def ask(agent: Agent, question: str, prune: bool) -> tuple[Answer, float]:
     return answer, time.perf_counter() - began
 
 
-async def measure(questions: list[str], flags: AgentFlags) -> list[Asked]:
+async def measure(questions: list[str], collection: str, model: str) -> list[Asked]:
     asked = []
-    async with open_agent(flags, quiet=True) as agent:
+    async with open_agent(collection, model=model) as agent:
         await ask(agent, questions[0], prune=True)  # what is loaded lazily is loaded now
         for index, question in enumerate(questions):
             found = {prune: await ask(agent, question, prune) for prune in ((True, False) if index % 2 else (False, True))}
@@ -101,7 +100,7 @@ def main() -> None:
     given = parser.parse_args()
     silence_libraries()
     questions = [row.question for row in open_questions(str(given.questions), limit=given.limit).rows()]
-    asked = asyncio.run(measure(questions, AgentFlags(collection=[given.collection], model=given.model)))
+    asked = asyncio.run(measure(questions, given.collection, given.model))
     command = f"python benchmarks/pruning.py {given.questions} -c {given.collection} --limit {given.limit}"
     text = report(asked, command, given.name)
     print(text)

@@ -34,8 +34,8 @@ from vllm import SamplingParams
 from vllm.inputs import tokens_input
 
 from selfrag import prompts as templates
+from selfrag.agent import Agent
 from selfrag.algorithm import reflection
-from selfrag.algorithm.search import Agent
 from selfrag.batch.journal import Collected
 from selfrag.batch.rows import Row
 from selfrag.batch.run import Batch, Plan

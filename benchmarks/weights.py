@@ -38,9 +38,8 @@ from corpus import read_rows, write_rows
 from evaluation import TABLES, Table, indexed, sample
 from numpy.typing import NDArray
 
-from selfrag.algorithm.search import Agent
+from selfrag.agent import Agent, open_agent
 from selfrag.batch.questions import open_questions
-from selfrag.cli.options import AgentFlags, open_agent
 from selfrag.config.library_env import silence_libraries
 from selfrag.evaluation import metrics
 from selfrag.evaluation.tables import markdown_table
@@ -200,7 +199,7 @@ async def main(given: argparse.Namespace) -> None:
     for table in tables:
         indexed(table)
         out = given.work / f"{table.name}.candidates.jsonl"
-        async with open_agent(AgentFlags(collection=[table.name], model=given.model)) as agent:
+        async with open_agent(table.name, model=given.model) as agent:
             agent.reflector = replace(agent.reflector, relevant_above=ALWAYS)  # type: ignore[type-var]
             await ask_all(agent, table, out, given.limit, given.concurrency)
         groups.append(list(read(out, articles)))

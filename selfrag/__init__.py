@@ -1,9 +1,8 @@
 """Ask your own documents, with a probability behind every sentence.
 
-    collection = selfrag.open_collection(home, "default")
-    engine = selfrag.open_engine("auto", "path/of/a/reflection/model")
-    answer = await selfrag.Agent(selfrag.TokenReflector(engine), collection).ask("When was the Eiffel Tower built?")
-    print(selfrag.answer_json(answer))
+    async with selfrag.open_agent("papers") as agent:
+        answer = await agent.ask("What does the second experiment show?")
+    print(answer.text, selfrag.answer_json(answer))
 
 Names are imported when they are first used, so that ``import selfrag`` costs nothing.
 """
@@ -14,45 +13,85 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from selfrag.algorithm.search import Agent
+    from selfrag._version import __version__
+    from selfrag.agent import Agent, open_agent
     from selfrag.answers.schema import answer_json
     from selfrag.engines import open_engine
-    from selfrag.errors import SelfragError
-    from selfrag.index import open_collection
+    from selfrag.errors import (
+        CollectionError,
+        ConfigError,
+        EngineBusy,
+        EngineError,
+        InputError,
+        Interrupted,
+        LockedError,
+        ModelError,
+        SelfragError,
+        UsageError,
+    )
+    from selfrag.index import open_collection, open_retriever
     from selfrag.models import resolve as resolve_model
+    from selfrag.reflectors.prompted import PromptedReflector
     from selfrag.reflectors.tokens import TokenReflector
-    from selfrag.types import Answer, Passage, SearchOptions, Weights
+    from selfrag.types import Answer, Engine, Passage, Reflector, Retriever, SearchOptions, Weights
+
+_HOMES = {
+    "selfrag._version": ("__version__",),
+    "selfrag.agent": ("Agent", "open_agent"),
+    "selfrag.answers.schema": ("answer_json",),
+    "selfrag.engines": ("open_engine",),
+    "selfrag.errors": (
+        "CollectionError",
+        "ConfigError",
+        "EngineBusy",
+        "EngineError",
+        "InputError",
+        "Interrupted",
+        "LockedError",
+        "ModelError",
+        "SelfragError",
+        "UsageError",
+    ),
+    "selfrag.index": ("open_collection", "open_retriever"),
+    "selfrag.models": ("resolve_model",),
+    "selfrag.reflectors.prompted": ("PromptedReflector",),
+    "selfrag.reflectors.tokens": ("TokenReflector",),
+    "selfrag.types": ("Answer", "Engine", "Passage", "Reflector", "Retriever", "SearchOptions", "Weights"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Agent",
     "Answer",
+    "CollectionError",
+    "ConfigError",
+    "Engine",
+    "EngineBusy",
+    "EngineError",
+    "InputError",
+    "Interrupted",
+    "LockedError",
+    "ModelError",
     "Passage",
+    "PromptedReflector",
+    "Reflector",
+    "Retriever",
     "SearchOptions",
     "SelfragError",
     "TokenReflector",
+    "UsageError",
     "Weights",
+    "__version__",
     "answer_json",
+    "open_agent",
     "open_collection",
     "open_engine",
+    "open_retriever",
     "resolve_model",
 ]
 
-_HOMES = {
-    "Agent": "selfrag.algorithm.search",
-    "Answer": "selfrag.types",
-    "Passage": "selfrag.types",
-    "SearchOptions": "selfrag.types",
-    "SelfragError": "selfrag.errors",
-    "TokenReflector": "selfrag.reflectors.tokens",
-    "Weights": "selfrag.types",
-    "answer_json": "selfrag.answers.schema",
-    "open_collection": "selfrag.index",
-    "open_engine": "selfrag.engines",
-    "resolve_model": "selfrag.models",
-}
-
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _HOME:
         raise AttributeError(f"module 'selfrag' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), {"resolve_model": "resolve"}.get(name, name))
+    return getattr(importlib.import_module(_HOME[name]), {"resolve_model": "resolve"}.get(name, name))

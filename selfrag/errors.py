@@ -29,36 +29,40 @@ class SelfragError(Exception):
 
 
 class UsageError(SelfragError):
+    """A value that is not allowed: a negative weight, an unknown option."""
+
     exit_code = USAGE
 
 
 class ConfigError(UsageError):
-    pass
+    """A wrong value in the configuration file, the environment or on the command line."""
 
 
 class InputError(SelfragError):
-    pass
+    """A file that cannot be read as what it should be; the message names path and line."""
 
 
 class CollectionError(SelfragError):
-    pass
+    """A collection that is missing, damaged, or made with another embedder."""
 
 
 class LockedError(CollectionError):
-    pass
+    """Another process is writing to the collection."""
 
 
 class ModelError(SelfragError):
-    pass
+    """A model that is missing, cannot be loaded, or lacks reflection tokens."""
 
 
 class EngineError(SelfragError):
-    pass
+    """Generation failed."""
 
 
 class EngineBusy(EngineError):
-    pass
+    """Generation failed in a way that may pass: try again."""
 
 
 class Interrupted(SelfragError):
+    """The person pressed Ctrl-C."""
+
     exit_code = INTERRUPTED

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 Mode = Literal["adaptive", "always", "never"]
 Support = Literal["full", "partial"]
@@ -16,6 +16,30 @@ Finish = Literal["stop", "end", "length", "cancelled"]
 Status = Literal["answered", "abstained", "error"]
 Standing = Literal["found", "doubtful", "not found"]
 ReflectionKind = Literal["tokens", "prompted"]
+
+
+# --- options -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What a person needs to know of one option; its name, type and default are those of the field that it describes.
+
+    Numbers lie in [``low``, ``high``]. ``flags`` are the names on the command line where they are not ``--the-field's-name``.
+    ``fitted`` says that a model's registry entry or a profile may bring a default of its own.
+    """
+
+    help: str
+    metavar: str = ""
+    low: float = 0.0
+    high: float = float("inf")
+    flags: tuple[str, ...] = ()
+    fitted: bool = False
+
+
+def option(default: Any, help: str, **more: Any) -> Any:
+    """A dataclass field that is an option: from it, `config.options` derives the flag, the setting and their help."""
+    return field(default=default, metadata={"option": Option(help, **more)})
 
 
 # --- engines -------------------------------------------------------------------------------------------------------------------
@@ -175,11 +199,11 @@ class Weights:
     passages less well than the search ranks them.
     """
 
-    rel: float = 1.0
-    sup: float = 1.0
-    use: float = 0.5
-    sequence: bool = True
-    ret: float = 0.0
+    rel: float = option(1.0, "Weight of ISREL, relevance.", metavar="X", fitted=True)
+    sup: float = option(1.0, "Weight of ISSUP, support.", metavar="X", fitted=True)
+    use: float = option(0.5, "Weight of ISUSE, usefulness.", metavar="X", fitted=True)
+    sequence: bool = option(True, "Count the mean token probability in scores.")
+    ret: float = option(0.0, "Weight of the passage's retrieval score.", metavar="X", fitted=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,25 +304,24 @@ class Reflector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """What `ask` can be told; defaults are the paper's. Thresholds of abstention are fitted per model, 0 never abstains.
+    """How to search. Defaults are the paper's; thresholds of abstention are fitted per model, 0 never abstains.
 
-    ``correct`` is how many times at most the first passages are searched for again in other words, while the best ISREL lies
-    below ``found_isrel`` (CRAG, which the paper does not have).
+    ``correct`` and ``found_isrel`` are corrective retrieval (CRAG), which the paper does not have.
     """
 
-    k: int = 5
-    mode: Mode = "adaptive"
-    threshold: float = 0.2
-    beam_width: int = 2
-    max_segments: int = 4
+    k: int = option(5, "Passages retrieved for a segment.", metavar="N", low=1, flags=("-k", "--k"))
+    mode: Mode = option("adaptive", "When to retrieve.")
+    threshold: float = option(0.2, "Retrieve when the model's probability is above T.", metavar="T", high=1, fitted=True)
+    beam_width: int = option(2, "Hypotheses kept after each segment.", metavar="B", low=1)
+    max_segments: int = option(4, "Most segments of an answer; 1 is the short form.", metavar="N", low=1)
     weights: Weights = Weights()
-    require_support: Support | None = None
-    prune: bool = True
-    abstain_isrel: float = 0.0
-    abstain_issup: float = 0.0
+    require_support: Support | None = option(None, "Drop segments whose most likely ISSUP is below this.")
+    prune: bool = option(True, "Skip candidates that cannot win; the answer is the same.")
+    abstain_isrel: float = option(0.0, "Abstain when relevance is below P.", metavar="P", high=1, fitted=True)
+    abstain_issup: float = option(0.0, "Abstain when support is below P.", metavar="P", high=1, fitted=True)
     choices: tuple[str, ...] = ()
-    correct: int = 0
-    found_isrel: float = 0.5
+    correct: int = option(0, "Search again in other words, at most N times, where nothing relevant was found.", metavar="N")
+    found_isrel: float = option(0.5, "Search again while the best ISREL is below P.", metavar="P", high=1)
 
 
 @dataclass(frozen=True, slots=True)

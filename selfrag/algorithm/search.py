@@ -44,35 +44,6 @@ from selfrag.types import (
 T = TypeVar("T")
 
 
-class Agent:
-    """Answers questions from a collection. Safe to share: every question has its own state.
-
-    ``retriever`` None means that there are no documents, and every question that needs evidence is abstained from.
-    """
-
-    def __init__(self, reflector: Reflector, retriever: Retriever | None = None, options: SearchOptions | None = None) -> None:
-        self.reflector = reflector
-        self.retriever = retriever
-        self.options = options or SearchOptions()
-
-    async def ask(
-        self,
-        question: str,
-        options: SearchOptions | None = None,
-        observer: Observer | None = None,
-        instruction: str | None = None,
-    ) -> Answer:
-        """Searches for the best supported answer to ``question``.
-
-        ``instruction`` is what the model is told where that differs from what is looked for (a task's wording around the
-        question). Raises UsageError for options that cannot be, EngineError and CollectionError as they come.
-        """
-        options = check(options or self.options)
-        if not question.strip():
-            raise UsageError("the question is empty", 'selfrag ask "Who wrote Faust?"')
-        return await Search(self.reflector, self.retriever, options, question, instruction, observer).run()
-
-
 class Search:
     """The state of one question."""
 

@@ -15,14 +15,20 @@ from selfrag.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """The questions of a run. ``rows`` reads them anew at each call (standard input: once); ``total`` is None if unknown,
-    ``fingerprint`` the digest of the file."""
+    """The questions of a run. ``rows`` reads them again at each call (standard input: once); ``total`` is None if unknown,
+    ``fingerprint`` the digest of the file, ``sample`` the number and the seed of a sample."""
 
     name: str
     task: str
     rows: Callable[[], Iterator[Row]]
     total: int | None
     fingerprint: str | None
+    sample: tuple[int, int] | None = None
+
+    def describe(self) -> dict[str, object]:
+        """What a stored run names of its questions, besides the file."""
+        drawn = {"sample": self.sample[0], "seed": self.sample[1]} if self.sample else {}
+        return {"task": self.task, **drawn}
 
 
 def open_questions(
@@ -49,7 +55,8 @@ def open_questions(
 
     total = _length(path, kind, found.lines, everything)
     if count is not None:
-        return Questions(source, kind, lambda: sample(everything(), total, count, seed), min(count, total), found.sha256)
+        some = lambda: sample(everything(), total, count, seed)  # noqa: E731
+        return Questions(source, kind, some, min(count, total), found.sha256, (count, seed))
     shown = total if limit is None else min(limit, total)
     return Questions(source, kind, lambda: islice(everything(), limit), shown, found.sha256)
 

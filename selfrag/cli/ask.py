@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfrag.cli import terminal
-from selfrag.cli.options import AgentFlags, Json, Quiet, open_agent, with_flags
+from selfrag.cli.options import AgentFlags, Json, Quiet, with_flags
 from selfrag.errors import ABSTAINED, InputError, UsageError
 
 if TYPE_CHECKING:
-    from selfrag.algorithm.search import Agent
+    from selfrag.agent import Agent
     from selfrag.answers.trace import Recorder
     from selfrag.types import Answer
 
@@ -58,6 +58,8 @@ def ask(
     import asyncio
 
     asked = read_question(question)
+    if question not in (None, "-") and _unread():
+        terminal.say("warning: the text on stdin is not read, since the question is an argument", quiet)
     answer, recorder = asyncio.run(answered(asked, flags, split_choices(choices), quiet))
     if save_trace:
         keep(save_trace, answer, recorder)
@@ -72,13 +74,32 @@ def ask(
 
 
 def read_question(given: str | None) -> str:
-    """The question of the command line, or of stdin for ``-`` and for a pipe."""
+    """The question of the command line, or of stdin for ``-`` and for a pipe. Text on stdin beside a question is not read."""
     if given is None and sys.stdin.isatty():
         raise UsageError("there is no question", 'selfrag ask "When was the Eiffel Tower built?"')
     text = sys.stdin.read() if given in (None, "-") else given
     if not text or not text.strip():
         raise UsageError("the question is empty", 'selfrag ask "When was the Eiffel Tower built?"')
     return checked(text.strip())
+
+
+def _unread() -> bool:
+    """Whether text waits on stdin; nothing of it is consumed, and an idle pipe is not waited for."""
+    import array
+    import fcntl
+    import os
+    import stat
+    import termios
+
+    try:
+        number = sys.stdin.fileno()
+        found = os.fstat(number)
+        if stat.S_ISREG(found.st_mode):
+            return found.st_size > os.lseek(number, 0, os.SEEK_CUR)
+        waiting = array.array("i", [0])
+        return stat.S_ISFIFO(found.st_mode) and fcntl.ioctl(number, termios.FIONREAD, waiting) == 0 and waiting[0] > 0
+    except (OSError, ValueError):  # no stdin at all
+        return False
 
 
 def checked(question: str) -> str:
@@ -100,7 +121,7 @@ def split_choices(given: list[str] | None) -> tuple[str, ...]:
 
 async def answered(question: str, flags: AgentFlags, choices: tuple[str, ...], quiet: bool) -> tuple[Answer, Recorder]:
     """Opens what ``flags`` name and asks it."""
-    async with open_agent(flags, choices, quiet) as agent:
+    async with flags.open(choices, quiet) as agent:
         return await ask_agent(agent, question, quiet)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfrag.cli.options import AgentFlags, Quiet, open_agent, with_flags
-from selfrag.cli.running import RunFlags, exit_code, opened, run
+from selfrag.cli.options import AgentFlags, Quiet, with_flags
+from selfrag.cli.running import RunFlags, exit_code, run_questions
 from selfrag.errors import ANSWERED
 
 if TYPE_CHECKING:
@@ -57,13 +57,14 @@ async def answered(
 ) -> Tally:
     """Opens what ``flags`` name and asks it everything."""
     from selfrag.batch.journal import Printed
+    from selfrag.batch.resume import open_sink
 
     plan = running.plan(keep_passages)
-    async with open_agent(flags, quiet=quiet) as agent:
+    async with flags.open(quiet=quiet) as agent:
         if out is None:
             try:
-                return await run(agent, agent.options, questions, Printed(), plan, quiet)
+                return await run_questions(agent, agent.options, questions, Printed(), plan, quiet)
             except BrokenPipeError:  # the reader, `head` say, has what it wanted
                 raise typer.Exit(ANSWERED) from None
-        with opened(out, agent, agent.options, running, questions) as sink:
-            return await run(agent, agent.options, questions, sink, plan, quiet)
+        with open_sink(out, agent, agent.options, questions, running.on_change()) as sink:
+            return await run_questions(agent, agent.options, questions, sink, plan, quiet)

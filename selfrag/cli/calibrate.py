@@ -9,21 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfrag.cli import terminal
-from selfrag.cli.options import AgentFlags, Json, Quiet, open_agent, with_flags
-from selfrag.cli.running import RunFlags, exit_code, opened, run
+from selfrag.cli.options import AgentFlags, Json, Quiet, with_flags
+from selfrag.cli.running import RunFlags, exit_code, rows_of
 from selfrag.errors import SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
-    from selfrag.algorithm.search import Agent
-    from selfrag.batch.questions import Questions
     from selfrag.config.profiles import Profile
     from selfrag.evaluation.calibrate import Fit
-    from selfrag.types import SearchOptions
 
 Rows = list[dict[str, Any]]
 Held = list[tuple[str, float | None, float | None]]
 ANY_RELEVANCE = 1e-9
-"""Every passage is written from as if relevant, as those above the threshold are that is to be fitted."""
+"""Treat every passage as relevant, since the relevance threshold is what is being fitted."""
 
 
 def register(app: typer.Typer) -> None:
@@ -64,11 +61,12 @@ def calibrate(
 
     from selfrag.config import profiles
     from selfrag.config.profiles import Profile
+    from selfrag.config.settings import find_paths
     from selfrag.evaluation.calibrate import crossed, examples, fit
 
-    if flags.mode is not None or file == "-":
+    if "mode" in {name for name, value in flags.given.items() if value is not None} or file == "-":
         raise UsageError("calibrate runs a file of questions with and without retrieval", "leave out --mode; name a file")
-    folder = flags.settings().paths.profiles
+    folder = find_paths().profiles
     profiles.path_of(name, folder)
     if out:
         out.mkdir(parents=True, exist_ok=True)
@@ -93,34 +91,27 @@ def calibrate(
 async def both(
     flags: AgentFlags, running: RunFlags, file: str, out: Path | None, quiet: bool
 ) -> tuple[Rows, Rows, dict[str, float]]:
-    """The rows with evidence and without it, at temperature 1, and the thresholds that hold now."""
+    """The rows with evidence and without it, at temperature 1, and the thresholds that hold now.
+
+    A run that does not come to its end ends the command.
+    """
     from selfrag.reflectors.tokens import TokenReflector
 
     questions = running.questions(file)
-    async with open_agent(flags, quiet=quiet) as agent:
+    async with flags.open(quiet=quiet) as agent:
         now = agent.options
         before = {"retrieve": now.threshold, "isrel": now.abstain_isrel, "issup": now.abstain_issup}
         if isinstance(agent.reflector, TokenReflector):
             agent.reflector = replace(agent.reflector, temperatures={}, relevant_above=ANY_RELEVANCE)
         free = replace(now, abstain_isrel=0.0, abstain_issup=0.0, threshold=0.0, require_support=None)
-        rows = await ran(agent, free, questions, running, out / "evidence.jsonl" if out else None, quiet, "with evidence")
-        never = replace(free, mode="never")
-        alone = await ran(agent, never, questions, running, out / "alone.jsonl" if out else None, quiet, "without evidence")
-    return rows, alone, before
-
-
-async def ran(
-    agent: Agent, options: SearchOptions, questions: Questions, running: RunFlags, out: Path | None, quiet: bool, name: str
-) -> Rows:
-    """One of the two runs; a run that does not come to its end ends the command."""
-    from selfrag.batch.journal import Collected
-    from selfrag.evaluation.report import read_run
-
-    with opened(out, agent, options, running, questions) as sink:
-        tally = await run(agent, options, questions, sink, running.plan(keep_passages=True), quiet, name)
-    if tally.stopped:
-        raise typer.Exit(exit_code(tally))
-    return sink.rows if isinstance(sink, Collected) else read_run(out) if out else []
+        runs = []
+        for name, options in (("evidence", free), ("alone", replace(free, mode="never"))):
+            to = out / f"{name}.jsonl" if out else None
+            rows, tally = await rows_of(agent, options, questions, running, to, quiet, name=name)
+            if tally.stopped:
+                raise typer.Exit(exit_code(tally))
+            runs.append(rows)
+    return runs[0], runs[1], before
 
 
 # --- what is printed -----------------------------------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from selfrag.cli import terminal
-from selfrag.cli.options import AgentFlags, Quiet, open_agent, with_flags
+from selfrag.cli.options import AgentFlags, Quiet, with_flags
 from selfrag.errors import ABSTAINED, SelfragError
 
 if TYPE_CHECKING:
-    from selfrag.algorithm.search import Agent
+    from selfrag.agent import Agent
     from selfrag.answers.trace import Recorder
     from selfrag.types import Answer
 
@@ -57,9 +57,11 @@ async def converse(flags: AgentFlags, history: bool, quiet: bool) -> None:
     """Answers until the questions end."""
     talking = sys.stdin.isatty()
     last: tuple[Answer, Recorder] | None = None
-    async with open_agent(flags, quiet=quiet) as agent:
+    from selfrag.config.settings import find_paths
+
+    async with flags.open(quiet=quiet) as agent:
         terminal.say("Every question stands for itself. /help lists the commands.", quiet or not talking)
-        async for line in typed(flags.settings().paths.history if history else None) if talking else piped():
+        async for line in typed(find_paths().history if history else None) if talking else piped():
             if line in ("/quit", "/exit"):
                 break
             if line.startswith("/"):

@@ -49,16 +49,17 @@ def show(json: Json = False) -> None:
 
     now = settings.load()
     if json:
-        terminal.print_json({name: shown(now, name) for name in settings.KEYS})
+        terminal.print_json({name: shown(now, name) for name in settings.TABLE})
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("key", "value", "from", "what it is"):
         table.add_column(heading, overflow="fold")
-    for name, meaning in settings.KEYS.items():
+    for name, row in settings.TABLE.items():
         value = shown(now, name)
         origin = now.origins.get(name, "default")
         words = "(open)" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        table.add_row(Text(name, "bold"), Text(words), Text(origin, "dim"), Text(meaning, "dim"))
+        words = row.default_text if row.option.fitted and origin == "default" else words
+        table.add_row(Text(name, "bold"), Text(words), Text(origin, "dim"), Text(row.option.help, "dim"))
     terminal.show(table)
 
 
@@ -129,5 +130,5 @@ def shown(now: Settings, name: str) -> Any:
     """The value of a setting as it may be printed: the password of a URL is not."""
     import re
 
-    value = getattr(now, name)
+    value = now.value(name)
     return re.sub(r"(://[^/:@\s]*):[^/@\s]*@", r"\1:***@", value) if isinstance(value, str) else value

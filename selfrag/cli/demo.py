@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfrag.cli import terminal
-from selfrag.cli.options import AgentFlags, Quiet, open_agent
+from selfrag.cli.options import AgentFlags, Quiet
 from selfrag.errors import InputError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ async def ask_twice(question: str, quiet: bool) -> None:
 
     started = time.perf_counter()
     terminal.say("3. a question, with everything still to be loaded", quiet)
-    async with open_agent(AgentFlags(collection=[COLLECTION], model=DEFAULT_MODEL), quiet=quiet) as agent:
+    async with AgentFlags(collection=[COLLECTION], given={"model": DEFAULT_MODEL}).open(quiet=quiet) as agent:
         show(question, *await ask_agent(agent, question, quiet), time.perf_counter() - started)
         started = time.perf_counter()
         terminal.say("4. another one, with everything in memory", quiet)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfrag.cli import terminal
-from selfrag.cli.options import AgentFlags, Json, Quiet, open_agent, with_flags
-from selfrag.cli.running import RunFlags, exit_code, opened, run
+from selfrag.cli.options import AgentFlags, Json, Quiet, with_flags
+from selfrag.cli.running import RunFlags, exit_code, rows_of
 from selfrag.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -97,12 +97,7 @@ def text(report: Report, markdown: bool, title: str) -> str:
 
 async def ran(flags: AgentFlags, running: RunFlags, file: str, out: Path | None, quiet: bool) -> tuple[Rows, int]:
     """The rows of a run over the questions of ``file``, and the exit status."""
-    from selfrag.batch.journal import Collected
-    from selfrag.evaluation.report import read_run
-
     questions = running.questions(file)
-    async with open_agent(flags, quiet=quiet) as agent:
-        with opened(out, agent, agent.options, running, questions) as sink:
-            tally = await run(agent, agent.options, questions, sink, running.plan(keep_passages=True), quiet)
-    rows = sink.rows if isinstance(sink, Collected) else read_run(out) if out else []
+    async with flags.open(quiet=quiet) as agent:
+        rows, tally = await rows_of(agent, agent.options, questions, running, out, quiet)
     return rows, exit_code(tally)

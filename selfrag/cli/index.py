@@ -115,7 +115,7 @@ def _context_writer(collection: Collection, options: Options, settings: Settings
         yield options
         return
     from selfrag import prompts
-    from selfrag.cli.options import find_instruct
+    from selfrag.agent import find_instruct
     from selfrag.index.sync.context import ContextWriter
 
     had = str(made_with.get("context_model", "")).rpartition(" ")[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from selfrag.cli import terminal
 from selfrag.errors import ANSWERED, FAILED, INTERRUPTED, SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
-    from selfrag.algorithm.search import Agent
+    from selfrag.agent import Agent
     from selfrag.batch.journal import OnChange, Sink
     from selfrag.batch.questions import Questions
     from selfrag.batch.run import Plan, Tally
@@ -66,50 +66,29 @@ class RunFlags:
         return "restart" if self.restart else "append" if self.append else "refuse"
 
 
-def meaning(agent: Agent, options: SearchOptions, flags: RunFlags, questions: Questions) -> dict[str, Any]:
-    """The settings that change answers, by name: those that a resumed run must share with the run before."""
-    found = asdict(options)
-    weights = {f"w_{name}": value for name, value in found.pop("weights").items()}
-    drawn = {"sample": flags.sample, "seed": flags.seed} if flags.sample else {}
-    return {
-        "model": agent.reflector.engine.model,
-        **agent.reflector.describe(),
-        **(agent.retriever.describe() if agent.retriever else {}),
-        "task": questions.task,
-        **drawn,
-        **{name: list(value) if isinstance(value, tuple) else value for name, value in found.items()},
-        **weights,
-    }
-
-
-@contextmanager
-def opened(out: Path | None, agent: Agent, options: SearchOptions, flags: RunFlags, questions: Questions) -> Iterator[Sink]:
-    """Where rows go: ``out``, locked and resumed, or memory."""
-    from selfrag.batch.journal import Collected, Meta, open_journal
-
-    if out is None:
-        yield Collected()
-        return
-    if questions.fingerprint and out.exists() and out.samefile(questions.name):
-        raise UsageError(f"{out} is the file of questions", "name another file with -o")
-    meta = Meta(questions.fingerprint, meaning(agent, options, flags, questions))
-    with open_journal(out, meta, questions.rows, flags.on_change()) as journal:
-        yield journal
-
-
-async def run(
+async def run_questions(
     agent: Agent, options: SearchOptions, questions: Questions, sink: Sink, plan: Plan, quiet: bool, name: str = ""
 ) -> Tally:
-    """Answers the questions, with progress on stderr; Ctrl-C stops in an orderly way."""
-    from selfrag.batch.run import Batch, interruptible
+    """Answers the questions into ``sink``, with progress on stderr."""
+    from selfrag.batch.resume import answer_all
 
-    with ExitStack() as stack:
-        tell = stack.enter_context(progress(quiet, name))
-        batch = Batch(agent.ask, options, sink, plan, questions.total, tell)
-        stack.enter_context(interruptible(batch))
-        tally = await batch.run(questions.rows())
+    with progress(questions.total, quiet, name) as show:
+        tally = await answer_all(agent, options, questions, sink, plan, show)
     terminal.say(summary(tally, name), quiet)
     return tally
+
+
+async def rows_of(
+    agent: Agent, options: SearchOptions, questions: Questions, flags: RunFlags, out: Path | None, quiet: bool, name: str = ""
+) -> tuple[list[dict[str, Any]], Tally]:
+    """The rows of a run, with those that ``out`` held before; they stay in memory where it is None."""
+    from selfrag.batch.journal import Collected
+    from selfrag.batch.resume import open_sink
+    from selfrag.evaluation.report import read_run
+
+    with open_sink(out, agent, options, questions, flags.on_change()) as sink:
+        tally = await run_questions(agent, options, questions, sink, flags.plan(keep_passages=True), quiet, name)
+    return (sink.rows if isinstance(sink, Collected) else read_run(out) if out else []), tally
 
 
 def exit_code(tally: Tally) -> int:
@@ -120,35 +99,44 @@ def exit_code(tally: Tally) -> int:
     return SOME_FAILED if tally.failed else ANSWERED
 
 
-# --- what is said --------------------------------------------------------------------------------------------------------------
+# --- progress ------------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def progress(quiet: bool, name: str = "") -> Iterator[Callable[[Tally], None]]:
-    """One line that is written over on a terminal, a line now and then elsewhere, nothing if ``quiet``."""
-    live = not terminal.is_plain(sys.stderr)
-    shown = time.monotonic() - (EVERY if live else 0)
-    told = False
+def progress(total: int | None, quiet: bool, name: str = "") -> Iterator[Callable[[Tally], None]]:
+    """A bar on a terminal, a line every `EVERY` seconds elsewhere, nothing if ``quiet``."""
+    if quiet:
+        yield lambda _: None
+        return
+    if terminal.is_plain(sys.stderr):
+        yield Lines(name)
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    def tell(tally: Tally) -> None:
-        nonlocal shown, told
-        if tally.stopped == "interrupted" and not told:
-            told = True
-            print(f"{clear}finishing what is in flight; Ctrl-C again gives it up", file=sys.stderr, flush=True)
-        if time.monotonic() - shown >= (0.1 if live else EVERY):
-            shown = time.monotonic()
-            print(f"{clear}{status(tally, name)}", end="" if live else "\n", file=sys.stderr, flush=True)
+    columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=terminal.err(), transient=True) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda tally: bar.update(task, completed=tally.resumed + tally.finished, description=status(tally, name))
 
-    clear = "\r\x1b[K" if live else ""
-    yield (lambda _: None) if quiet else tell
-    if live and not quiet:
-        print(clear, end="", file=sys.stderr, flush=True)
+
+class Lines:
+    """Progress where stderr is not a terminal."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.shown = time.monotonic()
+
+    def __call__(self, tally: Tally) -> None:
+        if time.monotonic() - self.shown >= EVERY:
+            self.shown = time.monotonic()
+            terminal.say(status(tally, self.name))
 
 
 def status(tally: Tally, name: str = "") -> str:
-    """For example "120/200  60 %  0.8/s  1:40 left  abstained 12 %  failed 2"."""
+    """For example "120/200  60%  0.8/s  1:40 left  abstained 12%  failed 2"."""
     done = tally.resumed + tally.finished
-    parts = [name] if name else []
+    parts = ["finishing what is in flight; Ctrl-C again stops now"] if tally.stopped == "interrupted" else []
+    parts += [name] if name else []
     parts += [f"{done:,}/{tally.total:,}", f"{done / max(1, tally.total):.0%}"] if tally.total is not None else [f"{done:,}"]
     parts.append(f"{tally.rate:.1f}/s" if tally.rate >= 0.1 else f"{60 * tally.rate:.1f}/min")
     if tally.seconds_left is not None:
@@ -159,13 +147,14 @@ def status(tally: Tally, name: str = "") -> str:
 
 
 def summary(tally: Tally, name: str = "") -> str:
+    """One line on how a run ended, and why its first failed row failed."""
     from selfrag.evaluation.tables import shortened
 
-    said = f"{tally.answered:,} answered, {tally.abstained:,} abstained, {tally.failed:,} failed"
-    first = f"\n  → the first: {shortened(tally.why, 200)}" if tally.why else ""
-    before = f", {tally.resumed:,} were there before" if tally.resumed else ""
-    why = {"interrupted": "; interrupted, the same command goes on", "failures": "; stopped: too many failed"}
-    return (f"{name}: " if name else "") + said + before + why.get(tally.stopped, "") + first
+    counts = f"{tally.answered:,} answered, {tally.abstained:,} abstained, {tally.failed:,} failed"
+    first = f"\n  → the first failure: {shortened(tally.why, 200)}" if tally.why else ""
+    before = f", {tally.resumed:,} done before" if tally.resumed else ""
+    why = {"interrupted": "; interrupted, the same command resumes", "failures": "; stopped: too many failed"}
+    return (f"{name}: " if name else "") + counts + before + why.get(tally.stopped, "") + first
 
 
 def clock(seconds: float) -> str:

@@ -10,7 +10,7 @@ import typer
 from selfrag._util import clean
 from selfrag.cli import terminal
 from selfrag.cli.options import CollectionNames, HydeModel, Json, Quiet, Sources, Where
-from selfrag.errors import UsageError
+from selfrag.errors import ABSTAINED, UsageError
 
 if TYPE_CHECKING:
     from selfrag.index.search.hybrid import Hit
@@ -41,7 +41,8 @@ def search(
 ) -> None:
     """Find passages, without a model.
 
-    Dense and BM25 search are fused by their scores; passages that say nearly the same are shown once.
+    Dense and BM25 search are fused by their scores; passages that say nearly the same are shown once. The exit status is 3 if
+    nothing is found.
 
     \b
     Examples:
@@ -53,29 +54,26 @@ def search(
     """
     import asyncio
 
-    from selfrag.cli.options import open_hyde
+    from selfrag.agent import open_retriever
     from selfrag.config import settings as settings_module
-    from selfrag.index import open_retriever
-    from selfrag.index.search.hybrid import Filter
+    from selfrag.config.options import search_options
 
     if not query.strip():
         raise UsageError("the query is empty", 'selfrag search "notice period"')
     settings = settings_module.load(k=k, chroma=chroma, engine=engine)
-    wanted = Filter.of(source or (), where or ())
-    names = collection or [settings.collection]
-    writer = open_hyde(settings, hyde) if hyde else None
-    retriever = open_retriever(settings.paths.data, names, chroma_url=settings.chroma, filter=wanted, hyde=writer)
-    hits = asyncio.run(retriever.find(query, settings.k))
+    retriever = open_retriever(settings, collection or (), source or (), where or (), hyde)
+    hits = asyncio.run(retriever.find(query, search_options(settings.search, {}).k))
     for warning in retriever.warnings:
         terminal.say(f"warning: {warning}", quiet)
     around = {hit.passage.chunk: retriever.neighbours(hit.passage.chunk, neighbours, neighbours) for hit in hits if neighbours}
     if json:
         terminal.print_json({"query": query, "passages": [hit_json(hit, explain, around.get(hit.passage.chunk)) for hit in hits]})
-        return
+    else:
+        for number, hit in enumerate(hits, 1):
+            _show(number, hit, explain, around.get(hit.passage.chunk))
     if not hits:
-        terminal.say("nothing found" + ("; no source fits --source and --where" if wanted != Filter() else ""), quiet)
-    for number, hit in enumerate(hits, 1):
-        _show(number, hit, explain, around.get(hit.passage.chunk))
+        terminal.say("nothing found" + ("; no source fits --source and --where" if source or where else ""), quiet)
+        raise typer.Exit(ABSTAINED)
 
 
 def hit_json(hit: Hit, explain: bool, around: list[Passage] | None) -> dict[str, Any]:

@@ -72,15 +72,15 @@ def _numbers(table: Mapping[str, Any], known: tuple[str, ...], low: float, high:
 
 def save(profile: Profile, folder: Path, note: str = "") -> Path:
     """Writes the profile, replacing an older one of its name in one step; returns its path."""
+    import tomlkit
+
     path = path_of(profile.name, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [f"model = {_quoted(profile.model)}", f"note = {_quoted(note)}"]
-    for title, table in (("thresholds", profile.thresholds), ("temperatures", profile.temperatures)):
-        lines += ["", f"[{title}]", *(f"{name} = {float(value)!r}" for name, value in table.items())]
-    write_whole(path, (f"{line}\n".encode() for line in lines))
+    table = {
+        "model": profile.model,
+        "note": note,
+        "thresholds": dict(profile.thresholds),
+        "temperatures": dict(profile.temperatures),
+    }
+    write_whole(path, [tomlkit.dumps(table).encode()])
     return path
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'

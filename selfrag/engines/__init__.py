@@ -17,6 +17,7 @@ def open_engine(
     spec: str,
     model: str,
     *,
+    name: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
     threads: int | None = None,
@@ -29,9 +30,24 @@ def open_engine(
     transformers), "onnx", "transformers", "vllm", or the URL of an OpenAI-compatible server, several of them separated by commas.
     ``dtype`` is "float32" or "bfloat16"; None takes float32 on a CPU and bfloat16 on CUDA. ``cache_bytes`` bounds the keys and
     values that an engine in this process keeps. With ``reflection="prompted"`` the model needs no reflection tokens.
+    ``name`` is what answers call the model, where that is not ``model``.
 
     Raises UsageError for an unknown ``spec``, ModelError for a model that cannot be loaded or lacks reflection tokens.
     """
+    engine = _open(spec, model, device, dtype, threads, cache_bytes, reflection)
+    engine.model = name or engine.model
+    return engine
+
+
+def _open(
+    spec: str,
+    model: str,
+    device: str | None,
+    dtype: str | None,
+    threads: int | None,
+    cache_bytes: int | None,
+    reflection: ReflectionKind,
+) -> Engine:
     urls = [url.strip() for url in spec.split(",") if url.strip()]
     if urls and all(map(is_url, urls)):
         from selfrag.engines.http.engine import ServerEngine

@@ -93,7 +93,7 @@ class TokenReflector:
         return replace(self, engine=engine)
 
     def describe(self) -> dict[str, object]:
-        return {"reflection": self.kind, "temperatures": dict(self.temperatures)}
+        return {"reflection": self.kind, "temperatures": dict(self.temperatures), "relevant_above": self.relevant_above}
 
     async def decide(self, instruction: str, path: Sequence[Segment], threshold: float) -> Decision:
         """Free after a segment, whose last position already says it; one position read at the start."""

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from selfrag.agent import Agent
 from selfrag.algorithm.reflection import (
     CONTINUE,
     END_PARAGRAPH,
@@ -26,7 +27,6 @@ from selfrag.algorithm.reflection import (
     RETRIEVAL,
     RETRIEVE,
 )
-from selfrag.algorithm.search import Agent
 from selfrag.engines.scripted import END, ScriptedEngine, control, prompt_text, words
 from selfrag.errors import EngineError, UsageError
 from selfrag.reflectors.tokens import TokenReflector

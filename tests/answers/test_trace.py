@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from selfrag.algorithm.search import Agent
+from selfrag.agent import Agent
 from selfrag.answers import citations, rescore, schema, trace
 from selfrag.errors import InputError
 from selfrag.reflectors.tokens import TokenReflector

@@ -44,7 +44,7 @@ def test_batch_writes_a_row_for_each_question(ready: Path, run: Run, tmp_path: P
     assert (rows["k"]["answer"], rows["k"]["topic"], rows["k"]["status"]) == (tiny.KOREAN, "cities", "answered")
     assert str(rows["line-3"]["error"]).startswith("line 3: not JSON")
     assert done.out == ""
-    assert "2 answered, 0 abstained, 1 failed\n  → the first: line 3: not JSON" in done.err
+    assert "2 answered, 0 abstained, 1 failed\n  → the first failure: line 3: not JSON" in done.err
 
 
 def test_batch_goes_on_and_refuses_other_settings(ready: Path, run: Run, tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_batch_goes_on_and_refuses_other_settings(ready: Path, run: Run, tmp_pat
     assert run("batch", source, "-o", out, "--limit", 1).code == 0
     again = run("batch", source, "-o", out)
     assert (again.code, len(read(out))) == (0, 2)
-    assert "1 were there before" in again.err
+    assert "1 done before" in again.err
     refused = run("batch", source, "-o", out, "-k", 1)
     assert refused.code == 1
     assert "k was 5 and is 1" in refused.err
@@ -184,6 +184,6 @@ def test_progress_says_what_a_person_waits_for() -> None:
     assert status(Tally(total=None, answered=3)).startswith("3  0.0/min")
     assert clock(3725) == "1:02:05"
     tally.stopped = "interrupted"
-    assert "the same command goes on" in summary(tally)
+    assert "the same command resumes" in summary(tally)
     assert exit_code(tally) == 130
     assert [exit_code(Tally(failed=1)), exit_code(Tally(answered=1)), exit_code(Tally(stopped="failures"))] == [4, 0, 1]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from selfrag.cli.options import AgentFlags, open_agent
+from selfrag.agent import open_agent
 from tests.cli.conftest import Run
 from tests.engines import tiny
 from tests.engines.fake_server import FakeServer, serving
@@ -22,7 +22,7 @@ async def test_an_instruct_model_makes_a_passage_up(ready: Path) -> None:
     async with serving(writer) as [url]:
         dense = {}
         for hyde in (None, f"{url}#tiny"):
-            async with open_agent(AgentFlags(hyde=hyde, mode="always"), quiet=True) as agent:
+            async with open_agent(hyde=hyde, mode="always") as agent:
                 answer = await agent.ask(QUESTION)
                 assert agent.retriever is not None
                 dense[hyde] = {passage.title: passage.dense or 0 for passage in await agent.retriever.search(QUESTION, 2)}

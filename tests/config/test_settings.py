@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from selfrag.config import settings
+from selfrag.config.options import search_options
 from selfrag.errors import ConfigError
 from selfrag.types import SearchOptions, Weights
 
@@ -32,14 +33,14 @@ def test_platform_folders() -> None:
 
 def test_defaults_are_the_papers(home: Path) -> None:
     """With nothing set, a search gets the defaults of SearchOptions."""
-    assert settings.load().search_options() == SearchOptions()
+    assert search_options(settings.load().search, {}) == SearchOptions()
 
 
 def test_later_sources_win(home: Path) -> None:
     """The environment goes over the file, the command line over both, and each value tells where it came from."""
     file = write(home, "# mine\nk = 3\nbeam_width = 4\nmodel = 'a'\n")
     now = settings.load({"SELFRAG_HOME": str(home), "SELFRAG_K": "6", "SELFRAG_MODEL": "b"}, model="c", beam_width=None)
-    assert (now.k, now.beam_width, now.model) == (6, 4, "c")
+    assert (now.value("k"), now.value("beam_width"), now.model) == (6, 4, "c")
     assert now.origins == {"k": "SELFRAG_K", "beam_width": f"{file}:3", "model": "--model"}
 
 
@@ -87,16 +88,11 @@ def test_broken_file(home: Path) -> None:
         settings.load()
 
 
-def test_fitted_thresholds_fill_what_is_open(home: Path) -> None:
-    """A model's thresholds count where a person set none."""
-    fitted = {"retrieve": 0.4, "isrel": 0.5, "issup": 0.6}
-    options = settings.load(abstain_isrel=0.1).search_options(fitted)
+def test_fitted_options_fill_what_is_open(home: Path) -> None:
+    """What was fitted for a model counts where a person set nothing, and the default where neither says anything."""
+    given = settings.load(abstain_isrel=0.1, w_rel=3.0).search
+    options = search_options(given, {"threshold": 0.4, "abstain_isrel": 0.5, "abstain_issup": 0.6, "w_rel": 0.5, "w_ret": 2.0})
     assert (options.threshold, options.abstain_isrel, options.abstain_issup) == (0.4, 0.1, 0.6)
-
-
-def test_a_models_weights_fill_what_is_open(home: Path) -> None:
-    """A model's weights of a score count where a person set none, and the paper's where neither says anything."""
-    options = settings.load(w_rel=3.0).search_options(weights={"rel": 0.5, "ret": 2.0})
     assert options.weights == Weights(rel=3.0, sup=1.0, use=0.5, ret=2.0)
 
 
@@ -109,7 +105,7 @@ def test_save_keeps_the_rest(home: Path) -> None:
     assert file.read_text("utf-8").splitlines()[:3] == ["# passages", "k = 8", "mode = 'always'  # slow"]
     assert settings.load().model == 'my "own" \\ model'
     settings.save(paths, "k", None)
-    assert settings.load().k == 5
+    assert settings.load().value("k") == 5
 
 
 def test_unsetting_what_is_not_set_writes_nothing(home: Path) -> None:

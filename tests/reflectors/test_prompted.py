@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from selfrag.agent import Agent
 from selfrag.algorithm.reflection import ISREL, ISSUP, RELEVANT
-from selfrag.algorithm.search import Agent
 from selfrag.engines.scripted import END, ScriptedEngine, prompt_text, words
 from selfrag.reflectors.prompted import PromptedReflector, cleaned
 from selfrag.types import Critique, Message, Opening, Passage, Request, SearchOptions, Segment, Token

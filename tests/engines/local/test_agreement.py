@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from selfrag import models
-from selfrag.algorithm.search import Agent
+from selfrag.agent import Agent
 from selfrag.engines import open_engine
 from selfrag.reflectors.tokens import TokenReflector
 from selfrag.types import Completion, Engine, OnToken, Passage, Request, SearchOptions, Token

@@ -122,8 +122,8 @@ def test_ctrl_c_ends_the_start(deaf: bool) -> None:
 import signal, subprocess, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 sys.path.insert(0, {os.getcwd()!r})
-from selfrag.engines import processes
-processes._GRACE_SECONDS = 0.5
+from selfrag.engines.vllm import subprocesses
+subprocesses._GRACE_SECONDS = 0.5
 
 def work():
     top = subprocess.Popen({SLEEPERS!r})
@@ -137,7 +137,7 @@ def work():
             pass
 
 try:
-    processes.start_shielded(work)
+    subprocesses.start_shielded(work)
 except KeyboardInterrupt:
     sys.exit(130)
 """

@@ -1,0 +1,201 @@
+"""The front door: `open_agent` joins documents, model, engine and options into an `Agent`, which answers questions.
+
+    async with selfrag.open_agent("papers", k=8) as agent:
+        answer = await agent.ask("What does the second experiment show?")
+
+Every command that asks goes through it, so the library and the command line give the same answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from selfrag._util import is_url
+from selfrag.algorithm.search import Search, check
+from selfrag.config import settings as settings_module
+from selfrag.config.options import search_options
+from selfrag.errors import UsageError
+from selfrag.types import Answer, Observer, Reflector, Retriever, SearchOptions
+
+if TYPE_CHECKING:
+    from selfrag.config.profiles import Profile
+    from selfrag.config.settings import Settings
+    from selfrag.index.retriever import CollectionRetriever
+    from selfrag.index.search.hyde import Hyde
+    from selfrag.models import ModelInfo
+    from selfrag.types import Engine, ReflectionKind
+
+_OPTION_OF = {"retrieve": "threshold", "isrel": "abstain_isrel", "issup": "abstain_issup"}
+"""The option that each fitted threshold is the default of."""
+
+
+class Agent:
+    """Answers questions from documents. Safe to share: every question has its own state.
+
+    ``retriever`` None means that there are no documents, and every question that needs evidence is abstained from.
+    ``warnings`` say what a person should know of how the agent was opened.
+    """
+
+    def __init__(
+        self,
+        reflector: Reflector,
+        retriever: Retriever | None = None,
+        options: SearchOptions | None = None,
+        warnings: tuple[str, ...] = (),
+    ) -> None:
+        self.reflector = reflector
+        self.retriever = retriever
+        self.options = options or SearchOptions()
+        self.warnings = warnings
+
+    async def ask(
+        self,
+        question: str,
+        options: SearchOptions | None = None,
+        observer: Observer | None = None,
+        instruction: str | None = None,
+    ) -> Answer:
+        """Searches for the best supported answer to ``question``.
+
+        ``instruction`` is what the model reads where that differs from what is searched for (a task's wording around the
+        question). Raises UsageError for options that are not allowed, EngineError and CollectionError as they come.
+        """
+        options = check(options or self.options)
+        if not question.strip():
+            raise UsageError("the question is empty", 'selfrag ask "Who wrote Faust?"')
+        return await Search(self.reflector, self.retriever, options, question, instruction, observer).run()
+
+
+@asynccontextmanager
+async def open_agent(
+    collections: str | Sequence[str] = (),
+    *,
+    source: Sequence[str] = (),
+    where: Sequence[str] = (),
+    hyde: str | None = None,
+    choices: Sequence[str] = (),
+    settings: Settings | None = None,
+    **given: object,
+) -> AsyncIterator[Agent]:
+    """Opens an agent over ``collections`` (the default collection where none is named) and closes it at the end.
+
+    ``source`` (git-style patterns) and ``where`` ("key=value") restrict the sources that may answer; ``hyde`` names the instruct
+    model of hypothetical passages; ``choices`` is a closed set of answers. ``given`` takes every setting by the name that
+    `selfrag config show` lists: ``model``, ``engine``, ``k``, ``mode`` and so on. What is not given comes from ``settings`` (by
+    default the environment and the configuration file), then from what was fitted for the model, then from the defaults.
+
+    Raises ConfigError for settings that are not allowed, CollectionError (before a model is loaded), ModelError, EngineError.
+    """
+    now = settings_module.override(settings or settings_module.load(), given)
+    names = (collections,) if isinstance(collections, str) else tuple(collections)
+    async with AsyncExitStack() as stack:
+        retriever = None
+        if now.value("mode") != "never":
+            retriever = open_retriever(now, names, source, where, hyde)
+            stack.push_async_callback(retriever.close)
+        model, profile = find_model(now), find_profile(now)
+        thresholds = {**model.thresholds, **(profile.thresholds if profile else {})}
+        reflector = open_reflector(now, model, profile, thresholds)
+        stack.push_async_callback(reflector.engine.close)
+        fitted = {_OPTION_OF[name]: value for name, value in thresholds.items()}
+        fitted |= {f"w_{name}": value for name, value in model.weights.items()}
+        options = check(search_options(now.search, fitted, tuple(choices)))
+        yield Agent(reflector, retriever, options, _warnings(model, profile))
+
+
+def _warnings(model: ModelInfo, profile: Profile | None) -> tuple[str, ...]:
+    if profile is None or profile.model in ("", model.name):
+        return ()
+    return (f"the profile {profile.name} was fitted on {profile.model}, not on {model.name}",)
+
+
+def open_retriever(
+    settings: Settings,
+    collections: Sequence[str] = (),
+    source: Sequence[str] = (),
+    where: Sequence[str] = (),
+    hyde: str | None = None,
+) -> CollectionRetriever:
+    """The collections as one retriever. Raises CollectionError for one that does not exist, ModelError for ``hyde``'s model."""
+    from selfrag import index
+    from selfrag.index.search.hybrid import Filter
+
+    wanted = Filter.of(source, where)
+    names = collections or (settings.collection,)
+    retriever = index.open_retriever(settings.paths.data, names, chroma_url=settings.chroma, filter=wanted)
+    retriever.hyde = open_hyde(settings, hyde) if hyde else None
+    return retriever
+
+
+def open_hyde(settings: Settings, model: str) -> Hyde:
+    """HyDE with the instruct model ``model``. Raises ModelError."""
+    from selfrag import prompts
+    from selfrag.index.search.hyde import Hyde
+
+    return Hyde(model, find_instruct(settings, model).open(settings.device), prompts.load("hyde").render)
+
+
+@dataclass(frozen=True, slots=True)
+class Instruct:
+    """An instruct model that is not open yet: its name, where its weights or its server know it, and its engine."""
+
+    model: str
+    path: str
+    engine: str
+
+    def open(self, device: str | None) -> Engine:
+        """For prompts in words. Raises ModelError."""
+        from selfrag.engines import open_engine
+
+        return open_engine(self.engine, self.path, name=self.model, device=device, reflection="prompted")
+
+
+def find_instruct(settings: Settings, name: str) -> Instruct:
+    """The instruct model ``name`` for the engine of the settings, or ``URL#NAME`` behind a server.
+
+    Raises ModelError for one that does not exist, UsageError for a URL without a name.
+    """
+    from selfrag import models
+
+    engine, _, model = name.partition("#") if is_url(name) else (settings.engine, "", name)
+    if not model:
+        raise UsageError(f"{engine} names no model", f"name one that it serves: {engine}#MODEL")
+    return Instruct(model, model if is_url(engine) else str(models.resolve(model, settings.paths.cache).path), engine)
+
+
+def find_model(settings: Settings) -> ModelInfo:
+    """What is known of the model. It must have been fetched, if only for its tokenizer, unless a server is asked in words.
+
+    Raises ModelError.
+    """
+    from selfrag import models
+
+    if is_url(settings.engine) and settings.reflection == "prompted":
+        return models.ModelInfo(settings.model, settings.model, "hub")
+    return models.resolve(settings.model, settings.paths.cache)
+
+
+def find_profile(settings: Settings) -> Profile | None:
+    """The profile that the settings name. Raises UsageError and ConfigError."""
+    from selfrag.config import profiles
+
+    return profiles.load(settings.profile, settings.paths.profiles) if settings.profile else None
+
+
+def open_reflector(settings: Settings, model: ModelInfo, profile: Profile | None, thresholds: dict[str, float]) -> Reflector:
+    """The model behind its engine, and the way that it reflects."""
+    from selfrag.engines import open_engine
+
+    kind: ReflectionKind = "prompted" if settings.reflection == "prompted" else "tokens"
+    engine = open_engine(settings.engine, model.path, name=model.name, device=settings.device, reflection=kind)
+    if kind == "prompted":
+        from selfrag.reflectors.prompted import PromptedReflector
+
+        return PromptedReflector(engine)
+    from selfrag.reflectors.tokens import TokenReflector
+
+    above = settings.relevant_above if settings.relevant_above is not None else thresholds.get("isrel", 0.0)
+    return TokenReflector(engine, temperatures=profile.temperatures if profile else model.temperatures, relevant_above=above)
