@@ -2,9 +2,9 @@
 
     python benchmarks/fuzz_readers.py --files 6000 --out benchmarks/results/fuzz_readers.json [--seeds FOLDER ...]
 
-Seeds are corpora/mixed, a slice of corpora/wikipedia and real files of the kinds named below from further folders. Each is
-damaged by a seeded random mutation and given to ``ingest.parse`` and ``ingest.split``; what comes back must be chunks or an
-InputError.
+Seeds are corpora/mixed, a slice of corpora/wikipedia, tests/ingest/cases and real files of the kinds named below from further
+folders. Each is damaged by a seeded random mutation and given to ``ingest.parse`` and ``ingest.split``; what comes back must be
+chunks or an InputError.
 """
 
 from __future__ import annotations
@@ -31,6 +31,12 @@ from selfrag.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 KINDS = (".txt", ".md", ".rst", ".html", ".pdf", ".docx", ".csv", ".json", ".jsonl", ".py")
+KINDS += (".pptx", ".xlsx", ".ods", ".odt", ".odp", ".xls", ".epub", ".eml", ".mbox", ".mhtml", ".msg", ".ipynb", ".rtf", ".tex")
+KINDS += (".org", ".adoc", ".srt", ".vtt", ".ics", ".vcf", ".xml", ".svg", ".docm")
+PACKED = (".pdf", ".docx", ".docm", ".pptx", ".xlsx", ".ods", ".odt", ".odp", ".epub")
+TEXTS = ("document.xml", "content.xml", "slide1.xml", "sheet1.xml", "sharedStrings.xml", ".xhtml", "numbering.xml", "styles.xml")
+"""Ends of the names of the parts that hold what is read."""
+CASES = ROOT / "tests" / "ingest" / "cases"
 LARGEST = 300_000
 TOKENS = (
     b"\x00",
@@ -117,7 +123,7 @@ def _inside_zip(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as target:
         names = source.namelist()
-        chosen = rng.choice([*names, *[name for name in names if name.endswith("document.xml")] * 5])
+        chosen = rng.choice([*names, *[name for name in names if name.endswith(TEXTS)] * 5])
         for name in names:
             part = source.read(name)
             target.writestr(name, rng.choice(PLAIN)(rng, part, others) if name == chosen and part else part)
@@ -152,7 +158,8 @@ def seeds(folders: list[Path]) -> dict[str, list[bytes]]:
     """Real files by kind, at most 40 of each."""
     found: dict[str, list[bytes]] = {kind: [] for kind in KINDS}
     wikipedia = sorted((ROOT / "corpora" / "wikipedia").rglob("*.*"))
-    for path in [*sorted((ROOT / "corpora" / "mixed").iterdir()), *wikipedia[::10], *_files(folders)]:
+    own = (path for path in sorted(CASES.rglob("*")) if path.is_file())
+    for path in [*sorted((ROOT / "corpora" / "mixed").iterdir()), *wikipedia[::10], *own, *_files(folders)]:
         kind = path.suffix.lower()
         if kind in found and len(found[kind]) < 40 and path.is_file() and 0 < path.stat().st_size < LARGEST:
             found[kind].append(path.read_bytes())
@@ -200,7 +207,7 @@ def cases(real: dict[str, list[bytes]], number: int, seed: int = 0) -> Iterator[
     for index in range(number):
         kind = kinds[index % len(kinds)]
         data = rng.choice(real[kind])
-        mutation = rng.choice(MUTATIONS if kind in (".pdf", ".docx") else MUTATIONS[:-3])
+        mutation = rng.choice(MUTATIONS if kind in PACKED else MUTATIONS[:-3])
         name = rng.choice(kinds) if rng.random() < 0.05 else kind
         yield f"{index}-{mutation.__name__}{name}", mutation(rng, data, everything)
 

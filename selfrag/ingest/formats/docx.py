@@ -160,6 +160,8 @@ class _Reader:
                 self.boxes.append(element)
             elif name == "AlternateContent":
                 yield from self.pieces(_chosen(element))
+            elif name == "docPr":
+                yield drawing.alternative(element)
             elif name == "graphicData":
                 yield from self.pieces(element)
                 yield "\n".join(drawing.charts(self.package, element, self.related))

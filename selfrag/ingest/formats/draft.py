@@ -9,6 +9,14 @@ from selfrag.errors import InputError
 from selfrag.ingest.document import Document, Heading, Limits, Place, Span
 
 _DEEPEST = 6
+_MADE_UP = (
+    "powerpoint presentation",
+    "presentation",
+    "powerpoint-präsentation",
+    "présentation powerpoint",
+    "untitled",
+)
+"""Titles that programs write by themselves."""
 
 
 class Draft:
@@ -103,7 +111,8 @@ class Draft:
     ) -> Document:
         """The title is ``title``, the first heading of the first level, or the file's name."""
         self._close_table(0)
-        found = title or next((each.title for each in self._headings if each.level == 1), "") or path.stem
+        named = "" if title.lower() in _MADE_UP else title
+        found = named or next((each.title for each in self._headings if each.level == 1), "") or path.stem
         return Document(
             "".join([*self._pieces, "\n"]),
             found,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from lxml import etree
@@ -14,6 +15,13 @@ _RAISED = str.maketrans("0123456789+-−()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻
 def raised(text: str) -> str:
     """Superscript text: numbers as raised digits, so that 10⁶ does not become 106; words, as in 4th, as they are."""
     return text.translate(_RAISED) if any(map(str.isdigit, text)) else text
+
+
+def alternative(properties: etree._Element | None) -> str:
+    """The text that stands for a picture where it cannot be seen: words that someone wrote, no file name."""
+    text = " ".join(attribute(properties, "descr").split())
+    named = re.search(r"[\\/]|\.(?:png|jpe?g|gif|svg|emf|wmf|bmp|tiff?)\b", text, re.IGNORECASE)
+    return text if " " in text and not named else ""
 
 
 def charts(package: Package, graphic: etree._Element, related: Mapping[str, tuple[str, str]]) -> Iterator[str]:

@@ -32,14 +32,15 @@ class Numbering:
         root = package.xml(name) if name in package else None
         abstract = {attribute(each, "abstractNumId"): each for each in children(root, "abstractNum")}
         self._lists: dict[str, tuple[str, dict[int, _Level]]] = {}
+        self._restarts: dict[str, dict[int, int]] = {}
         for each in children(root, "num"):
             key = attribute(child(each, "abstractNumId"), "val")
             levels = _levels(abstract.get(key))
             for override in children(each, "lvlOverride"):
                 levels |= _levels(override)
-            own = next(children(each, "lvlOverride"), None) is not None
             number = attribute(each, "numId")
-            self._lists[number] = (f"num {number}" if own else key, levels)
+            self._lists[number] = (key, levels)
+            self._restarts[number] = _restarts(each)
         self._counts: dict[str, list[int]] = {}
 
     def label(self, properties: etree._Element | None) -> str:
@@ -54,10 +55,13 @@ class Numbering:
         if level is None or at > 8:
             return ""
         counts = self._counts.setdefault(key, [])
-        counts[:] = counts[: at + 1]
+        again = self._restarts[number].pop(at, None)  # the first paragraph of a list that begins again
+        counts[:] = counts[: at if again is not None else at + 1]
         while len(counts) <= at:
             start = levels[len(counts)].start if len(counts) in levels else 1
-            counts.append(start - 1 if len(counts) == at else start)
+            if len(counts) == at:
+                start = (start if again is None else again) - 1
+            counts.append(start)
         counts[at] += 1
         if level.form == "bullet":
             return "•"
@@ -78,6 +82,16 @@ def _levels(parent: etree._Element | None) -> dict[int, _Level]:
         if at.isdigit():
             form = attribute(child(each, "numFmt"), "val", "decimal")
             found[int(at)] = _Level(form, attribute(child(each, "lvlText"), "val"), int(start) if start.isdigit() else 1)
+    return found
+
+
+def _restarts(number: etree._Element) -> dict[int, int]:
+    """Where a list begins again, by level; lists of one kind go on counting otherwise."""
+    found = {}
+    for each in children(number, "lvlOverride"):
+        at, start = attribute(each, "ilvl"), attribute(child(each, "startOverride"), "val")
+        if at.isdigit() and start.isdigit():
+            found[int(at)] = int(start)
     return found
 
 

@@ -27,7 +27,9 @@ def read_odt(path: PurePath, data: bytes, limits: Limits) -> Document:
     for text in margins.get("header", ()):
         draft.add(text, "header", "")
     draft.section()
-    body = child(package.xml("content.xml"), "body")
+    root = package.xml("content.xml")
+    _embed(package, root)
+    body = child(root, "body")
     for text, level, tight, counted in _blocks(body) if body is not None else ():
         if text.strip():
             number += counted
@@ -51,6 +53,16 @@ def read_odp(path: PurePath, data: bytes, limits: Limits) -> Document:
             joined = "\n".join(texts)
             draft.add(f"Notes: {joined}" if note and texts else joined, "slide ", str(number), level=1 if kind == "title" else 0)
     return draft.document(path, "odp", _title(package))
+
+
+def _embed(package: Package, root: etree._Element) -> None:
+    """Puts embedded formulas, which are parts of their own, where they are shown."""
+    for element in list(below(root, "object")):
+        part = f"{attribute(element, 'href').removeprefix('./')}/content.xml"
+        if part in package and local(formula := package.xml(part)) == "math":
+            for annotation in list(below(formula, "annotation")):
+                annotation.getparent().remove(annotation)
+            element.append(formula)
 
 
 def _title(package: Package) -> str:

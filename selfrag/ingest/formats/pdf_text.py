@@ -24,7 +24,7 @@ def of(page: pypdfium2.PdfTextPage) -> str:
     whole = page.get_text_range()
     if len(whole) != count:  # characters beyond the basic plane: places in the text are not those in the page
         return str(page.get_text_bounded())
-    raised = [at for at, character in enumerate(whole) if character in _RAISED and _stands_above(page, whole, at)]
+    raised = _raised(page, whole)
     if not raised:
         return str(page.get_text_bounded())
     found = list(whole)
@@ -35,26 +35,29 @@ def of(page: pypdfium2.PdfTextPage) -> str:
     return "".join(found)
 
 
-def _stands_above(page: pypdfium2.PdfTextPage, text: str, at: int) -> bool:
-    """Compared with what stands before it on the line, or, in a number that began above it, with what stands before that."""
-    before = at - 1
-    while before >= 0 and (text[before] in _RAISED or (text[before] == " " and pdfium.FPDFText_IsGenerated(page, before) == 1)):
-        if text[before] in _RAISED and not _above(page, before, at) and not _same_height(page, before, at):
-            return False
-        if text[before] in _RAISED and _above(page, before, at):
-            return True
-        before -= 1
-    return before >= 0 and not text[before].isspace() and _above(page, before, at)
-
-
-def _above(page: pypdfium2.PdfTextPage, low: int, high: int) -> bool:
-    size, other = _size(page, low), _size(page, high)
-    shift = _baseline(page, high) - _baseline(page, low)
-    return size > 0 and _LOWEST * size < shift < _HIGHEST * size and other < _SMALLER * size
-
-
-def _same_height(page: pypdfium2.PdfTextPage, one: int, other: int) -> bool:
-    return abs(_baseline(page, one) - _baseline(page, other)) < 0.05 * max(_size(page, one), 1)
+def _raised(page: pypdfium2.PdfTextPage, text: str) -> list[int]:
+    """The digits and signs that stand above what they follow without a space, and are smaller than it."""
+    raised: list[int] = []
+    before: int | None = None  # the last character on the line
+    line: float | None = None  # its height, where it is known already
+    for at, character in enumerate(text):
+        if character.isspace():
+            if character != " " or pdfium.FPDFText_IsGenerated(page, at) != 1:
+                before = None
+        elif character not in _RAISED:
+            before, line = at, None
+        else:
+            if before is None:
+                before, line = at, None
+                continue
+            line = _baseline(page, before) if line is None else line
+            height = _baseline(page, at)
+            size = _size(page, before) if height > line else 0.0
+            if _LOWEST * size < height - line < _HIGHEST * size and _size(page, at) < _SMALLER * size:
+                raised.append(at)
+            else:
+                before, line = at, height
+    return raised
 
 
 def _size(page: pypdfium2.PdfTextPage, at: int) -> float:

@@ -55,6 +55,8 @@ def _shapes(package: Package, root: etree._Element, related: Mapping[str, tuple[
             for table in below(element, "tbl"):
                 yield "\n".join(_rows(table)), 0
             yield readable("\n".join(drawing.charts(package, element, related))), 0
+        elif name == "pic":
+            yield readable(drawing.alternative(child(element, "nvPicPr", "cNvPr"))), 0
         elif name == "AlternateContent":
             yield from _shapes(package, next(children(element, "Choice"), next(children(element, "Fallback"), element)), related)
         elif len(element):

@@ -10,10 +10,15 @@ from striprtf.striprtf import rtf_to_text
 from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
 from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.formats import drawing
 from selfrag.ingest.formats.draft import Draft
 
 _TITLE = re.compile(r"\{\\title ([^{}\\]{1,200})\}")
 _BINARY = re.compile(rb"\{\\\*?\\?(?:pict|objdata)[^{}]{2000,}\}")
+_RAISED = re.compile(r"\{\\super ?(\d{1,9})\}")
+_FOOTNOTE = re.compile(r"\{\\(?:\*\\)?footnote\b")
+_MARGIN = re.compile(r"\{\\(header|footer)[lrf]?\b")
+_MARK = re.compile(r"\[(\d+)\]")
 _OPTIONAL_HYPHEN = re.compile(r"(?<!\\)\\-")
 
 
@@ -21,19 +26,63 @@ def read_rtf(path: PurePath, data: bytes, limits: Limits) -> Document:
     """A citation names the paragraph: ``¶12``."""
     if not data.lstrip().startswith(b"{\\rtf"):
         raise InputError("not RTF, whatever its name says")
-    source = _BINARY.sub(b"", data).decode("latin-1")
-    source = _OPTIONAL_HYPHEN.sub("", source)
-    try:
-        text: str = rtf_to_text(source, errors="replace")  # type: ignore[no-untyped-call]
-    except (ValueError, LookupError, IndexError, TypeError) as error:
-        raise InputError(f"damaged RTF: {str(error)[:150]}") from None
+    source, notes = _noted(_OPTIONAL_HYPHEN.sub("", _BINARY.sub(b"", data).decode("latin-1")))
     draft = Draft(limits)
     number = 0
-    for line in readable(text).split("\n"):
+    for line in _plain(source).split("\n"):
         cells = [cell.strip() for cell in line.split("|")]
         paragraph = " | ".join(cells).rstrip(" |") if len(cells) > 2 else line.strip()
         if paragraph:
             number += 1
             draft.add(paragraph, "¶", str(number))
+            for mark in _MARK.findall(paragraph):
+                draft.add(f"[{mark}] {_plain(notes.pop(int(mark), '')).strip()}" if int(mark) in notes else "", "¶", str(number))
+    _margins(draft, source)
     title = _TITLE.search(source)
     return draft.document(path, "rtf", title[1].strip() if title else "")
+
+
+def _plain(source: str) -> str:
+    """What striprtf makes of RTF, with numbers above the line as raised digits."""
+    raised = _RAISED.sub(lambda each: "".join(f"\\u{ord(digit)}?" for digit in drawing.raised(each[1])), source)
+    try:
+        text: str = rtf_to_text(raised if raised.startswith("{\\rtf") else f"{{\\rtf1 {raised}}}", errors="replace")  # type: ignore[no-untyped-call]
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(f"damaged RTF: {str(error)[:150]}") from None
+    return readable(text)
+
+
+def _noted(source: str) -> tuple[str, dict[int, str]]:
+    """Footnotes, which striprtf drops, taken out of the text, with marks in their places."""
+    notes: dict[int, str] = {}
+    pieces: list[str] = []
+    at = 0
+    for found in _FOOTNOTE.finditer(source):
+        if found.start() < at:
+            continue
+        end = _closing(source, found.start())
+        notes[len(notes) + 1] = re.sub(r"\\chftn ?", "", source[found.end() : end])
+        pieces += [source[at : found.start()], f"[{len(notes)}]"]
+        at = end + 1
+    return "".join([*pieces, source[at:]]), notes
+
+
+def _closing(source: str, start: int) -> int:
+    """Where the group that opens at ``start`` is closed."""
+    depth = 0
+    for brace in re.finditer(r"\\.|[{}]", source[start:], re.DOTALL):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if not depth:
+            return start + brace.start()
+    return len(source)
+
+
+def _margins(draft: Draft, source: str) -> None:
+    """Headers and footers, which striprtf drops, once each; not those of a page number alone."""
+    seen: set[str] = set()
+    for found in _MARGIN.finditer(source):
+        text = " ".join(_plain(source[found.end() : _closing(source, found.start())]).split())
+        if text not in seen and any(map(str.isalpha, text)):
+            seen.add(text)
+            draft.section()
+            draft.add(text, found[1], "")

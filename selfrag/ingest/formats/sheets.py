@@ -201,9 +201,10 @@ class _Extras:
     def __init__(self, package: Package) -> None:
         self._package = package
         main = package.main("xl/workbook.xml")
-        related = package.related(main) if main in package else {}
+        known = main in package and main.endswith(".xml")  # .xlsb is no XML
+        related = package.related(main) if known else {}
         self._parts: dict[str, str] = {}
-        for each in below(package.xml(main), "sheet") if main in package else ():
+        for each in below(package.xml(main), "sheet") if known else ():
             self._parts[attribute(each, "name")] = related.get(relation(each), ("", ""))[1]
         styles = next((name for kind, name in related.values() if kind == "styles"), "")
         self._formats = _formats(package.xml(styles)) if styles in package else []
