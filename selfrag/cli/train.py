@@ -141,6 +141,9 @@ def run(
     """
     from selfrag import models
     from selfrag.config import settings
+    from selfrag.train import check_packages
+
+    check_packages()
     from selfrag.train import adapters
     from selfrag.train.lora import AdapterConfig
     from selfrag.train.run import RunConfig, weights_of
@@ -180,6 +183,9 @@ def merge(
     """
     from selfrag import models
     from selfrag.config import settings
+    from selfrag.train import check_packages
+
+    check_packages()
     from selfrag.train import adapters
 
     folder = adapters.find(adapter)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl
 
 from selfrag._util import is_url
-from selfrag.errors import UsageError
+from selfrag.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,6 +99,8 @@ def open_embedder(spec: str = EMBEDDED) -> Embedder:
         from selfrag.index.embedders.minilm import open_minilm
 
         return open_minilm()
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise ModelError(f"the embedder {parsed.name} needs sentence-transformers", "pip install 'selfrag[embedders]'")
     from selfrag.index.embedders.sentence_transformers import open_transformer
 
     return open_transformer(parsed)

@@ -1,6 +1,6 @@
 """The embedded embedder: all-MiniLM-L6-v2 from an installed package, its matrices rounded to 8 bits, run by onnxruntime.
 
-It neither imports torch nor touches the network. The graph is minilm.onnx (benchmarks/export_embedder.py); the weights are
+It neither imports torch nor touches the network. The graph is minilm.onnx (tools/export_minilm.py); the weights are
 rounded here when it is opened. Measured in benchmarks/results/embedders.md: rate and likeness beside the same weights in float32.
 """
 

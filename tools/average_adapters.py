@@ -1,6 +1,6 @@
 """The mean of adapters of the same shape, number by number: what several phases of one training agree on.
 
-    python benchmarks/mean.py ADAPTER ADAPTER... -o FOLDER
+    python tools/average_adapters.py ADAPTER ADAPTER... -o FOLDER
 
 An ADAPTER is a folder such as `adapter/` of a run. The mean is taken in float32 and written in bfloat16, with the first one's
 configuration. The shipped model is one; its model card says of which, and benchmarks/results/training.md what that gained.

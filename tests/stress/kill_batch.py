@@ -1,6 +1,6 @@
 """Kills batch runs with SIGKILL at random instants, resumes them, and compares with a run that nobody disturbed.
 
-    python benchmarks/kill_batch.py [--questions 200] [--kills 20] [--rows 100000] [--seed 7]
+    python -m tests.stress.kill_batch [--questions 200] [--kills 20] [--rows 100000] [--seed 7]
 
 The agent is a cheap stand-in that answers from the question alone, so what is tested is the program around it: every id exactly
 once, every row valid JSON, the rows equal to the undisturbed run's. Also measures the start and the memory of a long input.
@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from selfrag.batch.journal import Meta, open_journal
-from selfrag.batch.rows import Row, read_rows, survey, unique
+from selfrag.batch.rows import Row, read_jsonl, survey, unique
 from selfrag.batch.run import Batch, Plan, Tally
 from selfrag.types import Answer, Cited, Critique, Decision, Observer, Passage, SearchOptions, Segment, Timing, Usage
 
@@ -51,7 +51,7 @@ async def work(source: Path, out: Path, delay: float) -> None:
             print(json.dumps({"rows": tally.finished, "at": time.time(), "mib": round(memory, 1)}), flush=True)
 
     def rows() -> Iterator[Row]:
-        return unique(read_rows(source.open("rb"), source.name))
+        return unique(read_jsonl(source.open("rb")))
 
     with open_journal(out, Meta(survey(source).sha256, {}), rows) as sink:
         await Batch(ask, SearchOptions(), sink, Plan(concurrency=8), tell=tell).run(rows())

@@ -1,7 +1,7 @@
 """Kills index runs with SIGKILL at every kind of boundary and at random instants, and compares what is left with a clean build.
 
-    python benchmarks/kill.py [--kills 300] [--seed 1] [--boundaries 0.5] [--out benchmarks/results/kill.md]
-    python benchmarks/kill.py --every [--seed 1] [--out FILE]
+    python -m tests.stress.kill [--kills 300] [--seed 1] [--boundaries 0.5] [--out benchmarks/results/kill.md]
+    python -m tests.stress.kill --every [--seed 1] [--out FILE]
 
 Each round changes a folder (edits, moves, copies, deletions, new files), starts one of `index`, `rm`, `repair`, `index --rebuild`
 in a process of its own, and kills it: half of the time at the n-th boundary, n uniform over all of the run (before a statement of
@@ -349,7 +349,7 @@ def run(bench: Bench, kills: int, seed: int, share: float) -> list[str]:
             print(f"{sum(made.values())} kills, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     rows = [f"| {name} | {kind} | {made[name, kind]} | {survived[name, kind]} |" for name, kind in sorted(made)]
     return [
-        f"`python benchmarks/kill.py --kills {kills} --seed {seed}`: {sum(survived.values())} of {sum(made.values())} kills"
+        f"`python -m tests.stress.kill --kills {kills} --seed {seed}`: {sum(survived.values())} of {sum(made.values())} kills"
         f" survived in {passed} rounds, {len({point for point in points if point[1] is not None})} different boundaries,"
         f" {time.monotonic() - started:.0f} s.",
         "",
@@ -391,7 +391,7 @@ def every(bench: Bench, seed: int) -> list[str]:
         rows.append(f"| {name} | {killed} | {survived} |")
         print(rows[-1], f"{time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     return [
-        f"`python benchmarks/kill.py --every --seed {seed}`, {time.monotonic() - started:.0f} s:",
+        f"`python -m tests.stress.kill --every --seed {seed}`, {time.monotonic() - started:.0f} s:",
         "",
         "| operation | commit boundaries, each killed at once | survived |",
         "|---|---:|---:|",

@@ -1,6 +1,6 @@
 """Peak memory of the client over a long batch against a server that costs nothing: does it stay flat?
 
-    python benchmarks/client_memory.py MODEL --questions 10000
+    python -m tests.stress.client_memory MODEL --questions 10000
 
 MODEL is a reflection checkpoint's folder, of which the tokenizer is used. The server is the tests' hand-written one, in a
 process of its own; it judges every passage relevant and answers in a few words. Each question has one given passage.
@@ -12,15 +12,11 @@ import argparse
 import asyncio
 import json
 import resource
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from multiprocessing import Pipe, Process
 from multiprocessing.connection import Connection
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from selfrag.agent import Agent
 from selfrag.batch.rows import Row

@@ -1,6 +1,6 @@
 """Kills vLLM's server in the middle of `selfrag batch`, starts it again, and counts: is every question answered once?
 
-    python benchmarks/kill_server.py MODEL --server-python .venv-vllm/bin/python --questions 200 --kills 1
+    python -m tests.stress.kill_server MODEL --server-python .venv-vllm/bin/python --questions 200 --kills 1
 
 MODEL is a reflection checkpoint's folder; ``--server-python`` an interpreter that has vLLM. The batch runs in this interpreter's
 environment, over a collection of the example articles, in a SELFRAG_HOME of its own.
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from selfrag.engines.vllm.server import Serving, command, environment
 
-CORPUS = Path(__file__).parent.parent / "corpora" / "wikipedia"
+CORPUS = Path(__file__).parents[2] / "corpora" / "wikipedia"
 
 
 class Server:

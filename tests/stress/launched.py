@@ -1,6 +1,6 @@
 """`selfrag train run` in two processes: to its end, and killed in the middle and started again.
 
-    python benchmarks/launched.py WORK [--kinds data zero3] [--out results/launched.json]
+    python -m tests.stress.launched WORK [--kinds data zero3] [--out results/launched.json]
 
 `data` is plain data parallelism under torch's launcher, `zero3` DeepSpeed's ZeRO-3 under accelerate's (needs `pip install
 deepspeed` and a C++ compiler: it builds an operator at its first start). Both run on the CPU, over gloo, in float32, with a Llama

@@ -1,6 +1,6 @@
 """Writes the graph of the embedded embedder, selfrag/index/minilm.onnx: operators and names, no weights (needs `onnx`).
 
-    python benchmarks/export_embedder.py
+    python tools/export_minilm.py
 
 The weights are put in by selfrag/index/embed_minilm.py when it opens the graph: it reads them from the installed package and
 rounds the matrices to 8 bits, so that no second copy of them is shipped. One text at a time goes through: no padding and no mask,

@@ -1,6 +1,6 @@
 """Reads and splits thousands of damaged files of all kinds: no crash, no hang, bounded memory.
 
-    python benchmarks/fuzz_readers.py --files 6000 --out benchmarks/results/fuzz_readers.json [--seeds FOLDER ...]
+    python -m tests.stress.fuzz_readers --files 6000 --out benchmarks/results/fuzz_readers.json [--seeds FOLDER ...]
 
 Seeds are corpora/mixed, a slice of corpora/wikipedia, tests/ingest/cases and real files of the kinds named below from further
 folders. Each is damaged by a seeded random mutation and given to ``ingest.parse`` and ``ingest.split``; what comes back must be
@@ -29,7 +29,7 @@ import pypdf
 from selfrag import ingest
 from selfrag.errors import InputError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 KINDS = (".txt", ".md", ".rst", ".html", ".pdf", ".docx", ".csv", ".json", ".jsonl", ".py")
 KINDS += (".pptx", ".xlsx", ".ods", ".odt", ".odp", ".xls", ".epub", ".eml", ".mbox", ".mhtml", ".msg", ".ipynb", ".rtf", ".tex")
 KINDS += (".org", ".adoc", ".srt", ".vtt", ".ics", ".vcf", ".xml", ".svg", ".docm")

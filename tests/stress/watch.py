@@ -1,6 +1,6 @@
 """How long it takes from the saving of a file until a search finds it, with `selfrag index --watch` at work.
 
-    python benchmarks/watch.py [--files 1000] [--edits 20] [--embedder all-MiniLM-L6-v2]
+    python -m tests.stress.watch [--files 1000] [--edits 20] [--embedder all-MiniLM-L6-v2]
 
 A process watches a folder of files. Here, files are changed and made in turn, and the collection is searched, in this process,
 every 20 ms until the new sentence comes first. Times are of the wall; what else the machine does counts.
@@ -78,7 +78,7 @@ def main() -> None:
         watcher.send_signal(signal.SIGINT)
         status = watcher.wait(60)
     print(
-        f"`python benchmarks/watch.py --files {given.files} --edits {given.edits} --embedder {given.embedder}`: median"
+        f"`python -m tests.stress.watch --files {given.files} --edits {given.edits} --embedder {given.embedder}`: median"
         f" {statistics.median(times):.2f} s, longest {max(times):.2f} s of {len(times)}; {os.cpu_count()} cores, load {load:.1f};"
         f" exit status after Ctrl-C {status}."
     )

@@ -1,0 +1,74 @@
+"""Writes the reference pages of the documentation from the code: options, commands, public names.
+
+python tools/docs_reference.py [FOLDER]        FOLDER is docs/reference by default
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import selfrag
+from selfrag import cli
+from selfrag.config.settings import TABLE
+
+HEAD = "<!-- Written by tools/docs_reference.py: `make reference`. -->\n\n"
+
+
+def configuration() -> str:
+    """Every setting, from the table of options."""
+    lines = [
+        "# Configuration\n",
+        "A setting comes from the command line, from `SELFRAG_<KEY>` in the environment, or from the configuration file, in this",
+        "order. `selfrag config show` prints the values in force and where each comes from; `selfrag config path` says where the",
+        "file is. API keys are not settings; they stay in the environment.\n",
+        "| key | flag | allowed | default | what it does |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in TABLE.items():
+        flags = ", ".join(f"`{flag}`" for flag in row.flags)
+        lines.append(f"| `{name}` | {flags} | {row.allowed} | {row.default_text or '–'} | {row.option.help} |")
+    return "\n".join(lines) + "\n"
+
+
+def commands() -> str:
+    """The help of every command."""
+    parts = ["# Commands\n"]
+    for name, entry in cli.COMMANDS.items():
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            cli.run([name, "--help"])
+        body = "\n".join(f"    {line}".rstrip() for line in printed.getvalue().strip().splitlines())
+        parts.append(f"## selfrag {name}\n\n{entry.summary}\n\n{body}\n")
+    return "\n".join(parts)
+
+
+def library() -> str:
+    """Every public name with its signature and docstring."""
+    parts = ["# Library\n", "The public names of `import selfrag`. Everything else may change between versions.\n"]
+    for name in selfrag.__all__:
+        found = getattr(selfrag, name)
+        if isinstance(found, str):
+            continue
+        try:
+            signature = str(inspect.signature(found)) if inspect.isroutine(found) else ""
+        except ValueError:
+            signature = ""
+        body = "\n".join(f"    {line}".rstrip() for line in (inspect.getdoc(found) or "").splitlines())
+        parts.append(f"## {name}\n\n`{name}{signature}`\n\n{body}\n")
+    return "\n".join(parts)
+
+
+def pages() -> dict[str, str]:
+    """The pages by file name."""
+    return {f"{make.__name__}.md": HEAD + make() for make in (configuration, commands, library)}
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/reference")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in pages().items():
+        (folder / file).write_text(text, "utf-8")
