@@ -101,7 +101,8 @@ class Request:
 
     Generation ends after ``max_tokens`` tokens, at end of sequence, or with the first token named in ``stop``, which is
     the completion's last. ``watch`` names the reflection tokens, ``choices`` the plain words (their first token counts)
-    whose log-probability is wanted at every generated position.
+    whose log-probability is wanted at every generated position. ``answers`` are the sets of choices of which the reply names
+    one each, in order, where it is asked for more than one: an engine that knows no probabilities holds the reply to them.
     """
 
     prompt: Prompt
@@ -109,6 +110,7 @@ class Request:
     stop: frozenset[str] = frozenset()
     watch: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    answers: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,8 @@ class Completion:
     """What came of a request. The end-of-sequence token, where it came, is the last of ``tokens``.
 
     ``cached_tokens`` of the ``prompt_tokens`` were not computed again. ``exact`` says that every watched log-probability is
-    the model's own, none cut off by a top-k.
+    the model's own, none cut off by a top-k. ``stated`` says that the engine knows no probabilities: the choice that the model
+    stated has log-probability 0, the others have none, and so have the words written. ``requests`` were sent for it.
     """
 
     tokens: tuple[Token, ...]
@@ -124,6 +127,10 @@ class Completion:
     prompt_tokens: int
     cached_tokens: int = 0
     exact: bool = True
+    stated: bool = False
+    requests: int = 1
+    completion_tokens: int | None = None
+    """Tokens computed, where they are more than ``tokens``: a model's thinking, the scaffold of JSON."""
 
 
 OnToken = Callable[[Token], bool]
@@ -326,11 +333,12 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens computed by the engine. ``cached_tokens`` of the prompt were read once and kept."""
+    """Tokens computed by the engine, and how often it was asked. ``cached_tokens`` of the prompt were read once and kept."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    requests: int = 0
 
 
 @dataclass(frozen=True, slots=True)

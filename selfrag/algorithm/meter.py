@@ -43,15 +43,19 @@ class Meter:
         self.watch = Stopwatch()
         self.usage = Usage()
         self.every_exact = True
+        self.stated = False
 
     async def complete(self, request: Request, on_token: OnToken | None = None) -> Completion:
         with self.watch.running():
             done = await self.engine.complete(request, on_token)
         self.every_exact &= done.exact
+        self.stated |= done.stated
+        written = len(done.tokens) if done.completion_tokens is None else done.completion_tokens
         self.usage = Usage(
             self.usage.prompt_tokens + done.prompt_tokens,
-            self.usage.completion_tokens + len(done.tokens),
+            self.usage.completion_tokens + written,
             self.usage.cached_tokens + done.cached_tokens,
+            self.usage.requests + done.requests,
         )
         return done
 

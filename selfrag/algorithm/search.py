@@ -75,7 +75,9 @@ class Search:
         answer, warnings = self.chosen(paths), []
         if not answer.segments and not self.nearest and self.decision.action == "retrieve":
             warnings.append("no passage was found for the question")
-        if not self.meter.every_exact:
+        if self.meter.stated:
+            warnings.append("the server gives no probabilities: critiques are what the model states, each counted as certain")
+        elif not self.meter.every_exact:
             warnings.append("the engine reports only the likeliest tokens: missing probabilities count as zero")
         return self.answer(answer, tuple(warnings))
 

@@ -22,7 +22,7 @@ from selfrag.answers.schema import AnswerJson, FoundJson, answer_json, error_jso
 from selfrag.batch.formats import RESERVED
 from selfrag.batch.journal import Sink
 from selfrag.batch.rows import Row
-from selfrag.errors import EngineError, InputError, SelfragError
+from selfrag.errors import EngineBusy, InputError, SelfragError
 from selfrag.types import Answer, Event, Observer, Opened, Passage, Retrieved, SearchOptions
 
 Json = dict[str, Any]
@@ -183,7 +183,7 @@ class Batch:
             seen = Seen(self.plan.keep_passages)
             try:
                 return await self.ask(row.question, options, seen, row.instruction), seen.passages()
-            except EngineError:
+            except EngineBusy:
                 if attempt == self.plan.retry:
                     raise
             await asyncio.sleep(min(60.0, self.plan.pause * 2**attempt) * random.uniform(0.75, 1.25))

@@ -120,16 +120,24 @@ async def test_malformed_rows_fail_alone() -> None:
 
 async def test_a_busy_engine_is_asked_again() -> None:
     """A failure that passes leaves no mark in the row."""
-    agent = FakeAgent(trouble={"Q0 who?": [EngineBusy("full"), EngineError("reset")]})
+    agent = FakeAgent(trouble={"Q0 who?": [EngineBusy("full"), EngineBusy("reset")]})
     sink = Collected()
     tally = await run(questions(1), agent, sink, retry=2)
     assert len(agent.asked) == 3
     assert (tally.answered, tally.failed) == (1, 0)
 
 
+async def test_a_failure_that_no_attempt_changes_is_not_tried_again() -> None:
+    """A prompt that is too long is too long the next time as well."""
+    agent = FakeAgent(trouble={"Q0 who?": [EngineError("the prompt has 9000 tokens")]})
+    sink = Collected()
+    tally = await run(questions(1), agent, sink, retry=2)
+    assert (len(agent.asked), tally.failed) == (1, 1)
+
+
 async def test_a_failure_that_stays_is_in_its_row() -> None:
     """The row says why, the other rows are answered."""
-    agent = FakeAgent(trouble={"Q1 who?": [EngineError("down")] * 2, "Q2 who?": [ValueError("odd")]})
+    agent = FakeAgent(trouble={"Q1 who?": [EngineBusy("down")] * 2, "Q2 who?": [ValueError("odd")]})
     sink = Collected()
     tally = await run(questions(4), agent, sink, retry=1)
     errors = {row["id"]: row["error"] for row in sink.rows if row["status"] == "error"}

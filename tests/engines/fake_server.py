@@ -44,8 +44,18 @@ class FakeServer:
     max_logprobs: int = 20
     top: Sequence[int] = ()
     chat: Sequence[dict[str, Any]] = ()
+    reply: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    """The whole answer to a chat request, in place of ``chat``."""
+    cards: Any = None
+    refuses: set[str] = field(default_factory=set)
+    refusal: tuple[int, str] = (400, "Unrecognized request argument supplied: {}")
+    streams: bool = True
+    words: bool = False
+    """Streams ``reply`` word by word."""
     key: str | None = None
     delay: float = 0.0
+    hangs_up: bool = False
+    """Closes a connection after every answer without saying so beforehand."""
     faults: deque[Fault] = field(default_factory=deque)
     requests: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
@@ -87,6 +97,10 @@ class FakeServer:
                 headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:])}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 await self._answer(lines[0].split()[1], headers, json.loads(body) if body else {}, writer)
+                if self.hangs_up:
+                    await asyncio.sleep(0.01)  # the client has the answer, and takes the connection for usable
+                    await reader.readuntil(b"\r\n\r\n")
+                    break
         self._open.discard(writer)
         writer.close()
 
@@ -98,7 +112,7 @@ class FakeServer:
             return
         if path == "/v1/models":
             card = {"id": self.model, "root": self.model, "max_model_len": self.window}
-            await self._send(writer, 200, json.dumps({"data": [card]}).encode())
+            await self._send(writer, 200, json.dumps({"data": [card]} if self.cards is None else self.cards).encode())
             return
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
@@ -110,17 +124,22 @@ class FakeServer:
     async def _complete(self, path: str, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         self.requests.append(body)
         await asyncio.sleep(self.delay)
-        fault = self.faults.popleft() if self.faults and body["max_tokens"] > 1 else None
+        fault = self.faults.popleft() if self.faults and body.get("max_tokens", 9) > 1 else None
         most = body.get("top_logprobs", 0) if "messages" in body else body["logprobs"]
-        pieces = self._chat_pieces() if "messages" in body else self._pieces(body)
-        if fault and fault.status:
+        named = sorted(self.refuses & body.keys())
+        pieces = self._chat_pieces(body) if "messages" in body else self._pieces(body)
+        if named:
+            message = self.refusal[1].format(named[0])
+            await self._send(writer, self.refusal[0], json.dumps({"error": {"message": message}}).encode())
+        elif fault and fault.status:
             await self._send(writer, fault.status, fault.body, fault.headers)
         elif fault and not body.get("stream"):
             writer.transport.abort()
         elif most > self.max_logprobs:
             await self._send(writer, 400, b'{"error": {"message": "too many log-probabilities"}}')
-        elif not body.get("stream"):
-            await self._send(writer, 200, json.dumps(_joined(pieces)).encode())
+        elif not body.get("stream") or not self.streams:
+            whole = _joined(pieces) if self.reply is None else self.reply(body)
+            await self._send(writer, 200, json.dumps(whole).encode())
         else:
             await self._stream(pieces[: fault.after] if fault else pieces, writer, broken=fault is not None)
 
@@ -168,9 +187,22 @@ class FakeServer:
         tops = {names[i]: -0.25 if i == token else -1.0 - i / 1000 for i in told}
         return {"tokens": [names[token]], "token_logprobs": [-0.25], "top_logprobs": [tops]}
 
-    def _chat_pieces(self) -> list[dict[str, Any]]:
+    def _chat_pieces(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        if self.reply is not None:
+            return _pieces_of(self.reply(body), self.words)
         pieces = [{"choices": [{"delta": {"content": p["token"]}, "logprobs": {"content": [p]}}]} for p in self.chat]
         return [*pieces, {"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 7}}]
+
+
+def _pieces_of(answer: dict[str, Any], words: bool) -> list[dict[str, Any]]:
+    """The stream of which ``answer`` would be the whole."""
+    choice = answer["choices"][0]
+    message = choice["message"]
+    content = message["content"].replace(" ", "| ").split("|") if words else [message["content"]]
+    deltas = [{**message, "content": content[0]}, *({"content": piece} for piece in content[1:])]
+    pieces: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]}
+    return [*pieces, end, {"choices": [], "usage": answer["usage"]}]
 
 
 def _joined(pieces: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,36 +1,97 @@
-"""Prompts made of messages, put to any OpenAI-compatible server: ``/chat/completions`` with the likeliest tokens' probabilities.
+"""Prompts made of messages, put to any OpenAI-compatible server over ``/chat/completions``.
 
 The way of ``reflection="prompted"``: the server applies the model's chat template, and the choices of a question are found
-among its ``top_logprobs`` by their text, since such servers (Ollama, llama.cpp, hosted ones) tell no token ids.
+among its ``top_logprobs`` by their text, since most such servers tell no token ids. Where a server tells no probabilities, or
+its model thinks before it answers, a reply is held to the choices by a JSON schema instead and counts as certain.
+
+A model's thinking (``reasoning_content``, ``reasoning``, ``<think>``) is never part of what it wrote.
 """
 
 from __future__ import annotations
 
 import codecs
+import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from selfrag.errors import EngineError, UsageError
+from selfrag import prompts
+from selfrag.errors import EngineBusy, EngineError, UsageError
 from selfrag.types import Completion, Finish, Generated, Message, OnToken, Part, Request, Text, Token
 
 UNKNOWN_ID = -1
 """The id of a token whose server tells its text alone."""
+THINKING = 2048
+"""Tokens that a model may think beyond what it is asked to write."""
+JSON_ROOM = 48
+"""Tokens of a JSON reply: braces, names, and a choice."""
+QUIET: Mapping[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}, "reasoning_effort": "none"}
+"""Turns thinking off where the server and the model's template know how (vLLM, llama.cpp, Ollama)."""
+_TAGS = ("think", "thinking", "thought")
 
 
-def payload(request: Request, model: str, top: int) -> dict[str, Any]:
-    """The body that asks ``request`` of ``model`` with the ``top`` likeliest tokens at every position."""
+@dataclass(frozen=True, slots=True)
+class ChatCapabilities:
+    """What a server was found to do: its name for the model; the length of its top-k lists, 0 where it tells no probabilities;
+    whether the model thinks before it answers; whether a last message of the assistant is continued. ``extra`` is part of every
+    request."""
+
+    served: str
+    top: int
+    thinks: bool = False
+    prefill: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Unexpected(Exception):
+    """A reply shows that the server is not what the probe found; ``changes`` are the capabilities to ask again with."""
+
+    def __init__(self, **changes: Any) -> None:
+        super().__init__(str(changes))
+        self.changes = changes
+
+
+# --- what is asked -------------------------------------------------------------------------------------------------------------
+
+
+def payload(request: Request, server: ChatCapabilities) -> dict[str, Any]:
+    """The body that asks ``request``, with probabilities where the server has them and something depends on them."""
     messages = _messages(request.prompt)
-    body = {
-        "model": model,
-        "messages": messages,
-        "max_tokens": request.max_tokens,
-        "temperature": 0.0,
-        "logprobs": True,
-        "top_logprobs": top,
-    }
-    if messages[-1]["role"] == "assistant":  # vLLM's words for going on with the last message; others do so unasked
-        body |= {"continue_final_message": True, "add_generation_prompt": False}
-    return body
+    stated = bool(request.choices) and not server.top
+    body: dict[str, Any] = {"model": server.served, "messages": messages, "temperature": 0.0, "seed": 0}
+    limit = request.max_tokens
+    if server.top:
+        body |= {"logprobs": True, "top_logprobs": server.top if request.choices else 1}
+    elif stated:
+        limit = JSON_ROOM
+        schema = _schema(answer_sets(request))
+        example = json.dumps({name: names[0] for name, names in zip(_names(request), answer_sets(request), strict=True)})
+        messages[-1]["content"] += "\n\n" + prompts.load("critic/as_json").render(example=example).strip()
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "judgement", "strict": True, "schema": schema}}
+    body["max_tokens"] = limit + (THINKING if server.thinks else 0)
+    if messages[-1]["role"] == "assistant":
+        if server.prefill:  # vLLM's words for going on with the last message; llama.cpp and others do so unasked
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        else:
+            messages.append({"role": "user", "content": prompts.load("critic/go_on").render().strip()})
+    return {**body, **server.extra}
+
+
+def answer_sets(request: Request) -> tuple[tuple[str, ...], ...]:
+    """The sets of choices of which a reply names one each."""
+    return request.answers or ((request.choices,) if request.choices else ())
+
+
+def _names(request: Request) -> list[str]:
+    count = len(answer_sets(request))
+    return ["answer"] if count == 1 else [f"answer_{i + 1}" for i in range(count)]
+
+
+def _schema(sets: Sequence[Sequence[str]]) -> dict[str, Any]:
+    names = ["answer"] if len(sets) == 1 else [f"answer_{i + 1}" for i in range(len(sets))]
+    properties = {name: {"type": "string", "enum": list(choices)} for name, choices in zip(names, sets, strict=True)}
+    return {"type": "object", "properties": properties, "required": names, "additionalProperties": False}
 
 
 def _messages(prompt: Sequence[Part]) -> list[dict[str, str]]:
@@ -59,64 +120,216 @@ def _turn(part: Part) -> tuple[str, str]:
     )
 
 
-class ChatReader:
-    """Reads the positions that a server tells into tokens, whole or in pieces; ``finish`` is None until it is satisfied."""
+# --- what is answered ----------------------------------------------------------------------------------------------------------
 
-    def __init__(self, request: Request, on_token: OnToken | None) -> None:
+
+class Visible:
+    """The text of a reply without the thinking between tags at its beginning, piece by piece.
+
+    ``state`` is "begins" until it is known what the reply begins with, then "thinks", "answers", or "thinks" and later "answers".
+    """
+
+    def __init__(self) -> None:
+        self.state = "begins"
+        self._held, self._strip = "", False
+
+    def feed(self, piece: str) -> str:
+        """What ``piece`` adds to the visible text. Raises EngineError for an end of thinking whose beginning was not marked."""
+        if self.state == "answers":
+            return self._answered(piece)
+        self._held += piece
+        start = self._held.lstrip()
+        if self.state == "begins":
+            if any(f"<{tag}>".startswith(start) and start != f"<{tag}>" for tag in _TAGS):
+                return ""
+            self.state = "thinks" if any(start.startswith(f"<{tag}>") for tag in _TAGS) else "answers"
+        if self.state == "answers":
+            held, self._held = self._held, ""
+            return self._answered(held)
+        for tag in _TAGS:
+            _, closed, rest = start.partition(f"</{tag}>")
+            if closed:
+                self.state, self._held, self._strip = "answers", "", True
+                return self._answered(rest)
+        return ""
+
+    def _answered(self, piece: str) -> str:
+        self._held = self._held[-12:] + piece
+        if any(f"</{tag}>" in self._held for tag in _TAGS):
+            raise EngineError(
+                "the model's thinking is mixed with its answer, without a mark where it begins",
+                "start the server with a reasoning parser (vLLM: --reasoning-parser; llama.cpp: --reasoning-format auto)",
+            )
+        shown = piece.lstrip() if self._strip else piece
+        self._strip = self._strip and not shown
+        return shown
+
+
+class ChatReader:
+    """Reads an answer into tokens, whole or in pieces; ``finish`` is None until it is satisfied.
+
+    Tokens are the server's where it tells probabilities, otherwise pieces of text with log-probability 0. A reader may be
+    given the answer again after a failure (``restart``): what was heard before is not heard twice. ``ended``: the server said so.
+    """
+
+    def __init__(self, request: Request, server: ChatCapabilities, on_token: OnToken | None) -> None:
+        self.request, self.server = request, server
         self.tokens: list[Token] = []
         self.finish: Finish | None = None
-        self.exact = True
+        self._on_token = on_token
+        self._requests = 0
+        self.restart(server)
+
+    def restart(self, server: ChatCapabilities) -> None:
+        """Before every request for the answer."""
+        self.server, self.finish, self.exact = server, None, True
+        self._visible, self._text, self._thought, self._at = Visible(), "", False, 0
+        self._waiting: list[Token] = []
         self._usage: Mapping[str, Any] = {}
-        self._choices, self._on_token = request.choices, on_token
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._requests += 1
+        self.ended = False
+
+    @property
+    def wrote(self) -> bool:
+        """Whether anything of the answer is there, beyond thinking."""
+        return bool(self._text) or any(token.text for token in self.tokens)
 
     def take(self, event: Mapping[str, Any], where: str) -> bool:
-        """Takes an answer, or the next piece of a streamed one; False when it was cancelled.
+        """Takes an answer, or the next piece of a streamed one; False when no more is wanted.
 
         Raises:
-            EngineError: for words without log-probabilities, from which nothing could be judged.
+            Unexpected: when the server has no probabilities, or thinks, against what was known of it.
+            EngineError: when the limit cut the answer off while the model was still thinking.
         """
         self._usage = event.get("usage") or self._usage
         for choice in event.get("choices") or ():
             self._take_choice(choice, where)
-        return self.finish != "cancelled"
+        return self.finish is None
 
     def _take_choice(self, choice: Mapping[str, Any], where: str) -> None:
         positions = (choice.get("logprobs") or {}).get("content") or []
-        words = (choice.get("message") or choice.get("delta") or {}).get("content")
-        if words and not positions:
+        message = choice.get("message") or choice.get("delta") or {}
+        words = message.get("content") or ""
+        self._thought |= bool(message.get("reasoning_content") or message.get("reasoning"))
+        if self._thought and not self.server.thinks:
+            raise Unexpected(thinks=True, top=0)
+        if self.server.top and words and not positions:
+            raise Unexpected(top=0)
+        if self.server.top:
+            for position in positions:
+                if self.finish is None:
+                    self._take_position(position)
+        elif words and self.finish is None:
+            self._take_words(self._visible.feed(words))
+            if self._visible.state == "thinks" and not self.server.thinks:
+                raise Unexpected(thinks=True)
+        if (reason := choice.get("finish_reason")) and self.finish is None:
+            self._end(reason, where)
+
+    def _take_position(self, position: Mapping[str, Any]) -> None:
+        """Tokens at the beginning wait until it is clear that they are no thinking."""
+        self._waiting.append(self._token(position))
+        self._visible.feed(self._waiting[-1].text)
+        if self._visible.state == "thinks":
+            raise Unexpected(thinks=True, top=0)
+        if self._visible.state == "answers":
+            self._release()
+
+    def _release(self) -> None:
+        while self._waiting and self.finish is None:
+            self._emit(self._waiting.pop(0))
+
+    def _take_words(self, text: str) -> None:
+        self._text += text
+        if text and not self.request.choices:
+            self._emit(Token(UNKNOWN_ID, text, 0.0))
+
+    def _end(self, reason: str, where: str) -> None:
+        self._release()
+        thinking = self._thought or self._visible.state == "thinks" or self._reasoning_tokens() > 0
+        self.ended = True
+        if thinking and reason == "length" and not self.wrote:
             raise EngineError(
-                f"{where} tells no log-probabilities, from which critiques are read",
-                "use a server that has them in /v1/chat/completions: vLLM, llama.cpp, a recent Ollama",
+                f"{self.server.served} at {where} was still thinking when its limit of "
+                f"{self.request.max_tokens + THINKING} tokens was reached, and wrote no answer",
+                "ask a model that does not think, or turn its thinking off in the server",
             )
-        for position in positions:
-            if not self._add(position):
-                return
-        if reason := choice.get("finish_reason"):
-            self.finish = "length" if reason == "length" else "end"
+        if self.request.choices and not self.server.top:
+            self.tokens = _stated(self.request, self._text)
+        self.finish = "length" if reason == "length" and not self.request.choices else "end"
+
+    def _reasoning_tokens(self) -> int:
+        return int((self._usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0)
 
     def completion(self) -> Completion:
         usage = self._usage
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        return Completion(tuple(self.tokens), self.finish or "end", int(usage.get("prompt_tokens") or 0), int(cached), self.exact)
+        return Completion(
+            tuple(self.tokens),
+            self.finish or "end",
+            int(usage.get("prompt_tokens") or 0),
+            int(cached),
+            exact=self.exact and bool(self.server.top),
+            stated=not self.server.top,
+            requests=self._requests,
+            completion_tokens=usage.get("completion_tokens"),
+        )
 
-    def _add(self, position: Mapping[str, Any]) -> bool:
-        told = {str(top["token"]): float(top["logprob"]) for top in position.get("top_logprobs") or []}
-        told.setdefault(str(position["token"]), float(position["logprob"]))
-        watched = {choice: told[first] for choice in self._choices if (first := _token_of(choice, told)) is not None}
-        self.exact &= len(watched) == len(self._choices)
-        token = Token(UNKNOWN_ID, self._text(position), float(position["logprob"]), watched)
+    def _emit(self, token: Token) -> None:
+        self._at += 1
+        if self._at <= len(self.tokens):  # the answer is read again after a failure
+            if self.tokens[self._at - 1].text != token.text:
+                raise EngineBusy(f"{self.server.served} broke off, and answered differently when it was asked again")
+            return
         self.tokens.append(token)
         if self._on_token is not None and not self._on_token(token):
             self.finish = "cancelled"
-        return self.finish is None
+        elif len(self.tokens) >= self.request.max_tokens:
+            self.finish = "length"
 
-    def _text(self, position: Mapping[str, Any]) -> str:
+    def _token(self, position: Mapping[str, Any]) -> Token:
+        told = {str(top["token"]): float(top["logprob"]) for top in position.get("top_logprobs") or []}
+        told.setdefault(str(position["token"]), float(position["logprob"]))
+        watched = {choice: told[first] for choice in self.request.choices if (first := _token_of(choice, told)) is not None}
+        self.exact &= len(watched) == len(self.request.choices)
         raw = position.get("bytes")
-        return str(position["token"]) if raw is None else self._decoder.decode(bytes(raw))
+        text = str(position["token"]) if raw is None else self._decoder.decode(bytes(raw))
+        return Token(UNKNOWN_ID, text, float(position["logprob"]), watched)
 
 
 def _token_of(choice: str, told: Mapping[str, float]) -> str | None:
     """The token, among those told, that a choice begins with: the longest; a leading space counts only if the choice has one."""
     starts = [token for token in told if token and choice.startswith(token)]
     return max(starts, key=len, default=None)
+
+
+def _stated(request: Request, text: str) -> list[Token]:
+    """The choices that a reply states, one of each set in order; an empty token where it states none."""
+    sets = answer_sets(request)
+    values = _json_values(text, _names(request)) or _spelled(text, sets)
+    tokens = []
+    for names, value in zip(sets, values, strict=True):
+        known = value in names
+        tokens.append(Token(UNKNOWN_ID, value if known else "", 0.0, {value: 0.0} if known else {}))
+    return tokens
+
+
+def _json_values(text: str, names: Sequence[str]) -> list[str] | None:
+    """The values of a JSON object in ``text``, None if there is none that has ``names``."""
+    try:
+        found = json.loads(text[text.index("{") : text.rindex("}") + 1])
+        return [str(found[name]) for name in names]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _spelled(text: str, sets: Sequence[Sequence[str]]) -> list[str]:
+    """The first word of ``text`` that is a choice of each set, in order; "" where there is none."""
+    words, at, found = re.findall(r"[^\W\d_]+|\d+", text), 0, []
+    for names in sets:
+        known = {name.casefold(): name for name in names}
+        place = next((i for i in range(at, len(words)) if words[i].casefold() in known), None)
+        found.append("" if place is None else known[words[place].casefold()])
+        at = at if place is None else place + 1
+    return found

@@ -1,30 +1,32 @@
-"""One or several OpenAI-compatible servers of the same model, reached over HTTP and kept equally busy.
+"""One or several OpenAI-compatible servers of the same model, kept equally busy.
 
-Knows addresses, load, time-outs and retries; nothing of tokens. A server that refuses connections rests for a while and is
-tried again later, while the others take over its work. An API key is sent in a header and appears nowhere else.
+Knows load, time-outs and retries; nothing of tokens. A server that cannot be reached is left alone for a while and tried again
+later, while the others take over its work. What addresses, keys and answers mean is in `selfrag/_http.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
+from httpx_sse import EventSource
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from selfrag.errors import EngineBusy, EngineError, UsageError
+from selfrag import _http
+from selfrag._http import ClientError, Endpoint, TransientError
+from selfrag.errors import EngineBusy, EngineError
+
+__all__ = ["Client", "ClientError", "Policy", "Server", "TransientError"]
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-KEY_VARIABLES = ("SELFRAG_API_KEY", "OPENAI_API_KEY")
 START_COMMAND = "start one with `selfrag serve`, then pass the --engine URL that it prints"
 
 
@@ -52,214 +54,184 @@ class Policy:
 
 @dataclass(slots=True, eq=False)
 class Server:
-    """``url`` ends in ``/v1``; ``shown`` is what people may read of it. Until ``resting`` (monotonic) it is left alone."""
+    """One server and its state. Until ``backoff_until`` (monotonic) it is left alone. ``drops_streams``: it closes a connection
+    after a streamed answer without saying so, as llama.cpp does."""
 
-    url: str
-    shown: str
+    endpoint: Endpoint
     in_flight: int = 0
     answered: bool = False
     failures: int = 0
-    resting: float = 0.0
+    backoff_until: float = 0.0
+    drops_streams: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-
-class Passing(Exception):
-    """A failure that another attempt may mend. ``gone``: the server could not be reached, or fell silent."""
-
-    def __init__(self, message: str, *, gone: bool = False, after: float = 0.0) -> None:
-        super().__init__(message)
-        self.gone, self.after = gone, after
+    @property
+    def shown(self) -> str:
+        return self.endpoint.shown
 
 
-class Pool:
-    """Puts every call to the server with the least in flight, at most ``policy.in_flight`` at once, and again if it failed."""
+@dataclass(slots=True)
+class _Call:
+    """What one request went through: the server asked last, how often one answered 429 or 5xx, since when none was reached."""
 
-    def __init__(self, urls: Sequence[str], policy: Policy, environ: Mapping[str, str] = os.environ) -> None:
-        self.servers = [_server(url) for url in urls]
-        self.policy = policy
+    last: Server | None = None
+    overloaded: int = 0
+    lost_since: float | None = None
+
+
+class Client:
+    """Puts every call to the server with the least in flight, at most ``policy.in_flight`` at once, and again if it failed.
+
+    ``start`` is the remedy where no server answers at all.
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint], policy: Policy, start: str = START_COMMAND) -> None:
+        self.servers = [Server(endpoint) for endpoint in endpoints]
+        self.policy, self._start = policy, start
         self._slots = asyncio.Semaphore(policy.in_flight)
-        key = next((environ[name] for name in KEY_VARIABLES if environ.get(name)), None)
         self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(policy.read, connect=policy.connect, pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=policy.in_flight),
+            mounts={scheme: None for endpoint in endpoints for scheme in endpoint.transport},
         )
-        self._secrets = [key] if key else []
 
     async def run(self, call: Callable[[Server], Awaitable[T]]) -> T:
-        """What ``call`` returns for the server that it is given; after a failure that may pass it is called again.
+        """What ``call`` returns for the server that it is given; after a TransientError it is called again.
 
         Raises:
             EngineError: when no server was ever reached, or one refuses the call for good.
             EngineBusy: when every attempt failed in a way that may pass.
         """
+        state = _Call()
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(TransientError), stop=_never, wait=lambda tried: self._pause(state, tried)
+        )
         async with self._slots:
-            return await self._persist(call)
+            return await retrying(self._attempt, call, state)
 
-    async def _persist(self, call: Callable[[Server], Awaitable[T]]) -> T:
-        refused, lost_since, last = 0, None, None
-        while True:
-            server = await self._next(avoid=last)
-            server.in_flight += 1
-            try:
-                result = await call(server)
-            except Passing as failure:
-                last = server
-                refused += not failure.gone
-                lost_since = (lost_since or time.monotonic()) if failure.gone else None
-                await self._after(server, failure, refused, lost_since)
-            else:
-                server.failures, server.resting = 0, 0.0
-                return result
-            finally:
-                server.in_flight -= 1
+    async def _attempt(self, call: Callable[[Server], Awaitable[T]], state: _Call) -> T:
+        server = await self._next(avoid=state.last)
+        state.last = server
+        server.in_flight += 1
+        try:
+            result = await call(server)
+        except TransientError as failure:
+            self._count(server, failure, state)
+            raise
+        finally:
+            server.in_flight -= 1
+        server.failures, server.backoff_until = 0, 0.0
+        return result
 
     async def _next(self, avoid: Server | None) -> Server:
-        """The server with the least in flight, once one is not resting; after a failure rather another one."""
+        """The server with the least in flight, once one may be asked; after a failure rather another one."""
         while True:
             now = time.monotonic()
-            if ready := [server for server in self.servers if server.resting <= now]:
+            if ready := [server for server in self.servers if server.backoff_until <= now]:
                 return min(ready, key=lambda server: (server is avoid, server.in_flight))
-            await asyncio.sleep(min(server.resting for server in self.servers) - now)
+            await asyncio.sleep(min(server.backoff_until for server in self.servers) - now)
 
-    async def _after(self, server: Server, failure: Passing, refused: int, lost_since: float | None) -> None:
-        """Lets a failing server rest and the request wait, or gives up."""
-        if failure.gone:
-            if not any(other.answered for other in self.servers):
-                if all(other.failures for other in self.servers if other is not server):
-                    raise EngineError(self._nobody(failure), START_COMMAND) from failure
-            elif lost_since is not None and time.monotonic() - lost_since > self.policy.patience:
-                raise EngineBusy(f"{failure}, for {self.policy.patience:.0f} s", START_COMMAND) from failure
-        elif refused >= self.policy.attempts * len(self.servers):
-            raise EngineBusy(f"{failure} ({refused} attempts)", "ask less at once (--concurrency), or add servers") from failure
-        if failure.gone or failure.after:
-            self._rest(server, failure)
-        elif len(self.servers) == 1:
-            await asyncio.sleep(self.policy.wait(refused))
+    def _count(self, server: Server, failure: TransientError, state: _Call) -> None:
+        """Notes a failure, and gives up where no further attempt is due."""
+        state.overloaded += not failure.unreachable
+        state.lost_since = (state.lost_since or time.monotonic()) if failure.unreachable else None
+        if failure.unreachable:
+            self._check_reachable(server, failure, state)
+        elif state.overloaded >= self.policy.attempts * len(self.servers):
+            message = f"{failure} ({state.overloaded} attempts)"
+            raise EngineBusy(message, "ask less at once (--concurrency), or add servers") from failure
+        if failure.unreachable or failure.after:
+            self._back_off(server, failure)
 
-    def _rest(self, server: Server, failure: Passing) -> None:
+    def _check_reachable(self, server: Server, failure: TransientError, state: _Call) -> None:
+        if not any(other.answered for other in self.servers):
+            if all(other.failures for other in self.servers if other is not server):
+                raise EngineError(self._nobody(failure), self._start) from failure
+        elif state.lost_since is not None and time.monotonic() - state.lost_since > self.policy.patience:
+            raise EngineBusy(f"{failure}, for {self.policy.patience:.0f} s", self._start) from failure
+
+    def _pause(self, state: _Call, tried: RetryCallState) -> float:
+        """Seconds before the next attempt. A server that is left alone is waited for in ``_next``; other servers need no wait."""
+        failure = tried.outcome.exception() if tried.outcome else None
+        waits_itself = isinstance(failure, TransientError) and (failure.unreachable or failure.after)
+        return 0.0 if waits_itself or len(self.servers) > 1 else self.policy.wait(state.overloaded)
+
+    def _back_off(self, server: Server, failure: TransientError) -> None:
         """Once for all the calls that fail together."""
-        if server.resting > time.monotonic():
+        if server.backoff_until > time.monotonic():
             return
         server.failures += 1
-        if server.failures == 1 and failure.gone and server.answered:
+        if server.failures == 1 and failure.unreachable and server.answered:
             logger.warning("%s; it is tried again for %.0f s", failure, self.policy.patience)
-        server.resting = time.monotonic() + max(self.policy.wait(server.failures), failure.after)
+        server.backoff_until = time.monotonic() + max(self.policy.wait(server.failures), failure.after)
 
-    def _nobody(self, failure: Passing) -> str:
+    def _nobody(self, failure: TransientError) -> str:
         if len(self.servers) == 1:
             return str(failure)
         return f"none of the {len(self.servers)} servers can be reached: {', '.join(server.shown for server in self.servers)}"
 
     # --- one call to one server ------------------------------------------------------------------------------------------------
 
-    async def fetch(self, server: Server, path: str, payload: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The JSON object that ``path`` answers, asked with POST if there is a ``payload``."""
+    async def fetch(self, server: Server, path: str, payload: Mapping[str, Any] | None = None) -> Any:
+        """The JSON value that ``path`` answers, asked with POST if there is a ``payload``."""
         async with self._exchange(server, path, payload) as response:
-            body = await response.aread()
-            return self._object(server, body)
+            return _http.json_of(server.endpoint, await response.aread())
 
     async def events(self, server: Server, path: str, payload: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """The JSON objects of an event stream (``data: {...}``) up to its ``[DONE]``; one that ends without it failed."""
-        async with self._exchange(server, path, payload) as response:
-            async for line in response.aiter_lines():
-                data = line.removeprefix("data:").strip()
-                if not line.startswith("data:") or not data:
-                    continue
-                if data == "[DONE]":
+        """The JSON objects of an event stream up to its ``[DONE]``; one that ends without it failed. A server that does not
+        stream gives its whole answer as the only one."""
+        async with self._exchange(server, path, payload, streaming=True) as response:
+            if "text/event-stream" not in response.headers.get("Content-Type", ""):
+                yield _object(server, _http.json_of(server.endpoint, await response.aread()))
+                return
+            async for event in EventSource(response).aiter_sse():
+                if event.data.strip() == "[DONE]":
                     return
-                event = self._object(server, data.encode())
-                if "error" in event:
-                    self._refuse(server, _code(event), data)
-                yield event
-        raise Passing(f"{server.shown} broke off in the middle of an answer", gone=True)
+                if event.data.strip():
+                    yield self._event(server, event.data)
+        raise TransientError(f"{server.shown} broke off in the middle of an answer", unreachable=True)
+
+    def _event(self, server: Server, data: str) -> dict[str, Any]:
+        event = _object(server, _http.json_of(server.endpoint, data.encode(), error_code=500))
+        if event.get("error"):
+            _http.check(server.endpoint, _http.code_of(event, 500), {}, data.encode())
+        return event
 
     @asynccontextmanager
-    async def _exchange(self, server: Server, path: str, payload: Mapping[str, Any] | None) -> AsyncIterator[httpx.Response]:
+    async def _exchange(
+        self, server: Server, path: str, payload: Mapping[str, Any] | None, streaming: bool = False
+    ) -> AsyncIterator[httpx.Response]:
+        headers = server.endpoint.headers | ({"Connection": "close"} if streaming and server.drops_streams else {})
+        with _http.transport_errors(server.endpoint):
+            response = await self._send(server.endpoint.url + path, payload, headers)
+            async with aclosing(response):
+                server.answered = True
+                server.drops_streams |= response.headers.get("Server", "").startswith("llama.cpp")
+                if response.status_code >= 300:
+                    _http.check(server.endpoint, response.status_code, response.headers, await response.aread())
+                yield response
+
+    async def _send(self, url: str, payload: Mapping[str, Any] | None, headers: Mapping[str, str]) -> httpx.Response:
+        """The head of the answer. Where the server had closed a kept connection, a second one is tried at once: that says nothing
+        of the server."""
         method = "GET" if payload is None else "POST"
         try:
-            async with self._client.stream(method, server.url + path, json=payload) as response:
-                server.answered = True
-                if response.status_code >= 400:
-                    body = (await response.aread()).decode(errors="replace")
-                    self._refuse(server, response.status_code, body, response.headers.get("Retry-After"))
-                yield response
-        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL) as error:
-            raise EngineError(f"{server.shown} cannot be asked: {self._public(str(error))}") from None
-        except httpx.TimeoutException:
-            raise Passing(f"{server.shown} does not answer in time", gone=True) from None
-        except httpx.TransportError as error:
-            reason = self._public(str(error)) or type(error).__name__
-            raise Passing(f"no server answers at {server.shown} ({reason})", gone=True) from None
-
-    def _refuse(self, server: Server, code: int, body: str, retry_after: str | None = None) -> None:
-        """Raises what a status code means; of the server's own words as much as helps."""
-        said = self._public(_said(body))
-        if code == 429 or code >= 500:
-            raise Passing(f"{server.shown} answers {code}: {said}", after=_seconds(retry_after))
-        if code in (401, 403):
-            raise EngineError(f"{server.shown} refuses the API key ({code})", f"set the environment variable {KEY_VARIABLES[0]}")
-        raise Refused(f"{server.shown} answers {code}: {said}", code)
-
-    def _object(self, server: Server, body: bytes) -> dict[str, Any]:
-        try:
-            found = json.loads(body)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            said = self._public(body[:80].decode(errors="replace"))
-            raise EngineError(f"{server.shown} does not speak the OpenAI protocol: it answers {said!r}", START_COMMAND)
-        return found
-
-    def _public(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+            return await self._client.send(self._client.build_request(method, url, json=payload, headers=headers), stream=True)
+        except httpx.RemoteProtocolError as error:
+            if _http.STALE not in str(error):
+                raise
+        return await self._client.send(self._client.build_request(method, url, json=payload, headers=headers), stream=True)
 
     async def close(self) -> None:
         await self._client.aclose()
 
 
-class Refused(EngineError):
-    """A server understood the call and refuses it with the status ``code`` (4xx)."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message, "the server's model, version or context window may not fit this request")
-        self.code = code
+def _never(_: RetryCallState) -> bool:
+    """``Client._count`` decides when a request is given up, since it depends on all servers."""
+    return False
 
 
-def _server(url: str) -> Server:
-    parts = urlsplit(url)
-    if not parts.hostname:
-        raise UsageError(f"{url!r} is not the URL of a server", "for example --engine http://localhost:8000")
-    base = url.rstrip("/")
-    port = f":{parts.port}" if parts.port else ""
-    shown = f"{parts.scheme}://{parts.hostname}{port}{parts.path.rstrip('/').removesuffix('/v1')}"
-    return Server(base if base.endswith("/v1") else f"{base}/v1", shown)
-
-
-def _said(body: str) -> str:
-    """The message in an error body, whichever of the usual places it stands in."""
-    try:
-        found = json.loads(body)
-    except ValueError:
-        return " ".join(body.split())[:200]
-    error = found.get("error", found) if isinstance(found, dict) else found
-    message = error.get("message", error) if isinstance(error, dict) else error
-    return " ".join(str(message).split())[:500]
-
-
-def _code(event: Mapping[str, Any]) -> int:
-    error = event["error"]
-    code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, int) else 500
-
-
-def _seconds(retry_after: str | None) -> float:
-    """``Retry-After`` in seconds, at most ten minutes; its other form, a date, is rare with servers of models and reads 1."""
-    if not retry_after:
-        return 0.0
-    try:
-        return min(600.0, max(0.0, float(retry_after)))
-    except ValueError:
-        return 1.0
+def _object(server: Server, found: Any) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise EngineError(f"{server.shown} does not speak the OpenAI protocol: it answers {str(found)[:80]!r}")
+    return found

@@ -1,7 +1,7 @@
-"""Token ids over ``/v1/completions``, in vLLM's dialect: the bodies that are sent, and the answers read back to positions.
+"""Token ids over ``/v1/completions``: the bodies that are sent, and the answers read back to positions.
 
-Knows no address. Ids are told as ``token_id:N`` in place of texts (``return_tokens_as_token_ids``), so that no position is
-lost to a text that is not a whole character.
+Knows no address. Two forms are read. vLLM tells ids as ``token_id:N`` in place of texts (``return_tokens_as_token_ids``), and
+the log-probabilities of named ids; llama.cpp tells them in ``logprobs.content[].id``, and those of a top-k list alone.
 """
 
 from __future__ import annotations
@@ -11,20 +11,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfrag.engines.completion_builder import Collector
+from selfrag.engines.tokenizer import Vocabulary
 from selfrag.errors import EngineError
 
 _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
-class Ability:
+class Capabilities:
     """What a server was found to do: the name it has for the model, its context window (tokens; None if it does not say),
-    whether it tells named ids' log-probabilities, and otherwise the length of its top-k lists."""
+    whether it tells named ids' log-probabilities, otherwise the length of its top-k lists (0: it tells none), and whether it
+    ends at ``stop_token_ids``."""
 
     served: str
     window: int | None
     exact: bool
     top: int
+    stops: bool = True
 
 
 def common(served: str) -> dict[str, Any]:
@@ -39,24 +42,24 @@ def common(served: str) -> dict[str, Any]:
     }
 
 
-def payload(ability: Ability, prompt: list[int], limit: int, collector: Collector) -> dict[str, Any]:
-    body = common(ability.served) | {"prompt": prompt, "max_tokens": limit, "stop_token_ids": collector.stop_ids}
+def payload(capabilities: Capabilities, prompt: list[int], limit: int, collector: Collector) -> dict[str, Any]:
+    body = common(capabilities.served) | {"prompt": prompt, "max_tokens": limit, "stop_token_ids": collector.stop_ids}
     watched = collector.watched_ids
-    if ability.exact and watched:
+    if capabilities.exact and watched:
         return body | {"logprobs": 1, "logprob_token_ids": watched}
-    return body | {"logprobs": ability.top if watched else 1}
+    return body | {"logprobs": capabilities.top if watched else 1}
 
 
-def take(collector: Collector, choice: Mapping[str, Any], where: str) -> bool:
+def take(collector: Collector, vocabulary: Vocabulary, choice: Mapping[str, Any], where: str) -> bool:
     """Adds what a choice, or a streamed piece of one, tells; whether the rest of the answer is worth waiting for.
 
     Raises:
         EngineError: for a choice that tells no ids.
     """
     try:
-        positions = list(_positions(choice))
+        positions = [part for position in _positions(choice) for part in _whole(position, vocabulary)]
     except _MALFORMED as error:
-        raise EngineError(f"{where} answers in a form that is not vLLM's ({error!r})") from error
+        raise EngineError(f"{where} answers in a form that is neither vLLM's nor llama.cpp's ({error!r})") from error
     wanted = all(collector.add(token_id, told) for token_id, told in positions)
     ended = choice.get("finish_reason")
     if ended == "stop" and collector.finish is None:  # at an end token that this server keeps to itself
@@ -71,21 +74,65 @@ def told_ids(answer: Mapping[str, Any], where: str) -> set[int]:
         EngineError: for a server that takes no ids or tells none.
     """
     try:
-        return set(next(_positions(answer["choices"][0]))[1])
+        return set(next(_positions(answer["choices"][0])).told)
     except (*_MALFORMED, StopIteration):
         raise EngineError(
             f"{where} tells no token ids, without which reflection tokens cannot be told from words",
-            "serve the model with `selfrag serve`, or let this one reflect in words: --reflection prompted",
+            "serve the model with `selfrag serve` or llama.cpp, or let this one reflect in words: --reflection prompted",
         ) from None
 
 
-def _positions(choice: Mapping[str, Any]) -> Iterator[tuple[int, dict[int, float]]]:
-    """Generated ids, each with the log-probabilities told at its position, its own among them."""
-    told = choice.get("logprobs") or {}
-    tops = told.get("top_logprobs") or []
-    for token, logprob, top in zip(told.get("tokens") or [], told.get("token_logprobs") or [], tops, strict=True):
+def is_llama_cpp(answer: Mapping[str, Any]) -> bool:
+    """Whether an answer has llama.cpp's form; such a server ignores ``stop_token_ids``."""
+    return "content" in (answer["choices"][0].get("logprobs") or {})
+
+
+def window(card: Mapping[str, Any]) -> int | None:
+    """The context window in an entry of ``/models``: vLLM's field, or llama.cpp's, which is a slot's share."""
+    found = card.get("max_model_len") or (card.get("meta") or {}).get("n_ctx")
+    return int(found) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """A generated id with the log-probabilities told at its position, its own among them. ``text`` is what it stands for where
+    that is more than the id: a character of several tokens, of which only the last is told."""
+
+    id: int
+    told: dict[int, float]
+    text: str | None = None
+
+
+def _positions(choice: Mapping[str, Any]) -> Iterator[_Position]:
+    logprobs = choice.get("logprobs") or {}
+    if "content" in logprobs:
+        yield from (_llama_cpp(entry) for entry in logprobs["content"] or ())
+        return
+    tops = logprobs.get("top_logprobs") or []
+    for token, logprob, top in zip(logprobs.get("tokens") or [], logprobs.get("token_logprobs") or [], tops, strict=True):
         token_id = _id(token)
-        yield token_id, {_id(name): float(value) for name, value in (top or {}).items()} | {token_id: float(logprob)}
+        told = {_id(name): float(value) for name, value in (top or {}).items()}
+        yield _Position(token_id, told | {token_id: float(logprob)})
+
+
+def _llama_cpp(entry: Mapping[str, Any]) -> _Position:
+    token_id, tops = int(entry["id"]), entry.get("top_logprobs") or []
+    told = {int(top["id"]): float(top["logprob"]) for top in tops} | {token_id: float(entry["logprob"])}
+    own = next((top.get("bytes") for top in tops if int(top["id"]) == token_id), entry.get("bytes"))
+    merged = own is not None and own != entry.get("bytes")
+    return _Position(token_id, told, bytes(entry["bytes"]).decode(errors="replace") if merged else None)
+
+
+def _whole(position: _Position, vocabulary: Vocabulary) -> Iterator[tuple[int, dict[int, float]]]:
+    """The tokens of a position. Those that were not told are what the tokenizer makes of their character, each as probable as
+    the one that was."""
+    if position.text is None:
+        yield position.id, position.told
+        return
+    logprob = position.told[position.id]
+    *before, last = vocabulary.text_ids(position.text)
+    yield from ((token_id, {token_id: logprob}) for token_id in before)
+    yield last, position.told | {last: logprob}
 
 
 def _id(name: str) -> int:

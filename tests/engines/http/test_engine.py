@@ -238,7 +238,7 @@ async def test_nonsense_is_an_error(checkpoint: Path, alphabet: FakeServer, body
     """Whatever speaks HTTP and not the protocol is named, not believed."""
     alphabet.faults.append(Fault(status=200, body=body))
     async with serving(alphabet) as urls:
-        with pytest.raises(EngineError, match=r"OpenAI protocol|not vLLM's"):
+        with pytest.raises(EngineError, match=r"OpenAI protocol|neither vLLM's|web page"):
             await engine(urls, checkpoint).complete(REQUEST)
 
 
@@ -257,7 +257,7 @@ async def test_the_api_key_is_sent_and_never_shown(
 ) -> None:
     """It comes from the environment alone; an error that quotes it does not."""
     alphabet.key = "right-key"
-    monkeypatch.setenv("OPENAI_API_KEY", "right-key")
+    monkeypatch.setenv("SELFRAG_API_KEY", "right-key")
     async with serving(alphabet) as urls:
         assert text(await engine(urls, checkpoint).complete(REQUEST)) == "abcdefgh"
         monkeypatch.setenv("SELFRAG_API_KEY", "wrong-key")
@@ -265,6 +265,15 @@ async def test_the_api_key_is_sent_and_never_shown(
             await engine(urls, checkpoint).complete(REQUEST)
     assert "wrong-key" not in f"{caught.value!r}{caught.value.hint}{caplog.text}"
     assert "SELFRAG_API_KEY" in str(caught.value.hint)
+
+
+async def test_a_closed_connection_is_not_taken_for_a_lost_server(checkpoint: Path, alphabet: FakeServer) -> None:
+    """A server that closes a kept connection in silence, as llama.cpp does after a stream, is asked again at once."""
+    alphabet.hangs_up = True
+    async with serving(alphabet) as urls:
+        subject = engine(urls, checkpoint, Policy(pause=30, longest=60, patience=60))
+        for _ in range(3):
+            assert text(await asyncio.wait_for(subject.complete(REQUEST), 10)) == "abcdefgh"
 
 
 # --- several servers -----------------------------------------------------------------------------------------------------------
@@ -324,15 +333,6 @@ async def test_any_chat_server_can_be_asked_with_messages(checkpoint: Path, alph
     assert done.tokens[1].watched == {"Yes": -9.0}
     assert not done.exact
     assert alphabet.completions[0]["messages"][1] == {"role": "user", "content": "Is it?"}
-
-
-async def test_a_chat_server_without_log_probabilities_is_refused(checkpoint: Path, alphabet: FakeServer) -> None:
-    """Nothing could be judged, and no number is invented."""
-    alphabet.faults.append(Fault(status=200, body=b'{"choices": [{"message": {"content": "Yes"}, "finish_reason": "stop"}]}'))
-    async with serving(alphabet) as urls:
-        subject = ServerEngine(urls, "tiny", reflection="prompted", policy=HASTY)
-        with pytest.raises(EngineError, match="no log-probabilities"):
-            await subject.complete(Request((Message("user", "Is it?"),), 4, choices=("Yes",)))
 
 
 async def test_control_tokens_cannot_go_into_messages(checkpoint: Path, alphabet: FakeServer) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -8,10 +9,10 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 
+from selfrag._http import Caller, endpoint
 from selfrag.errors import EngineError, ModelError, UsageError
 from selfrag.index.embedders import EMBEDDED, Embedder, Spec, open_embedder, parse_spec
 from selfrag.index.embedders.minilm import MiniLMEmbedder, embedded_folder
@@ -110,6 +111,7 @@ class _Server(BaseHTTPRequestHandler):
     """Embeds a text as its length and its number of spaces, in reverse order, and fails as often as it is told."""
 
     failures = 0
+    shape = ""
     key = ""
     requests: list[dict[str, object]] = []  # noqa: RUF012 (reset by the fixture)
 
@@ -124,9 +126,14 @@ class _Server(BaseHTTPRequestHandler):
         if type(self).failures > 0:
             type(self).failures -= 1
             return self._answer(503, {"error": "busy"})
-        rows = [
+        rows: list[dict[str, object]] = [
             {"index": at, "embedding": [float(len(text)), float(text.count(" ")), 1.0]} for at, text in enumerate(body["input"])
         ]
+        if type(self).shape == "base64":
+            for row in rows:
+                row["embedding"] = base64.b64encode(np.asarray(row["embedding"], dtype="<f4").tobytes()).decode()
+        if type(self).shape == "no index":
+            return self._answer(200, {"data": [{"embedding": row["embedding"]} for row in rows]})
         return self._answer(200, {"data": rows[::-1]})
 
     def _answer(self, code: int, body: object) -> None:
@@ -142,7 +149,7 @@ class _Server(BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name in ("SELFRAG_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    _Server.failures, _Server.key, _Server.requests = 0, "", []
+    _Server.failures, _Server.key, _Server.requests, _Server.shape = 0, "", [], ""
     running = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
     threading.Thread(target=running.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{running.server_port}"
@@ -161,6 +168,14 @@ def test_a_server_embeds_in_order_and_in_batches(server: str) -> None:
     assert embedder.documents([]).shape == (0, 3)
 
 
+@pytest.mark.parametrize("shape", ["base64", "no index"])
+def test_other_shapes_of_embeddings_are_read(server: str, shape: str) -> None:
+    """Numbers as base64, though they were not asked for, and rows without their index, in the order in which they come."""
+    expected = open_embedder(server).documents(["a", "b c", "d e f"])
+    _Server.shape = shape
+    assert np.allclose(open_embedder(server).documents(["a", "b c", "d e f"]), expected)
+
+
 def test_a_server_is_asked_for_the_model_that_is_named(server: str) -> None:
     """Behind # stands the model, and behind that the options."""
     embedder = open_embedder(f"{server}#org/other?dimension=2")
@@ -170,7 +185,7 @@ def test_a_server_is_asked_for_the_model_that_is_named(server: str) -> None:
 
 def test_a_busy_server_is_asked_again(server: str) -> None:
     """A server that is overloaded for a moment costs nothing but time; one that stays so is an error."""
-    embedder = ServerEmbedder(httpx.Client(base_url=f"{server}/v1"), Spec(server, dimension=2), "tiny", waits=(0.0, 0.0))
+    embedder = ServerEmbedder(Caller(endpoint(server), attempts=3, pause=0.001), Spec(server, dimension=2), "tiny")
     _Server.failures = 2
     assert embedder.queries(["a"]).shape == (1, 2)
     _Server.failures = 5
