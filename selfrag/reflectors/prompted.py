@@ -1,7 +1,9 @@
 """Reflection by asking: any instruct model, its critiques read off the probabilities of the answers that it may choose from.
 
-Each critique is a question of its own (prompts/critic), answered by one position: "Yes" against "No", a letter, a digit. The
-numbers mean what those of reflection tokens mean, estimated by a model that was not trained for it.
+Each critique is a question (prompts/critic), answered by one position: "Yes" against "No", a letter, a digit; support and use of
+an answer's last sentence are asked at once. The numbers mean what those of reflection tokens mean, estimated by a model that was
+not trained for it. Every prompt begins with the question, then the passage, so that a server that keeps what it read (a prefix
+cache) reads each passage once for its relevance, the sentence and its support.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ class PromptedReflector:
 
     async def decide(self, instruction: str, path: Sequence[Segment], threshold: float) -> Decision:
         """Whether a passage would help; where it would not, the present one goes on."""
-        told = await self._judged("retrieve", NEEDED, question=instruction, written=_written(path) or "(nothing yet)")
+        (told,) = await self._judged("retrieve", NEEDED, question=instruction, written=_written(path) or "(nothing yet)")
         decision = reflection.decide(told, threshold, has_evidence=False)
         goes_on = decision.action == "none" and bool(path) and path[-1].passage is not None
         return replace(decision, action="continue") if goes_on else decision
@@ -78,14 +80,17 @@ class PromptedReflector:
     ) -> Opening:
         if passage is None or carry:
             return Opening(passage, Critique(), carry)
-        told = await self._judged("isrel", RELEVANCE, question=instruction, **_shown(passage))
+        (told,) = await self._judged("isrel", RELEVANCE, question=instruction, **_shown(passage))
         if not reflection.reports(told, ISREL):
             return Opening(passage, Critique(), carry)
         judged = {"ISREL": reflection.distribution(told, ISREL)}
         return Opening(passage, Critique(reflection.isrel(told), distributions=judged), carry)
 
     async def extend(self, instruction: str, path: Sequence[Segment], opening: Opening, alive: Alive) -> Segment | None:
-        """Writes a sentence, then has it judged: its support by the passage, and at the answer's end its use."""
+        """Writes a sentence, then has it judged: its support by the passage, and at the answer's end its use.
+
+        One that cannot win any more, now that its sequence term is known, is given up without being judged.
+        """
         if not alive(opening.critique, 1.0, ""):
             return None
         sentence = Sentence(opening.critique, alive, self.max_tokens)
@@ -94,6 +99,8 @@ class PromptedReflector:
         if sentence.given_up:
             return None
         finished = completion.finish == "end"
+        if not alive(replace(opening.critique, sequence=sentence.sequence_term), sentence.sequence_term, ""):
+            return None
         critique = await self._critique(instruction, path, opening, sentence, finished)
         return Segment(sentence.text, opening.passage, critique, opening.carry, tuple(sentence.tokens), finished)
 
@@ -107,22 +114,45 @@ class PromptedReflector:
         self, instruction: str, path: Sequence[Segment], opening: Opening, sentence: Sentence, finished: bool
     ) -> Critique:
         critique = replace(opening.critique, sequence=sentence.sequence_term)
-        if opening.passage is not None and sentence.text:
-            told = await self._judged("issup", SUPPORT, question=instruction, sentence=sentence.text, **_shown(opening.passage))
-            if reflection.reports(told, ISSUP):
-                critique = _with(critique, "ISSUP", reflection.distribution(told, ISSUP), issup=reflection.issup(told))
-        if finished:
-            told = await self._judged("isuse", USE, question=instruction, answer=f"{_written(path)} {sentence.text}".strip())
-            if reflection.reports(told, ISUSE):
-                critique = _with(critique, "ISUSE", reflection.distribution(told, ISUSE), isuse=reflection.isuse(told))
+        passage = opening.passage if sentence.text else None
+        answer = f"{_written(path)} {sentence.text}".strip()
+        support: LogProbs = {}
+        use: LogProbs = {}
+        if passage and finished:
+            values = {"question": instruction, **_shown(passage), "sentence": sentence.text, "answer": answer}
+            support, use = await self._judged("issup_isuse", SUPPORT, USE, **values)
+        elif passage:
+            (support,) = await self._judged("issup", SUPPORT, question=instruction, **_shown(passage), sentence=sentence.text)
+        if finished and not reflection.reports(use, ISUSE):  # nothing to support, or the reply names no digit
+            (use,) = await self._judged("isuse", USE, question=instruction, answer=answer)
+        if reflection.reports(support, ISSUP):
+            critique = _with(critique, "ISSUP", reflection.distribution(support, ISSUP), issup=reflection.issup(support))
+        if reflection.reports(use, ISUSE):
+            critique = _with(critique, "ISUSE", reflection.distribution(use, ISUSE), isuse=reflection.isuse(use))
         return critique
 
-    async def _judged(self, name: str, answers: Mapping[str, str], /, **values: str) -> LogProbs:
-        """The log-probabilities of ``answers`` at the first position of the model's reply, by their reflection tokens."""
+    async def _judged(self, name: str, /, *answers: Mapping[str, str], **values: str) -> list[LogProbs]:
+        """For each of ``answers``, in order, the log-probabilities of its choices by their reflection tokens; empty where the
+        reply has no place for them."""
         prompt = (Message("user", _filled(f"critic/{name}", **values)),)
-        done = await self.engine.complete(Request(prompt, 1, choices=tuple(answers)))
-        told = done.tokens[0].watched if done.tokens else {}
-        return {token: told[answer] for answer, token in answers.items() if answer in told}
+        sets = tuple(tuple(each) for each in answers)
+        limit = 1 if len(sets) == 1 else 2 * len(sets)
+        choices = tuple(choice for names in sets for choice in names)
+        done = await self.engine.complete(Request(prompt, limit, choices=choices, answers=sets if len(sets) > 1 else ()))
+        told = _places(done.tokens, sets)
+        return [{each[name]: at[name] for name in each if name in at} for each, at in zip(answers, told, strict=True)]
+
+
+def _places(tokens: Sequence[Token], sets: Sequence[Sequence[str]]) -> list[Mapping[str, float]]:
+    """What is told at the place of each set of choices: the first position for the first, and for each further one the next
+    position at which one of its choices is written."""
+    found: list[Mapping[str, float]] = [tokens[0].watched if tokens else {}]
+    at = 1
+    for names in sets[1:]:
+        place = next((i for i in range(at, len(tokens)) if tokens[i].text.strip() in names), None)
+        found.append({} if place is None else tokens[place].watched)
+        at = at if place is None else place + 1
+    return found
 
 
 class Sentence:

@@ -33,6 +33,10 @@ def reply(request: Request) -> Sequence[Token]:
         return choice(Yes=0.72, No=0.08) if helps or "Would a passage" in asked else choice(Yes=0.1, No=0.7)
     if request.choices == ("A", "B", "C"):
         return choice(A=0.6, B=0.2, C=0.1)
+    if request.answers and "Follow no form." not in asked:
+        return [*choice(A=0.6, B=0.2, C=0.1), *choice(d1=0.02, d2=0.03, d3=0.05, d4=0.2, d5=0.6)]
+    if request.answers:
+        return [*choice(A=0.6, B=0.2, C=0.1), *words(" fully")]
     if request.choices == ("1", "2", "3", "4", "5"):
         return choice(d1=0.02, d2=0.03, d3=0.05, d4=0.2, d5=0.6)
     if "It has many people." in asked:
@@ -110,6 +114,28 @@ async def test_the_last_sentence_is_judged_for_use() -> None:
     assert segment is not None
     assert (segment.text, segment.finished) == ("It has many people.", True)
     assert segment.critique.isuse == pytest.approx((-0.02 - 0.015 + 0.1 + 0.6) / 0.9)
+
+
+@pytest.mark.parametrize(("question", "requests"), [(QUESTION, 2), (f"{QUESTION} Follow no form.", 3)])
+async def test_support_and_use_are_one_request(question: str, requests: int) -> None:
+    """A sentence that ends an answer is written, and judged for both at once; a reply without the digit costs one more."""
+    subject = reflector()
+    begun = Segment("Seoul is it.", SEOUL, Critique())
+    engine = ScriptedEngine(lambda request: [*words("It is."), END] if not request.choices else reply(request))
+    segment = await subject.using(engine).extend(question, (begun,), Opening(SEOUL, Critique()), yes)
+    assert segment is not None
+    assert segment.critique.issup == pytest.approx((0.6 + 0.1) / 0.9)
+    assert segment.critique.isuse == pytest.approx((-0.02 - 0.015 + 0.1 + 0.6) / 0.9)
+    assert len(engine.requests) == requests
+
+
+async def test_what_cannot_win_is_not_judged() -> None:
+    """Once its words are there, a sentence that the search has no use for costs no question."""
+    subject = reflector()
+    opening = await subject.open(QUESTION, (), SEOUL, carry=False)
+    assert await subject.extend(QUESTION, (), opening, lambda critique, bound, text: not critique.sequence) is None
+    assert isinstance(subject.engine, ScriptedEngine)
+    assert len(subject.engine.requests) == 2
 
 
 async def test_support_is_judged_whatever_the_relevance() -> None:

@@ -299,9 +299,12 @@ class ChatReader:
 
 
 def _token_of(choice: str, told: Mapping[str, float]) -> str | None:
-    """The token, among those told, that a choice begins with: the longest; a leading space counts only if the choice has one."""
-    starts = [token for token in told if token and choice.startswith(token)]
-    return max(starts, key=len, default=None)
+    """The token, among those told, that a choice begins with: the longest; one with a space before it if there is no other."""
+    for strip in (False, True):
+        starts = [token for token in told if token.strip() and choice.startswith(token.lstrip() if strip else token)]
+        if starts:
+            return max(starts, key=len)
+    return None
 
 
 def _stated(request: Request, text: str) -> list[Token]:
