@@ -107,6 +107,7 @@ class UsageJson(TypedDict):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    requests: NotRequired[int]
 
 
 class TimingJson(TypedDict):
@@ -320,6 +321,7 @@ def usage_json(usage: Usage) -> UsageJson:
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "cached_tokens": usage.cached_tokens,
+        "requests": usage.requests,
     }
 
 

@@ -82,6 +82,11 @@ def told_ids(answer: Mapping[str, Any], where: str) -> set[int]:
         ) from None
 
 
+def tells_nothing(answer: Mapping[str, Any]) -> bool:
+    """Whether an answer has a text and not a single position."""
+    return any(choice.get("text") and not choice.get("logprobs") for choice in answer.get("choices") or ())
+
+
 def is_llama_cpp(answer: Mapping[str, Any]) -> bool:
     """Whether an answer has llama.cpp's form; such a server ignores ``stop_token_ids``."""
     return "content" in (answer["choices"][0].get("logprobs") or {})

@@ -210,6 +210,9 @@ class ServerEngine:
         common = completions.common(served) | {"prompt": self._vocabulary.text_ids("Hello"), "max_tokens": 1}
         ways = [(0, common | {"logprobs": 1, "logprob_token_ids": ids}), *((top, common | {"logprobs": top}) for top in _TOPS)]
         way, answer = await self._first_taken(server, "/completions", ways)
+        if completions.tells_nothing(answer):  # llama.cpp, where a character of several tokens begins
+            ways = [(way, body | {"max_tokens": 8}) for way, body in ways]
+            way, answer = await self._first_taken(server, "/completions", ways)
         if set(ids) <= completions.told_ids(answer, server.shown) and way == 0:
             return Capabilities(served, window, exact=True, top=1)
         self.exact = False
