@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from selfrag.index.collection import Collection
 from selfrag.index.search.hybrid import Fusion, Question
 from selfrag.index.sync.pipeline import Options
-from selfrag.index.vectors.brute_force import exact
+from selfrag.index.vectors.brute_force import Exact
 
 DEPTH = 100
 Scored = list[list[tuple[int, float]]]
@@ -56,7 +56,9 @@ def candidates(collection: Collection, documents: dict[str, int], questions: tup
     vectors = searcher._vectors(asked) if fusion.dense else np.zeros((0, 0), dtype=np.float32)
     with searcher.catalog.transaction() as db:
         sources = dict(db.execute("SELECT key, path FROM chunks JOIN sources ON sources.id = chunks.source"))
-        found = exact(searcher.catalog, vectors, DEPTH) if fusion.dense else [searcher._bm25(each, None) for each in asked]
+        found = (
+            Exact(searcher.catalog).nearest(vectors, DEPTH) if fusion.dense else [searcher._bm25(each, None) for each in asked]
+        )
     rows = []
     for hits in found:
         best: dict[int, float] = {}

@@ -36,7 +36,7 @@ from selfrag.index.collection import Collection
 from selfrag.index.locks import chroma_alone
 from selfrag.index.search.fulltext import words
 from selfrag.index.search.hybrid import Fusion, Question
-from selfrag.index.vectors.brute_force import exact
+from selfrag.index.vectors.brute_force import Exact
 from selfrag.index.vectors.replica import Mirror
 
 PER_SOURCE = 10
@@ -129,10 +129,11 @@ def recall(opened: Collection, questions: Sequence[Question]) -> dict[str, float
         with mirror.reading():
             ours = mirror.query(asked, DEPTH)
         mirror.close()
-        best = exact(catalog, asked, DEPTH)
+        exact = Exact(catalog)
+        best = exact.nearest(asked, DEPTH)
         started = time.process_time()
         for at in range(3):
-            exact(catalog, asked[at : at + 1], DEPTH)
+            exact.nearest(asked[at : at + 1], DEPTH)
         took = (time.process_time() - started) / 3 * 1000
     passages = opened.find_now(questions)
     with chroma_alone(generation):

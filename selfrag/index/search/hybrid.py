@@ -17,7 +17,6 @@ from selfrag.errors import UsageError
 from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.embedders import Embedder
 from selfrag.index.search import dedup, fulltext
-from selfrag.index.vectors.brute_force import exact
 from selfrag.index.vectors.replica import Mirror
 from selfrag.types import Passage
 
@@ -86,13 +85,14 @@ class Question:
 class Hit:
     """A passage and how it was found: its rank on each side, from 1, None where it was not among the candidates.
 
-    ``duplicates`` are the keys of passages that say nearly the same and were left out.
+    ``duplicates`` are the keys of passages that say nearly the same and were left out. ``rerank`` is what a re-ranker said of it.
     """
 
     passage: Passage
     dense_rank: int | None
     bm25_rank: int | None
     duplicates: tuple[str, ...] = ()
+    rerank: float | None = None
 
 
 @dataclass(slots=True)
@@ -133,7 +133,7 @@ class Searcher:
                 found[at] = hits
         for at, sources in enumerate(allowed):
             if sources is not None:
-                found[at] = exact(self.catalog, vectors[at : at + 1], self.fusion.depth, self._keys(sources))[0]
+                found[at] = self.mirror.exact.nearest(vectors[at : at + 1], self.fusion.depth, sources)[0]
         return found
 
     def _vectors(self, questions: Sequence[Question]) -> NDArray[np.float32]:
@@ -187,10 +187,6 @@ class Searcher:
         spec = GitIgnoreSpec.from_lines(map(_anywhere, wanted.sources)) if wanted.sources else None
         rows = self.catalog.db.execute("SELECT id, path, metadata FROM sources")
         return frozenset(number for number, path, metadata in rows if wanted.takes(path, json.loads(metadata), spec))
-
-    def _keys(self, sources: frozenset[int]) -> list[str]:
-        query = "SELECT key FROM chunks WHERE source IN (SELECT value FROM json_each(?))"
-        return [row[0] for row in self.catalog.db.execute(query, (json.dumps(sorted(sources)),))]
 
     # --- together ---------------------------------------------------------------------------------------------------------
 

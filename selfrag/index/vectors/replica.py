@@ -2,8 +2,8 @@
 
 Chroma is asked only while it is known to equal the catalog: its state is ``clean``, nothing is pending, and its index files are
 those that its writer left (sizes and times, or else digests). In every other case (a writer at work, a writer that was killed, a
-damaged store, a read-only folder) the vectors in the catalog are searched one by one: slower, and exact. So a search never waits
-for a writer, and never depends on Chroma's files.
+damaged store, a read-only folder) the vectors in the catalog are compared (brute_force.py): slower, and exact. So a search never
+waits for a writer, and never depends on Chroma's files.
 
 A writer marks the mirror ``dirty``, durably, before it touches Chroma, and ``clean`` after it has closed it. It finds ``dirty``
 only after a kill; then the store is checked in a process of its own and, in doubt, made anew from the catalog.
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from selfrag.errors import CollectionError
 from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.locks import chroma_alone, chroma_still
-from selfrag.index.vectors.brute_force import Found, exact, matrix
+from selfrag.index.vectors.brute_force import Exact, Found, matrix
 from selfrag.index.vectors.checksums import Seal, compare_seal, make_seal
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Mirror:
 
     def __init__(self, catalog: Catalog, url: str | None, repair: str = "selfrag repair") -> None:
         self.catalog = catalog
+        self.exact = Exact(catalog)
         self.url = url
         self.problem: str | None = None
         self.mend = self._repair = repair
@@ -70,7 +71,7 @@ class Mirror:
     def query(self, vectors: NDArray[np.float32], k: int) -> Found:
         """For each row the ``k`` nearest chunks with their cosine similarity, best first."""
         found = self._ask_chroma(vectors, k)
-        return exact(self.catalog, vectors, k) if found is None else found
+        return self.exact.nearest(vectors, k) if found is None else found
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -232,7 +233,7 @@ class Writer:
     def _write(self, vectors: ChromaVectors, keys: list[str]) -> None:
         rows = list(self._catalog.vectors(keys))
         if rows:
-            vectors.upsert([key for key, _ in rows], matrix([vector for _, vector in rows]))
+            vectors.upsert([key for key, _ in rows], matrix(vector for _, vector in rows))
         if gone := sorted(set(keys) - {key for key, _ in rows}):
             vectors.delete(gone)
         self._catalog.confirm(keys)

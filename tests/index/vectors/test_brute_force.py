@@ -1,0 +1,81 @@
+"""Every vector compared: what is found, of which sources, and after which changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from selfrag.index import generations
+from selfrag.index.catalog.catalog import Catalog
+from selfrag.index.vectors.brute_force import Exact, Found
+from tests.index.conftest import Place
+
+ANIMALS = {f"{number}.md": f"Animal {number}\n\nIt eats {'fish ' * number}and {number} plants." for number in range(12)}
+
+
+@pytest.fixture
+def stable(place: Place) -> Place:
+    for name, text in ANIMALS.items():
+        place.write(name, text)
+    place.sync()
+    return place
+
+
+@pytest.fixture
+def catalog(stable: Place) -> Iterator[Catalog]:
+    with closing(Catalog.open(generations.catalog_in(stable.collection.generation()))) as opened:
+        yield opened
+
+
+def queries(place: Place) -> NDArray[np.float32]:
+    return place.collection.embedder("hashing").queries(["fish and plants", "animal 7"])
+
+
+def by_hand(catalog: Catalog, asked: NDArray[np.float32], k: int, sources: frozenset[int] | None) -> Found:
+    """Cosines with each vector by itself, in the order of the catalog."""
+    numbers = dict(catalog.db.execute("SELECT key, source FROM chunks"))
+    rows = [(key, np.frombuffer(blob, "<f4")) for key, blob in catalog.vectors() if sources is None or numbers[key] in sources]
+    return [sorted(((key, float(query @ row)) for key, row in rows), key=lambda hit: -hit[1])[:k] for query in asked]
+
+
+def same(one: Found, other: Found) -> bool:
+    scores = [[score for _, score in hits] for hits in one], [[score for _, score in hits] for hits in other]
+    return all(np.allclose(*pair, atol=1e-6) for pair in zip(*scores, strict=True))
+
+
+@pytest.mark.parametrize("largest", [2**29, 0])
+@pytest.mark.parametrize("sources", [None, frozenset({1}), frozenset(range(1, 9)), frozenset[int]()])
+def test_the_nearest_are_found(stable: Place, catalog: Catalog, largest: int, sources: frozenset[int] | None) -> None:
+    """The matrix in memory, and the catalog read in parts, give the cosines that comparing one by one gives."""
+    exact, asked = Exact(catalog, largest), queries(stable)
+    for _ in range(2):
+        found = exact.nearest(asked, 3, sources)
+        assert same(found, by_hand(catalog, asked, 3, sources))
+        chunks = {key for key, _ in catalog.vectors()}
+        assert all(key in chunks for hits in found for key, _ in hits)
+
+
+def test_a_change_is_seen(stable: Place, catalog: Catalog) -> None:
+    """A file that comes, goes or changes after the matrix was read counts in the next search."""
+    exact, asked = Exact(catalog), queries(stable)
+    exact.nearest(asked, 20)
+    (stable.docs / "3.md").unlink()
+    stable.write("new.md", "fish and plants")
+    stable.sync()
+    found = exact.nearest(asked, 20)
+    assert same(found, by_hand(catalog, asked, 20, None))
+    assert {key for key, _ in found[0]} == {key for key, _ in catalog.vectors()}
+
+
+def test_the_catalog_is_read_once(stable: Place, catalog: Catalog) -> None:
+    """A second search of the same state reads no vector."""
+    exact, asked = Exact(catalog), queries(stable)
+    first = exact.nearest(asked, 3)
+    read: list[str] = []
+    catalog.db.set_trace_callback(read.append)
+    assert exact.nearest(asked, 3) == first
+    assert not [statement for statement in read if "vector" in statement]
