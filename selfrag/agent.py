@@ -123,13 +123,16 @@ def open_retriever(
     where: Sequence[str] = (),
     hyde: str | None = None,
 ) -> CollectionRetriever:
-    """The collections as one retriever. Raises CollectionError for one that does not exist, ModelError for ``hyde``'s model."""
+    """The collections as one retriever. Raises CollectionError for one that does not exist, ModelError for the re-ranker or
+    ``hyde``'s model."""
     from selfrag import index
     from selfrag.index.search.hybrid import Filter
 
     wanted = Filter.of(source, where)
     names = collections or (settings.collection,)
-    retriever = index.open_retriever(settings.paths.data, names, chroma_url=settings.chroma, filter=wanted)
+    retriever = index.open_retriever(
+        settings.paths.data, names, chroma_url=settings.chroma, filter=wanted, reranker=settings.reranker
+    )
     retriever.hyde = open_hyde(settings, hyde) if hyde else None
     return retriever
 

@@ -327,7 +327,7 @@ class SearchOptions:
     abstain_isrel: float = option(0.0, "Abstain when relevance is below P.", metavar="P", high=1, fitted=True)
     abstain_issup: float = option(0.0, "Abstain when support is below P.", metavar="P", high=1, fitted=True)
     choices: tuple[str, ...] = ()
-    correct: int = option(0, "Search again in other words, at most N times, where nothing relevant was found.", metavar="N")
+    correct: bool = option(False, "Search again in other words, twice at most, where nothing relevant was found.")
     found_isrel: float = option(0.5, "Search again while the best ISREL is below P.", metavar="P", high=1)
 
 

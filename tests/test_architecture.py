@@ -32,7 +32,7 @@ PARTS = {
     "ingest": GROUND,
     "index": GROUND | {"ingest"},
     "models": GROUND,
-    "train": GROUND | {"models", "engines", "reflectors", "evaluation"},
+    "train": GROUND | {"models", "engines", "reflectors", "evaluation", "index"},
 }
 """What stands beside the layers and may import only these; only the agent and what stands on it may import them."""
 HEAVY = ("torch", "transformers", "vllm", "chromadb", "sentence_transformers", "httpx", "scipy", "numpy", "onnxruntime", "peft")

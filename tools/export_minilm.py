@@ -1,10 +1,11 @@
-"""Writes the graph of the embedded embedder, selfrag/index/minilm.onnx: operators and names, no weights (needs `onnx`).
+"""Writes the graphs of the embedded embedder and re-ranker: operators and names, no weights (needs `onnx`).
 
     python tools/export_minilm.py
 
-The weights are put in by selfrag/index/embed_minilm.py when it opens the graph: it reads them from the installed package and
-rounds the matrices to 8 bits, so that no second copy of them is shipped. One text at a time goes through: no padding and no mask,
-and a vector depends on nothing but its text.
+The weights are put in when a graph is opened (selfrag/index/embedders/minilm.py, selfrag/index/rerankers/minilm.py), from the
+installed package, their matrices rounded to 8 bits; the re-ranker has its upper layers from its own file. So no second copy is
+shipped. One text at a time goes through: no padding and no mask, and what comes out depends on nothing but the text. The embedder
+gives the mean of the last layer, the re-ranker the last layer itself.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from onnx import TensorProto, helper
 LAYERS, HEADS, HIDDEN, INNER, VOCABULARY, POSITIONS = 6, 12, 384, 1536, 30522, 512
 MICROSOFT = "com.microsoft"
 EPSILON = 1e-12
-TARGET = Path(__file__).parent.parent / "selfrag" / "index" / "embedders" / "minilm.onnx"
+INDEX = Path(__file__).parent.parent / "selfrag" / "index"
+EMBEDDER = INDEX / "embedders" / "minilm.onnx"
+RERANKER = INDEX / "rerankers" / "minilm.onnx"
 
 
 class Graph:
@@ -82,19 +85,29 @@ def embeddings(graph: Graph) -> str:
     return graph.add("EmbedLayerNormalization", inputs, ["embeddings.out", "embeddings.mask"], epsilon=EPSILON)
 
 
-def main() -> None:
+def save(graph: Graph, name: str, output: onnx.ValueInfoProto, target: Path) -> None:
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT32, [1, "tokens"])
+    body = helper.make_graph(graph.nodes, name, [ids], [output], initializer=graph.weights)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
+    target.write_bytes(helper.make_model(body, opset_imports=opsets, ir_version=8).SerializeToString())
+    print(f"{target.name}: {target.stat().st_size:,} bytes, {len(graph.nodes)} nodes")
+
+
+def body() -> tuple[Graph, str]:
     graph = Graph()
     value = embeddings(graph)
     for number in range(LAYERS):
         value = layer(graph, number, value)
+    return graph, value
+
+
+def main() -> None:
+    graph, value = body()
     mean = graph.add("ReduceMean", [value], ["mean"], domain="", axes=[1], keepdims=0)
     graph.add("LpNormalization", [mean], ["vector"], domain="", axis=1, p=2)
-    ids = helper.make_tensor_value_info("ids", TensorProto.INT32, [1, "tokens"])
-    vector = helper.make_tensor_value_info("vector", TensorProto.FLOAT, [1, HIDDEN])
-    body = helper.make_graph(graph.nodes, "all-MiniLM-L6-v2", [ids], [vector], initializer=graph.weights)
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
-    TARGET.write_bytes(helper.make_model(body, opset_imports=opsets, ir_version=8).SerializeToString())
-    print(f"{TARGET.name}: {TARGET.stat().st_size:,} bytes, {len(graph.nodes)} nodes")
+    save(graph, "all-MiniLM-L6-v2", helper.make_tensor_value_info("vector", TensorProto.FLOAT, [1, HIDDEN]), EMBEDDER)
+    graph, value = body()
+    save(graph, "reranker", helper.make_tensor_value_info(value, TensorProto.FLOAT, [1, "tokens", HIDDEN]), RERANKER)
 
 
 if __name__ == "__main__":

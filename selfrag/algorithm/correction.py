@@ -11,6 +11,9 @@ from collections.abc import Sequence
 
 from selfrag.types import Passage, Standing
 
+ROUNDS = 2
+"""How often is searched again at most."""
+
 FEEDBACK_PASSAGES = 3
 FEEDBACK_TERMS = 6
 

@@ -113,7 +113,7 @@ class Search:
         pairs = [(path, passage, carry) for path, (passages, carry) in zip(live, wanted, strict=True) for passage in passages]
         candidates = await self.opened(step, pairs, 0)
         if step == 0:
-            if self.decision.action == "retrieve":
+            if self.options.correct and self.decision.action == "retrieve":
                 candidates += await self.correct(live[0], candidates)
             found = [(c.opening.critique, c.opening.passage) for c in candidates]
             self.nearest = tuple((critique, passage) for critique, passage in found if passage)
@@ -130,7 +130,7 @@ class Search:
     async def correct(self, path: Path, candidates: Sequence[Candidate]) -> list[Candidate]:
         """More candidates for the first segment: while no passage is relevant enough, more is searched for in other words."""
         more: list[Candidate] = []
-        for number in range(1, self.options.correct + 1):
+        for number in range(1, correction.ROUNDS + 1):
             read = sorted((*candidates, *more), key=lambda c: -c.opening.critique.isrel)
             relevances = [c.opening.critique.isrel for c in read]
             standing = correction.standing(relevances, self.options.abstain_isrel, self.options.found_isrel)
@@ -305,8 +305,6 @@ def check(options: SearchOptions) -> SearchOptions:
     for name, value in (("k", options.k), ("beam-width", options.beam_width), ("max-segments", options.max_segments)):
         if value < 1:
             raise UsageError(f"--{name} is {value}, but at least 1 is needed")
-    if options.correct < 0:
-        raise UsageError(f"--correct is {options.correct} rounds, but 0 is the least", "--no-correct turns it off")
     for name in ("threshold", "abstain_isrel", "abstain_issup", "found_isrel"):
         value = getattr(options, name)
         if not 0 <= value <= 1:

@@ -248,7 +248,7 @@ class OptionsJson(TypedDict):
     abstain_isrel: float
     abstain_issup: float
     choices: list[str]
-    correct: int
+    correct: bool
     found_isrel: float
 
 

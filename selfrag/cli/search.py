@@ -34,6 +34,9 @@ def search(
     engine: Annotated[
         str | None, typer.Option(metavar="E", help="Engine of --hyde: auto, transformers, vllm or a URL.  [auto]")
     ] = None,
+    reranker: Annotated[
+        str | None, typer.Option("--reranker", metavar="R", help="Cross-encoder, URL of a /rerank server, or none.  [none]")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the ranks on the dense and on the BM25 side.")] = False,
     chroma: Annotated[str | None, typer.Option("--chroma", metavar="URL", help="Chroma server.  [the collection's]")] = None,
     json: Json = False,
@@ -51,6 +54,7 @@ def search(
       selfrag search "who pays" -c contracts -c letters --source '2024/*.pdf' --json
       selfrag search "photosynthesis" --where topic=biology --neighbours 1
       selfrag search "why is the sky blue" --hyde Qwen/Qwen3-0.6B
+      selfrag search "notice period" --reranker http://localhost:8080/v1/rerank
     """
     import asyncio
 
@@ -60,7 +64,7 @@ def search(
 
     if not query.strip():
         raise UsageError("the query is empty", 'selfrag search "notice period"')
-    settings = settings_module.load(k=k, chroma=chroma, engine=engine)
+    settings = settings_module.load(k=k, chroma=chroma, engine=engine, reranker=reranker)
     retriever = open_retriever(settings, collection or (), source or (), where or (), hyde)
     hits = asyncio.run(retriever.find(query, search_options(settings.search, {}).k))
     for warning in retriever.warnings:
@@ -82,7 +86,8 @@ def hit_json(hit: Hit, explain: bool, around: list[Passage] | None) -> dict[str,
     passage = asdict(hit.passage)
     document = {name: passage[name] for name in names}
     if explain:
-        document |= {"dense_rank": hit.dense_rank, "bm25_rank": hit.bm25_rank, "duplicates": list(hit.duplicates)}
+        ranks = {"dense_rank": hit.dense_rank, "bm25_rank": hit.bm25_rank, "rerank": hit.rerank}
+        document |= {**ranks, "duplicates": list(hit.duplicates)}
     if around is not None:
         document["neighbours"] = [
             {name: asdict(each)[name] for name in ("chunk", "lines", "page", "place", "text")} for each in around
@@ -101,6 +106,7 @@ def _show(number: int, hit: Hit, explain: bool, around: list[Passage] | None) ->
     lines = [Text.assemble((f"{number}. {clean(passage.title)}  ", "bold"), place)]
     if explain:
         sides = [_side("dense", passage.dense, hit.dense_rank), _side("bm25", passage.bm25, hit.bm25_rank)]
+        sides += [] if hit.rerank is None else [f"re-ranker {hit.rerank:z.3f}"]
         twins = f"  +{len(hit.duplicates)} nearly the same" if hit.duplicates else ""
         lines.append(Text(f"   score {passage.score:.4f}  {'  '.join(sides)}{twins}", style="cyan"))
     for each in around or [passage]:

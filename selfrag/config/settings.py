@@ -25,6 +25,7 @@ ReflectionChoice = Literal["auto", "tokens", "prompted"]
 
 DEFAULT_MODEL = "smollm2-135m-selfrag"
 DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
+DEFAULT_RERANKER = "none"
 
 # --- places --------------------------------------------------------------------------------------------------------------------
 
@@ -85,6 +86,9 @@ class Settings:
         None, "Write from a passage as relevant when ISREL is at least P.", metavar="P", high=1, fitted=True
     )
     embedder: str = option(DEFAULT_EMBEDDER, "Embedder of new collections.", metavar="E")
+    reranker: str = option(
+        DEFAULT_RERANKER, "Re-ranker: a sentence-transformers cross-encoder, the URL of a /rerank server, or none.", metavar="R"
+    )
     chroma: str | None = option(None, "URL of a Chroma server; embedded when not set.", metavar="URL")
     search: Mapping[str, object] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)

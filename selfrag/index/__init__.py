@@ -44,13 +44,16 @@ def open_retriever(
     chroma_url: str | None = None,
     filter: Filter | None = None,
     hyde: Hyde | None = None,
+    reranker: str = "none",
 ) -> CollectionRetriever:
-    """One collection, or several searched together. Raises CollectionError for one that is not there."""
+    """One collection, or several searched together. Raises CollectionError for one that is not there, ModelError for a
+    re-ranker that cannot be had."""
     from selfrag.index.embedders import open_embedder
+    from selfrag.index.rerankers import open_reranker
     from selfrag.index.retriever import CollectionRetriever
 
     opened = [open_collection(home, name, chroma_url=chroma_url) for name in dict.fromkeys(collections)]
     shared = cache(open_embedder)
     for each in opened:
         each.open_embedder = shared
-    return CollectionRetriever(opened, filter, hyde)
+    return CollectionRetriever(opened, filter, hyde, open_reranker(reranker))

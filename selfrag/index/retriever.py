@@ -1,4 +1,4 @@
-"""The one retriever: one or several collections, narrowed by a filter, searched with HyDE if wanted."""
+"""The one retriever: one or several collections, narrowed by a filter, searched with HyDE and re-ranked if wanted."""
 
 from __future__ import annotations
 
@@ -6,21 +6,31 @@ import asyncio
 from collections.abc import Sequence
 
 from selfrag.index.collection import Collection
+from selfrag.index.rerankers import Reranker
 from selfrag.index.search.hybrid import Filter, Hit, Question, collapse
 from selfrag.index.search.hyde import Hyde
+from selfrag.index.search.rerank import DEPTH, rerank
 from selfrag.types import Passage
 
 
 class CollectionRetriever:
     """Asks every collection and merges the hits by fused score, which is 0 to 1 within each, so it compares across embedders.
 
-    ``filter`` says which sources may answer. ``hyde`` generates a hypothetical passage for every query.
+    ``filter`` says which sources may answer. ``hyde`` generates a hypothetical passage for every query. ``reranker`` reads the
+    first passages of all collections together and puts them in order.
     """
 
-    def __init__(self, collections: Sequence[Collection], filter: Filter | None = None, hyde: Hyde | None = None) -> None:
+    def __init__(
+        self,
+        collections: Sequence[Collection],
+        filter: Filter | None = None,
+        hyde: Hyde | None = None,
+        reranker: Reranker | None = None,
+    ) -> None:
         self.collections = tuple(collections)
         self.filter = filter or Filter()
         self.hyde = hyde
+        self.reranker = reranker
         self.name = ",".join(each.name for each in collections)
 
     @property
@@ -37,20 +47,28 @@ class CollectionRetriever:
             described["where"] = [f"{key}={value}" for key, value in self.filter.where]
         if self.hyde:
             described["hyde"] = self.hyde.model
+        if self.reranker:
+            described["reranker"] = self.reranker.name
         return described
 
     async def search(self, query: str, k: int) -> list[Passage]:
-        """The best ``k`` passages, best first. Raises CollectionError, and EngineError from HyDE's model."""
+        """The best ``k`` passages, best first. Raises CollectionError, and EngineError from HyDE's model or a re-ranker's
+        server."""
         return [hit.passage for hit in await self.find(query, k)]
 
     async def find(self, query: str, k: int) -> list[Hit]:
         """`search`, with how each passage was found."""
-        question = Question(query, k, self.filter, await self.hyde.write(query) if self.hyde else ())
+        wide = max(k, DEPTH) if self.reranker else k
+        question = Question(query, wide, self.filter, await self.hyde.write(query) if self.hyde else ())
         found = await asyncio.gather(*(each.find(question) for each in self.collections))
         if len(found) == 1:
-            return found[0]
-        hits = sorted((hit for hits in found for hit in hits), key=lambda hit: (-hit.passage.score, hit.passage.chunk))
-        return collapse(hits, k)
+            hits = found[0]
+        else:
+            merged = sorted((hit for hits in found for hit in hits), key=lambda hit: (-hit.passage.score, hit.passage.chunk))
+            hits = collapse(merged, wide)
+        if self.reranker:
+            hits = await asyncio.to_thread(rerank, self.reranker, query, hits)
+        return hits[:k]
 
     def neighbours(self, chunk: str, before: int = 1, after: int = 1) -> list[Passage]:
         """The passage with this chunk id, between those around it in its source; empty if there is none."""
@@ -58,8 +76,10 @@ class CollectionRetriever:
         return next(filter(None, found), [])
 
     async def close(self) -> None:
-        """Closes the collections and HyDE's engine."""
+        """Closes the collections, the re-ranker and HyDE's engine."""
         for each in self.collections:
             each.close()
+        if self.reranker:
+            self.reranker.close()
         if self.hyde:
             await self.hyde.engine.close()

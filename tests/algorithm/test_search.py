@@ -409,6 +409,9 @@ async def test_the_search_score_of_a_passage_counts_by_its_weight() -> None:
 
 QUESTION = "When was the old Rhine bridge built?"
 
+Again = tuple[str, list[Corrected], FakeRetriever]
+"""The answer, the rounds of correction, and the retriever that was asked."""
+
 
 def library(query: str) -> list[Passage]:
     """Finds passage 1 by the question itself, 2 by its key terms alone, and 3 by what passage 2 says."""
@@ -417,7 +420,9 @@ def library(query: str) -> list[Passage]:
     return [passage(1)] if query == QUESTION else [passage(2, "gothic gothic"), passage(1)]
 
 
-async def asked_again(first: float, second: float, third: float, correct: int = 2) -> tuple[str, list[Corrected], FakeRetriever]:
+async def asked_again(
+    first: float, second: float, third: float, correct: bool = True
+) -> tuple[str, list[Corrected], FakeRetriever]:
     """Asks ``QUESTION`` of a model that finds passages 1 to 3 that relevant."""
     engine = model(
         {
@@ -462,8 +467,8 @@ async def test_it_abstains_after_the_last_round_alone() -> None:
 
 
 async def test_without_correction_the_first_passages_are_all() -> None:
-    """``correct`` 0 is the paper's search."""
-    text, again, retriever = await asked_again(0.1, 0.9, 0.9, correct=0)
+    """Without ``correct`` the search is the paper's."""
+    text, again, retriever = await asked_again(0.1, 0.9, 0.9, correct=False)
     assert (text, again, retriever.queries) == ("", [], [QUESTION])
 
 
@@ -540,7 +545,7 @@ OPTIONS = st.builds(
     weights=st.builds(Weights, *[WEIGHT] * 3, sequence=st.booleans(), ret=WEIGHT),
     require_support=st.sampled_from([None, "full", "partial"]),
     abstain_isrel=st.sampled_from([0.0, 0.4]),
-    correct=st.integers(0, 2),
+    correct=st.booleans(),
 )
 
 

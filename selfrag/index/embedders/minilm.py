@@ -22,6 +22,9 @@ from tokenizers import Tokenizer
 from selfrag.errors import ModelError
 from selfrag.index.embedders import EMBEDDED
 
+GRAPH = Path(__file__).parent / "minilm.onnx"
+LAYERS = 6
+
 LENGTH = 256
 """Tokens of a text that the model was trained to read; what comes after is cut."""
 
@@ -42,8 +45,8 @@ class MiniLMEmbedder:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(LENGTH)
-        self._session = _session(folder / "model.safetensors")
-        self._threads = threads or _cores()
+        self._session = session(GRAPH, graph_weights(load_file(folder / "model.safetensors")))
+        self._threads = threads or cores()
         self.fingerprint: Mapping[str, str | int] = {
             "embedder": self.name,
             "revision": sha256((folder / "config.json").read_bytes()).hexdigest()[:12] + "-int8",
@@ -93,18 +96,17 @@ def open_minilm() -> MiniLMEmbedder:
         ) from error
 
 
-def _session(weights: Path) -> onnxruntime.InferenceSession:
+def session(graph: Path, weights: Mapping[str, NDArray[np.generic]]) -> onnxruntime.InferenceSession:
+    """The graph with its weights, on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # texts are shared out among threads, not matrices
     options.inter_op_num_threads = 1
-    given = _graph_weights(load_file(weights))
-    values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) for value in given.values()]
-    options.add_external_initializers(list(given), values)
-    graph = (Path(__file__).parent / "minilm.onnx").read_bytes()
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) for value in weights.values()]
+    options.add_external_initializers(list(weights), values)
+    return onnxruntime.InferenceSession(graph.read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
-def _graph_weights(source: Mapping[str, NDArray[np.float32]]) -> Weights:
+def graph_weights(source: Mapping[str, NDArray[np.float32]]) -> Weights:
     """The checkpoint's weights under the graph's names."""
     embeddings = "embeddings"
     types = source[f"{embeddings}.token_type_embeddings.weight"]
@@ -113,15 +115,21 @@ def _graph_weights(source: Mapping[str, NDArray[np.float32]]) -> Weights:
         "embeddings.positions": source[f"{embeddings}.position_embeddings.weight"] + types[0],  # all words are of type 0
     }
     weights |= _norm("embeddings.norm", source, f"{embeddings}.LayerNorm")
-    for number in range(6):
-        ours, theirs = f"layer.{number}", f"encoder.layer.{number}"
-        qkv = [f"{theirs}.attention.self.{each}" for each in ("query", "key", "value")]
-        weights |= _linear(f"{ours}.attention.qkv", source, *qkv)
-        weights |= _linear(f"{ours}.attention.output", source, f"{theirs}.attention.output.dense")
-        weights |= _norm(f"{ours}.attention.norm", source, f"{theirs}.attention.output.LayerNorm")
-        weights |= _linear(f"{ours}.inner", source, f"{theirs}.intermediate.dense")
-        weights |= _linear(f"{ours}.output", source, f"{theirs}.output.dense")
-        weights |= _norm(f"{ours}.norm", source, f"{theirs}.output.LayerNorm")
+    for number in range(LAYERS):
+        weights |= layer_weights(number, source)
+    return weights
+
+
+def layer_weights(number: int, source: Mapping[str, NDArray[np.float32]]) -> Weights:
+    """The weights of layer ``number``, from 0, its matrices rounded."""
+    ours, theirs = f"layer.{number}", f"encoder.layer.{number}"
+    qkv = [f"{theirs}.attention.self.{each}" for each in ("query", "key", "value")]
+    weights = _linear(f"{ours}.attention.qkv", source, *qkv)
+    weights |= _linear(f"{ours}.attention.output", source, f"{theirs}.attention.output.dense")
+    weights |= _norm(f"{ours}.attention.norm", source, f"{theirs}.attention.output.LayerNorm")
+    weights |= _linear(f"{ours}.inner", source, f"{theirs}.intermediate.dense")
+    weights |= _linear(f"{ours}.output", source, f"{theirs}.output.dense")
+    weights |= _norm(f"{ours}.norm", source, f"{theirs}.output.LayerNorm")
     return weights
 
 
@@ -141,5 +149,5 @@ def _linear(name: str, source: Mapping[str, NDArray[np.float32]], *theirs: str) 
     }
 
 
-def _cores() -> int:
+def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,41 @@
+"""The first passages of a search in the order of a re-ranker that reads them, weighed with the order that they came in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfrag.index.rerankers import Reranker
+from selfrag.index.search.hybrid import Hit
+
+DEPTH = 20
+"""Passages that are read."""
+
+WEIGHT = 0.5
+"""Share of the re-ranker in the score; the search's own has the rest."""
+
+
+def rerank(reranker: Reranker, question: str, hits: Sequence[Hit], weight: float = WEIGHT) -> list[Hit]:
+    """``hits`` in their new order. Their scores become the weighted sum of both, each brought to [0, 1] by the lowest and the
+    highest of ``hits``. Raises EngineError if a server does not answer."""
+    if len(hits) < 2:
+        return list(hits)
+    read = reranker.scores(question, [shown(hit) for hit in hits])
+    together = weight * _spread(read) + (1 - weight) * _spread(np.asarray([hit.passage.score for hit in hits], dtype=np.float32))
+    order = np.argsort(-together, kind="stable")
+    return [
+        replace(hits[at], passage=replace(hits[at].passage, score=float(together[at])), rerank=float(read[at])) for at in order
+    ]
+
+
+def shown(hit: Hit) -> str:
+    """A passage as a re-ranker reads it: under its title."""
+    return f"{hit.passage.title}\n{hit.passage.text}" if hit.passage.title else hit.passage.text
+
+
+def _spread(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    low, high = float(scores.min()), float(scores.max())
+    return (scores - low) / (high - low) if high > low else np.ones_like(scores)
