@@ -256,18 +256,24 @@ class Caller:
             reraise=True,
         )
 
-    def fetch(self, path: str, payload: Mapping[str, Any] | None = None) -> Any:
-        """The JSON value that ``path`` answers, asked with POST if there is a ``payload``.
+    def fetch(self, path: str, payload: Mapping[str, Any] | None = None, refusals: frozenset[int] = frozenset()) -> Any:
+        """The JSON value that ``path`` answers, asked with POST if there is a ``payload``. A status among ``refusals`` is the
+        payload's fault, and not asked about again.
 
         Raises TransientError when every attempt failed in a way that may pass, ClientError and EngineError at once.
         """
-        return self._retrying(self._once, path, payload)
+        return self._retrying(self._once, path, payload, refusals)
 
-    def _once(self, path: str, payload: Mapping[str, Any] | None) -> Any:
+    def _once(self, path: str, payload: Mapping[str, Any] | None, refusals: frozenset[int]) -> Any:
         method = "GET" if payload is None else "POST"
         with transport_errors(self.server):
             response = self._client.request(method, self.server.url + path, json=payload, headers=self.server.headers)
-        check(self.server, response.status_code, response.headers, response.content)
+        try:
+            check(self.server, response.status_code, response.headers, response.content)
+        except TransientError as error:
+            if response.status_code not in refusals:
+                raise
+            raise ClientError(error.message, response.status_code) from None
         return json_of(self.server, response.content)
 
     def close(self) -> None:

@@ -8,11 +8,19 @@ SelfragError            1
 │   └── LockedError     1   another process is writing to it
 ├── ModelError          1   a model that is missing, cannot be loaded, or lacks reflection tokens
 └── EngineError         1   generation failed
-    └── EngineBusy      1   ... in a way that may pass: try again
+    ├── EngineBusy      1   ... in a way that may pass: try again
+    └── TextsRefused    1   an embedder took some texts and not others
 Interrupted           130   the person pressed Ctrl-C
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ANSWERED, FAILED, USAGE, ABSTAINED, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -60,6 +68,16 @@ class EngineError(SelfragError):
 
 class EngineBusy(EngineError):
     """Generation failed in a way that may pass: try again."""
+
+
+class TextsRefused(EngineError):
+    """``refused`` says why, by the number of the text. ``vectors`` has a row for each text; rows of refused ones mean nothing."""
+
+    def __init__(self, refused: Mapping[int, str], vectors: NDArray[np.float32]) -> None:
+        first = next(iter(refused.values()), "")
+        super().__init__(f"{len(refused):,} of {len(vectors):,} texts cannot be embedded: {first}")
+        self.refused = refused
+        self.vectors = vectors
 
 
 class Interrupted(SelfragError):

@@ -9,23 +9,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfrag._http import Caller, endpoint
-from selfrag.errors import EngineError, ModelError, UsageError
+from selfrag._http import Caller, ClientError, endpoint
+from selfrag.errors import EngineError, ModelError, TextsRefused, UsageError
 from selfrag.index.embedders import Spec
 
 BATCH = 64
+_ALL_REFUSED = 8
+"""So many texts refused one by one, and none taken: the server refuses all of them."""
+_BY_SIZE = frozenset((400, 413, 422))
+_REFUSALS = _BY_SIZE | {500}
+"""Statuses under which servers do not take texts: too many, too long, or such that the model makes NaN of them."""
 
 
 class ServerEmbedder:
-    """``dimension`` is what the server gives, cut to ``Spec.dimension`` and normalised again."""
+    """``dimension`` is what the server gives, cut to ``Spec.dimension`` and normalised again.
+
+    A server that refuses a request is asked for the halves of it, down to single texts, and remembers how many texts it takes:
+    so a limit of its batches costs a few requests, and one text that it cannot embed does not cost the others.
+    """
 
     def __init__(self, caller: Caller, spec: Spec, model: str) -> None:
         self._caller = caller
         self._model = model
         self._query, self._document = spec.query_prompt or "", spec.document_prompt or ""
         self._cut = spec.dimension
+        self._batch = BATCH
         self.name = f"{spec.name}#{model}"
-        self.dimension = self._embed(["dimension"]).shape[1]
+        self.dimension = len(self._rows(["dimension"])[0][: self._cut])
+        if not self.dimension:
+            raise EngineError(f"{caller.server.shown} gave an empty embedding.", "is it an embedding model?")
         self.fingerprint: Mapping[str, str | int] = {
             "embedder": model,  # not the address, which may change
             "revision": "server",
@@ -37,40 +49,108 @@ class ServerEmbedder:
         }
 
     def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._batches([self._document + text for text in texts])
+        """Raises TextsRefused with the vectors of the others if the server refuses some texts, or gives no numbers for them."""
+        return self._vectors([self._document + text for text in texts])
 
     def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._batches([self._query + text for text in texts])
+        return self._vectors([self._query + text for text in texts])
 
-    def _batches(self, texts: list[str]) -> NDArray[np.float32]:
-        parts = [self._embed(texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)]
-        return np.concatenate([np.zeros((0, self.dimension), dtype=np.float32), *parts])
+    def _vectors(self, texts: list[str]) -> NDArray[np.float32]:
+        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        refused: dict[int, str] = {}
+        start = 0
+        while start < len(texts):
+            count = min(self._batch, len(texts) - start)
+            self._fill(texts, start, start + count, vectors, refused)
+            start += count
+        if refused:
+            raise TextsRefused(refused, vectors)
+        return vectors
 
-    def _embed(self, texts: list[str]) -> NDArray[np.float32]:
-        answer = self._caller.fetch("/embeddings", {"model": self._model, "input": texts, "encoding_format": "float"})
-        shown = self._caller.server.shown
+    def _fill(self, texts: list[str], start: int, end: int, vectors: NDArray[np.float32], refused: dict[int, str]) -> None:
+        """Writes the vectors of ``texts[start:end]``, in one request or in halves, and notes those that are refused."""
         try:
-            rows = _in_order(answer["data"])
-            vectors = np.asarray([_numbers(row["embedding"]) for row in rows], dtype=np.float32)[:, : self._cut]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            hint = f"is {self._model} an embedding model?"
-            raise EngineError(f"{shown} answered something else than embeddings.", hint) from error
-        if len(vectors) != len(texts):
-            raise EngineError(f"{shown} gave {len(vectors)} embeddings for {len(texts)} texts.")
-        return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+            rows = self._rows(texts[start:end])
+        except _Refused as error:
+            if end - start == 1:
+                refused[start] = error.message
+                if len(refused) == end >= _ALL_REFUSED:
+                    raise EngineError(f"{self._caller.server.shown} refuses every text: {error.message}", error.hint) from None
+                return
+            middle, before = (start + end) // 2, len(refused)
+            self._fill(texts, start, middle, vectors, refused)
+            self._fill(texts, middle, end, vectors, refused)
+            if error.by_size and len(refused) == before:
+                self._batch = min(self._batch, end - middle)  # every text is taken: there were too many of them
+            return
+        for at, row in enumerate(rows, start):
+            vector, problem = self._checked(row)
+            if problem:
+                refused[at] = problem
+            else:
+                vectors[at] = vector
+
+    def _checked(self, row: list[Any]) -> tuple[NDArray[np.float32], str]:
+        """The vector of length 1, or why there is none."""
+        server = self._caller.server.shown
+        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in row):
+            return _NOTHING, f"{server} gave {'null' if None in row else 'no numbers'} for it"
+        vector = np.asarray(row[: self._cut], dtype=np.float32)
+        if vector.size != self.dimension:
+            return _NOTHING, f"{server} gave {vector.size} numbers for it, for other texts {self.dimension}"
+        if not np.isfinite(vector).all():
+            return _NOTHING, f"{server} gave {'NaN' if np.isnan(vector).any() else 'an infinite number'} for it"
+        length = float(np.linalg.norm(vector))
+        if length < 1e-12:
+            return _NOTHING, f"{server} gave only zeros for it"
+        return vector / np.float32(length), ""
+
+    def _rows(self, texts: list[str]) -> list[list[Any]]:
+        """What the server gives for each text, in the order of ``texts``, not checked yet."""
+        try:
+            answer = self._caller.fetch("/embeddings", {"model": self._model, "input": texts}, _REFUSALS)
+        except ClientError as error:
+            if error.code not in _REFUSALS:
+                raise
+            raise _Refused(error.message, error.code in _BY_SIZE) from None
+        rows = answer.get("data") if isinstance(answer, dict) else answer
+        if not isinstance(rows, list):
+            raise EngineError(f"{self._caller.server.shown} answered something else than embeddings.", _HINT)
+        if len(rows) != len(texts):
+            raise _Refused(f"{self._caller.server.shown} gave {len(rows)} embeddings for {len(texts)} texts", True)
+        try:
+            order = [int(row.get("index", at)) for at, row in enumerate(rows)]
+            found = [_numbers(row["embedding"]) for row in rows]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise EngineError(f"{self._caller.server.shown} answered something else than embeddings.", _HINT) from error
+        if sorted(order) != list(range(len(texts))):
+            return found  # numbered wrongly: they are in order
+        return [row for _, row in sorted(zip(order, found, strict=True), key=lambda each: each[0])]
 
 
-def _in_order(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """The rows in the order of the texts: by their index where every row has its own, else as they came."""
-    indices = [row.get("index") for row in rows]
-    if sorted(map(str, indices)) != sorted(map(str, range(len(rows)))):
-        return rows
-    return sorted(rows, key=lambda row: int(row["index"]))
+class _Refused(EngineError):
+    """The server does not take these texts; ``by_size`` if perhaps for their number."""
+
+    def __init__(self, message: str, by_size: bool) -> None:
+        super().__init__(message)
+        self.by_size = by_size
 
 
-def _numbers(embedding: Any) -> Any:
-    """The numbers of an embedding, which some servers send as base64 of little-endian 32-bit floats whatever they are asked."""
-    return np.frombuffer(base64.b64decode(embedding), dtype="<f4") if isinstance(embedding, str) else embedding
+_NOTHING: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
+_HINT = "is it the address of an embeddings server, and the name of an embedding model?"
+
+
+def _numbers(embedding: Any) -> list[Any]:
+    """One embedding: a list of numbers, the only one of a list of such lists, or little-endian float32 in base64."""
+    if isinstance(embedding, str):
+        return list(map(float, np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4")))
+    if not isinstance(embedding, list):
+        raise TypeError
+    if len(embedding) == 1 and isinstance(embedding[0], list):
+        return embedding[0]
+    if any(isinstance(value, list) for value in embedding):
+        raise TypeError  # one for each token: a server without pooling
+    return embedding
 
 
 def open_server(spec: Spec) -> ServerEmbedder:

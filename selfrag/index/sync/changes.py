@@ -40,16 +40,24 @@ class Prepared:
 
 
 class Preparer:
-    """Knows the files of the last run; ``gone`` are those that are not found any more, by the hash of their content."""
+    """Knows the files of the last run, and by the hash of their content those that may have moved: ``lost``, and what is gone
+    elsewhere. Chunks have at most ``capacity`` characters."""
 
     def __init__(
-        self, known: Mapping[str, Source], lost: Mapping[str, Source], plan_only: bool = False, load: Load = ingest.load
+        self,
+        known: Mapping[str, Source],
+        lost: Mapping[str, Source],
+        plan_only: bool = False,
+        load: Load = ingest.load,
+        capacity: int = ingest.CAPACITY,
     ) -> None:
         self._known = known
         self._plan_only = plan_only
         self._load = load
+        self._capacity = capacity
+        self._lost = lost
         self._gone: dict[str, list[str]] = {}
-        for path, source in lost.items():
+        for path, source in known.items():
             if source.hash is not None and source.status == "ok":
                 self._gone.setdefault(source.hash, []).append(path)
 
@@ -80,17 +88,22 @@ class Preparer:
             return Prepared(kind, Source(path, name, hints), replaces=moved)
         try:
             document = ingest.parse(Path(path), data)
-            chunks = tuple(ingest.split(document))
+            chunks = tuple(ingest.split(document, self._capacity))
         except InputError as error:
             return Prepared("skipped", Source(path, name, hints, "skipped", error.message), replaces=moved)
-        source = Source(path, name, hints, "ok", None, document.reader, document.title, document.metadata)
+        lost = "\n".join(document.lost) or None
+        source = Source(path, name, hints, "ok", lost, document.reader, document.title, document.metadata)
         return Prepared(kind, source, document, chunks, moved)
 
     def _moved_from(self, path: str, name: str) -> str | None:
-        """A lost file of this content, one of the same file name first."""
-        lost = self._gone.get(name, [])
-        lost.sort(key=lambda old: os.path.basename(old) == os.path.basename(path))
-        return lost.pop() if lost else None
+        """A file of this content that is not there any more, one of the same file name first."""
+        same = self._gone.get(name, [])
+        gone = [old for old in same if old != path and (old in self._lost or not os.path.lexists(old))]
+        if not gone:
+            return None
+        found = min(gone, key=lambda old: (os.path.basename(old) != os.path.basename(path), old not in self._lost))
+        same.remove(found)
+        return found
 
 
 def _steady(path: str, load: Load) -> tuple[bytes, Hints]:
@@ -134,5 +147,5 @@ def _unreadable(path: str, hints: Hints, before: Source | None, error: InputErro
 
 
 def _replaced(source: Source, hints: Hints, status: Literal["ok", "skipped", "stale"]) -> Source:
-    reason = None if status == "ok" else source.reason
+    reason = source.reason if status == source.status else None
     return Source(source.path, source.hash, hints, status, reason, source.reader, source.title, source.metadata)

@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
 
-from selfrag.errors import Interrupted
+from selfrag.errors import Interrupted, TextsRefused
 from selfrag.index.catalog.catalog import Catalog
-from selfrag.index.catalog.rows import Hints, Source
+from selfrag.index.catalog.rows import NO_HINTS, Hints, Source
 from selfrag.index.embedders import Embedder
 from selfrag.index.sync.changes import Prepared, Preparer
 from selfrag.index.sync.chunks import Indexed, digest, index_chunks
 from selfrag.index.sync.scan import Scan
 from selfrag.index.vectors.replica import APPLY, Writer
-from selfrag.ingest import Chunk, Document
+from selfrag.ingest import CAPACITY, Chunk, Document
 
 WINDOW = 512
 """Texts embedded together: many enough for batches of equal length, few enough to lose on a kill."""
@@ -46,15 +46,18 @@ class Options:
     """How to bring a collection up to date. None leaves what the collection has, or the default of a new one.
 
     ``include`` and ``exclude`` are git-style patterns, kept for the roots given. ``context`` is ``headings``, ``none`` or
-    ``llm``, which needs ``situate``.
+    ``llm``, which needs ``situate``. ``chunk_words`` is the size of chunks. What is known of a folder that is empty now is kept,
+    unless ``allow_empty``: its disk may not be mounted.
     """
 
     embedder: str | None = None
     context: str | None = None
+    chunk_words: int | None = None
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] | None = None
     rebuild: bool = False
     dry_run: bool = False
+    allow_empty: bool = False
     situate: Situate | None = None
 
 
@@ -64,9 +67,18 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a person should know of a file that was read, or of an ignore file."""
+
+    path: str
+    note: str
+
+
 @dataclass(slots=True)
 class SyncReport:
-    """What a run did. Counts are of files, ``chunks`` of all chunks in the collection; ``skipped`` lists every file left out."""
+    """What a run did. Counts are of files, ``chunks`` of all chunks in the collection; ``skipped`` lists every file, or part of
+    one, that was left out; ``notes`` what was guessed in files read now, and how much ignore files left out."""
 
     collection: str
     new: int = 0
@@ -75,6 +87,7 @@ class SyncReport:
     unchanged: int = 0
     removed: int = 0
     skipped: list[Skipped] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     chunks: int = 0
     seconds: float = 0.0
     embedded: int = 0
@@ -108,6 +121,7 @@ class Job:
     observer: Observer = lambda _: None
     stop: threading.Event = field(default_factory=threading.Event)
     window: int = WINDOW
+    capacity: int = CAPACITY
 
 
 def run(job: Job, scan: Scan, lost: Mapping[str, Source], known: Mapping[str, Source]) -> None:
@@ -138,13 +152,16 @@ class _Run:
         self.waiting: list[tuple[Prepared, Indexed]] = []
         self.texts: dict[str, str] = {}
         self.moved: set[str] = set()
+        self.refused: dict[str, str] = {}
+        self.known: Mapping[str, Source] = {}
         self.shown = 0.0
 
     def all(self, scan: Scan, lost: Mapping[str, Source], known: Mapping[str, Source]) -> None:
+        self.known = known
         changed = {path: hints for path, hints in scan.files.items() if not _same(known.get(path), hints)}
         for path in scan.files.keys() - changed.keys():
             self._settle(Prepared("unchanged", known[path]))
-        for prepared in _ahead(Preparer(known, lost), changed):
+        for prepared in _ahead(Preparer(known, lost, capacity=self.job.capacity), changed):
             self._check_stop()
             self._settle(prepared)
             if len(self.texts) >= self.job.window:
@@ -202,19 +219,42 @@ class _Run:
         for at in range(0, len(names), self.job.window):
             self._embed(names[at : at + self.job.window])
         for prepared, indexed in self.waiting:
-            self.job.catalog.put(prepared.source, indexed.entries, prepared.replaces)
-            _count(self.job.report, prepared)
+            reason = next((self.refused[name] for name in indexed.texts if name in self.refused), None)
+            if reason is None:
+                self.job.catalog.put(prepared.source, indexed.entries, prepared.replaces)
+                _count(self.job.report, prepared)
+            else:
+                self._refuse(prepared, reason)
             self.done += 1
         self.waiting.clear()
         self.texts.clear()
+        self.refused.clear()
         self._show("storing", force=True)
         self.job.writer.apply(APPLY)
 
+    def _refuse(self, prepared: Prepared, reason: str) -> None:
+        """A file with a text that cannot be embedded is left out, or stays as it was; the next run tries it again."""
+        path, before = prepared.source.path, self.known.get(prepared.replaces or prepared.source.path)
+        if before is not None and before.status != "skipped":
+            reason = f"{reason}; its last version is kept"
+            kept = Source(path, before.hash, NO_HINTS, "stale", reason, before.reader, before.title, before.metadata)
+            if prepared.replaces is None:
+                self.job.catalog.note(kept)
+        else:
+            kept = Source(path, None, NO_HINTS, "skipped", reason)
+            self.job.catalog.put(kept, (), prepared.replaces)
+        _count(self.job.report, Prepared("skipped", kept))
+
     def _embed(self, names: Sequence[str]) -> None:
         self._check_stop()
-        vectors = self.job.embedder().documents([self.texts[name] for name in names])
-        self.job.catalog.put_embeddings((name, row.astype("<f4").tobytes()) for name, row in zip(names, vectors, strict=True))
-        self.job.report.embedded += len(names)
+        try:
+            vectors = self.job.embedder().documents([self.texts[name] for name in names])
+        except TextsRefused as error:
+            vectors = error.vectors
+            self.refused.update({names[at]: reason for at, reason in error.refused.items()})
+        taken = [(name, row) for name, row in zip(names, vectors, strict=True) if name not in self.refused]
+        self.job.catalog.put_embeddings((name, row.astype("<f4").tobytes()) for name, row in taken)
+        self.job.report.embedded += len(taken)
         self._show("embedding", force=True)
 
     def _show(self, stage: str, path: str = "", force: bool = False) -> None:
@@ -262,4 +302,6 @@ def _count(report: SyncReport, prepared: Prepared) -> None:
     elif prepared.source.status == "ok":
         report.unchanged += 1
     if prepared.source.reason is not None:
-        report.skipped.append(Skipped(prepared.source.path, prepared.source.reason))
+        report.skipped += [Skipped(prepared.source.path, reason) for reason in prepared.source.reason.split("\n")]
+    if prepared.document is not None:
+        report.notes += [Note(prepared.source.path, note) for note in prepared.document.notes]

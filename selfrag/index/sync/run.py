@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
 from selfrag import ingest
@@ -16,7 +16,7 @@ from selfrag.index.embedders import EMBEDDED
 from selfrag.index.handle import Handle
 from selfrag.index.locks import only_writer
 from selfrag.index.sync import pipeline
-from selfrag.index.sync.scan import Scan, scan
+from selfrag.index.sync.scan import Scan, is_empty, scan
 from selfrag.index.vectors.replica import Writer
 
 CONTEXTS = ("headings", "none", "llm")
@@ -58,6 +58,7 @@ class Update:
         with only_writer(generations.make(self.handle.folder), self.handle.name), closing(self._catalog()) as catalog:
             self._remember(catalog, paths)
             self._sync(catalog, paths)
+            self._forget_moved_roots(catalog)
             catalog.drop_unused(_SPARE)
             if catalog.path.parent != generations.current(self.handle.folder):
                 generations.serve(self.handle.folder, catalog.path.parent)
@@ -68,7 +69,7 @@ class Update:
         if generation is None:
             looked = scan({path: _patterns(self.options, {}) for path in paths}, self.handle.home)
             pipeline.plan(looked, {}, {}, self.report)
-            self.report.skipped += [pipeline.Skipped(*each) for each in sorted(looked.skipped.items())]
+            self._tell(looked)
             return
         with self.handle.opened(generation) as catalog:
             roots = catalog.roots()
@@ -103,6 +104,7 @@ class Update:
         return {
             "embedder": self.options.embedder or old.get("embedder") or EMBEDDED,
             "context": context,
+            "chunk_words": self.options.chunk_words or old.get("chunk_words") or ingest.WORDS,
             **({"context_model": self._context_model(old)} if context == "llm" else {}),
             **ingest.FINGERPRINT,
         }
@@ -152,12 +154,17 @@ class Update:
         looked_at = {root: roots[root] for root in roots if any(_below(root, path) for path in asked)}
         absent = [root for root in looked_at if not os.path.lexists(root)]
         found = scan({root: options for root, options in looked_at.items() if root not in absent}, self.handle.home)
-        kept = [*found.closed, *(root for root in absent if root in asked)]
+        known = catalog.sources()
+        empty = {} if self.options.allow_empty else self._emptied(looked_at, known)
+        kept = [*found.closed, *empty, *(root for root in absent if root in asked)]
         self.report.skipped += [
             pipeline.Skipped(root, "it is not there; what was known of it is kept") for root in absent if root in asked
         ]
-        self.report.skipped += [pipeline.Skipped(*each) for each in sorted(found.skipped.items())]
-        known = catalog.sources()
+        self.report.skipped += [
+            pipeline.Skipped(root, f"it is empty; what was known of it ({count:,} files) is kept; --allow-empty removes it")
+            for root, count in empty.items()
+        ]
+        self._tell(found)
         lost = {
             path: source
             for path, source in known.items()
@@ -166,6 +173,25 @@ class Update:
             and not any(_below(path, each) for each in kept)
         }
         return found, lost, known
+
+    def _tell(self, found: Scan) -> None:
+        self.report.skipped += [pipeline.Skipped(*each) for each in sorted(found.skipped.items())]
+        self.report.notes += [pipeline.Note(path, f"left out {left}") for path, left in sorted(found.ignored.items())]
+
+    def _emptied(self, roots: Iterable[str], known: Iterable[str]) -> dict[str, int]:
+        """Folders in which nothing lies now and of which several files are known, with their number: a disk that is not mounted
+        looks like that."""
+        empty = [root for root in roots if os.path.isdir(root) and is_empty(root)]
+        counts = {root: sum(_below(path, root) for path in known) for root in empty}
+        return {root: count for root, count in counts.items() if count > 1}
+
+    def _forget_moved_roots(self, catalog: Catalog) -> None:
+        """Roots that are gone and of which nothing is known any more, since all that they held was found elsewhere."""
+        gone = [root for root in catalog.roots() if not os.path.lexists(root)]
+        known = catalog.sources() if gone and self.report.moved else {}
+        for root in gone:
+            if known and not any(_below(path, root) for path in known):
+                catalog.drop_root(root)
 
     def _sync(self, catalog: Catalog, paths: Sequence[str]) -> None:
         found, lost, known = self._look(catalog, catalog.roots(), paths)
@@ -183,6 +209,7 @@ class Update:
                 observer=self.observer,
                 stop=self.stop,
                 window=self.window,
+                capacity=ingest.capacity_of(int(str(catalog.table("made_with")["chunk_words"]))),
             )
             try:
                 pipeline.run(job, found, lost, known)

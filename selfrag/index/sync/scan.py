@@ -18,16 +18,30 @@ from selfrag.index.catalog.rows import Hints
 
 IGNORE_FILES = (".gitignore", ".selfragignore")
 _Rules = tuple[tuple[str, GitIgnoreSpec], ...]
-"""Pairs of a folder, with a slash at its end, and the patterns that hold below it; the innermost folder last."""
+"""Pairs of an ignore file and its patterns, which hold below its folder; the innermost folder last."""
 
 
 @dataclass(slots=True)
 class Scan:
-    """Paths found under one or more roots. ``closed`` are folders that could not be listed: what they hold is not known."""
+    """Paths found under one or more roots. ``closed`` are folders that could not be listed and files that could not be looked at,
+    so that nothing is known of them now. ``ignored`` says how much each ignore file left out."""
 
     files: dict[str, Hints] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     closed: list[str] = field(default_factory=list)
+    ignored: dict[str, Left] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Left:
+    """How many files an ignore file left out, and folders, in which was not looked."""
+
+    files: int = 0
+    folders: int = 0
+
+    def __str__(self) -> str:
+        parts = [(self.files, "file"), (self.folders, "folder")]
+        return " and ".join(f"{count:,} {name}{'s' * (count > 1)}" for count, name in parts if count)
 
 
 def scan(roots: Mapping[str, Mapping[str, Sequence[str]]], without: Path) -> Scan:
@@ -39,12 +53,22 @@ def scan(roots: Mapping[str, Mapping[str, Sequence[str]]], without: Path) -> Sca
     found = Scan()
     for root, options in roots.items():
         if os.path.isdir(root):
-            _Walk(found, root, options, os.path.abspath(without)).folder(root, _outer_rules(root))
+            walk = _Walk(found, root, options, os.path.abspath(without))
+            walk.folder(root, _outer_rules(root))
+            walk.check_links()
         elif os.path.lexists(root):
             _add_named(found, root)
         else:
             raise InputError(f"No such file or folder: {root}", f"if it is gone for good: selfrag rm {root}")
     return found
+
+
+def is_empty(folder: str) -> bool:
+    """Whether nothing lies in a folder, as in one on which no disk is mounted; what is hidden does not count."""
+    try:
+        return not any(not name.startswith(".") and name != "lost+found" for name in os.listdir(folder))
+    except OSError:
+        return False
 
 
 def _add_named(found: Scan, path: str) -> None:
@@ -59,11 +83,13 @@ class _Walk:
 
     def __init__(self, found: Scan, root: str, options: Mapping[str, Sequence[str]], without: str) -> None:
         self.found = found
+        self.root = root
         self.without = without
         self.inside = os.path.join(os.path.realpath(root), "")
         self.prefix = len(os.path.join(root, ""))
         self.include = _spec(options.get("include", ()))
         self.exclude = _spec(options.get("exclude", ()))
+        self.links: list[tuple[str, str]] = []
 
     def folder(self, top: str, rules: _Rules) -> None:
         waiting = [(top, rules)]
@@ -75,7 +101,7 @@ class _Walk:
                 self.found.closed.append(path)
                 self.found.skipped[_shown(path)] = f"cannot be listed: {(error.strerror or str(error)).lower()}"
                 continue
-            inner = outer + _rules_in(path, entries)
+            inner = outer + _rules_in(entries)
             folders = [entry.path for entry in entries if self._entry(entry, inner)]
             waiting.extend((folder, inner) for folder in reversed(folders))
 
@@ -83,8 +109,21 @@ class _Walk:
         """Takes note of a file; True for a folder that is to be walked."""
         if entry.name.startswith(".") or entry.path == self.without:
             return False
-        folder = entry.is_dir(follow_symlinks=False)
-        if _ignored(entry.path, folder, rules) or self._excluded(entry.path, folder):
+        try:
+            folder = entry.is_dir(follow_symlinks=False)
+            return self._taken(entry, folder, rules)
+        except OSError as error:  # a folder that may be listed and not entered
+            self.found.closed.append(entry.path)
+            self.found.skipped[_shown(entry.path)] = f"cannot be opened: {(error.strerror or str(error)).lower()}"
+            return False
+
+    def _taken(self, entry: os.DirEntry[str], folder: bool, rules: _Rules) -> bool:
+        if by := _ignored_by(entry.path, folder, rules):
+            left = self.found.ignored.setdefault(by, Left())
+            left.folders += folder
+            left.files += not folder
+            return False
+        if self._excluded(entry.path, folder):
             return False
         if entry.is_symlink():
             self._link(entry)
@@ -105,11 +144,26 @@ class _Walk:
             return  # gone between the listing and now
 
     def _link(self, entry: os.DirEntry[str]) -> None:
-        """A link inside leads to what is found anyway; one that leads outside is named, not followed."""
+        """A link inside leads to what is found anyway, see `check_links`; one that leads outside is named, not followed. The
+        links of git-annex are its files."""
+        target = os.path.realpath(entry.path)
+        annexed = f"{os.sep}annex{os.sep}objects{os.sep}" in os.readlink(entry.path)
         if not os.path.exists(entry.path):
-            self.found.skipped[_shown(entry.path)] = "a link to nothing"
-        elif not (os.path.realpath(entry.path) + os.sep).startswith(self.inside):
+            missing = "a git-annex file whose content is not here; `git annex get` fetches it" if annexed else "a link to nothing"
+            self.found.skipped[_shown(entry.path)] = missing
+        elif annexed and os.path.isfile(target):
+            self.found.files[entry.path] = Hints.of(os.stat(entry.path))
+        elif not (target + os.sep).startswith(self.inside):
             self.found.skipped[_shown(entry.path)] = "a link that leads outside the folder"
+        else:
+            self.links.append((entry.path, os.path.join(self.root, target[len(self.inside) :])))
+
+    def check_links(self) -> None:
+        """Names the links that lead to what is inside and not found: hidden or ignored."""
+        for link, target in self.links:
+            inside = os.path.join(target, "")
+            if target not in self.found.files and not any(path.startswith(inside) for path in self.found.files):
+                self.found.skipped[_shown(link)] = "a link to what is hidden, ignored or empty; name its target to index it"
 
     def _excluded(self, path: str, folder: bool) -> bool:
         relative = path[self.prefix :] + ("/" if folder else "")
@@ -126,9 +180,9 @@ def _spec(patterns: Sequence[str]) -> GitIgnoreSpec | None:
     return GitIgnoreSpec.from_lines(patterns) if patterns else None
 
 
-def _rules_in(folder: str, entries: Sequence[os.DirEntry[str]]) -> _Rules:
-    lines = [line for entry in entries if entry.name in IGNORE_FILES for line in _lines(entry.path)]
-    return ((os.path.join(folder, ""), GitIgnoreSpec.from_lines(lines)),) if lines else ()
+def _rules_in(entries: Sequence[os.DirEntry[str]]) -> _Rules:
+    files = sorted(entry.path for entry in entries if entry.name in IGNORE_FILES)
+    return tuple((path, GitIgnoreSpec.from_lines(lines)) for path in files if (lines := _lines(path)))
 
 
 def _lines(path: str) -> list[str]:
@@ -139,12 +193,12 @@ def _lines(path: str) -> list[str]:
 
 
 def _outer_rules(root: str) -> _Rules:
-    """The rules of the folders above ``root``, if it lies in a git repository."""
+    """The rules of the folders above ``root``, if it lies in a git repository. They do not count if they ignore ``root`` itself:
+    what is named is taken."""
     above = [Path(root), *Path(root).parents]
     top = next((n for n, folder in enumerate(above) if (folder / ".git").exists()), 0)
-    return tuple(
-        rule for folder in reversed(above[1 : top + 1]) for rule in _rules_in(str(folder), list(_ignore_entries(folder)))
-    )
+    rules = tuple(rule for folder in reversed(above[1 : top + 1]) for rule in _rules_in(list(_ignore_entries(folder))))
+    return () if any(_ignored_by(str(folder), True, rules) for folder in above[:top]) else rules
 
 
 def _ignore_entries(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -154,10 +208,13 @@ def _ignore_entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         return
 
 
-def _ignored(path: str, folder: bool, rules: _Rules) -> bool:
-    """Git's rule: the innermost file with a matching pattern decides."""
-    for prefix, spec in reversed(rules):
+def _ignored_by(path: str, folder: bool, rules: _Rules) -> str | None:
+    """The ignore file that leaves ``path`` out. Git's rule: the innermost file with a matching pattern decides."""
+    for file, spec in reversed(rules):
+        prefix = os.path.join(os.path.dirname(file), "")
+        if not path.startswith(prefix):
+            continue
         verdict = spec.check_file(path[len(prefix) :] + ("/" if folder else "")).include
         if verdict is not None:
-            return verdict
-    return False
+            return file if verdict else None
+    return None
