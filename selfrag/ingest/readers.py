@@ -15,6 +15,7 @@ from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats import tabular, text, unread
 from selfrag.ingest.sandbox import Reader, isolated
 
+_POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n|/annex/objects/[A-Z0-9]+-[^\n]*\n?\Z")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 _CODE = """
@@ -119,6 +120,9 @@ def parse(path: PurePath, data: bytes, limits: Limits = Limits()) -> Document:  
     """The document in ``data``, by the reader for the name ``path``; the file itself is not touched. Raises InputError."""
     if not data.strip():
         raise InputError("empty")
+    if pointer := _POINTER.match(data[:200]):
+        kind, command = ("Git LFS", "git lfs pull") if pointer[0].startswith(b"version") else ("git-annex", "git annex get")
+        raise InputError(f"a {kind} pointer; the file itself is not here, `{command}` fetches it")
     reader = READERS.get(path.suffix.lower())
     if reader is None and (reason := unread.what(path, data)):
         raise InputError(reason)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from selfrag.errors import CollectionError, InputError, LockedError
@@ -203,3 +204,20 @@ async def test_a_catalog_of_the_version_before_is_named_and_rebuilt(filled: Plac
     filled.sync(rebuild=True)
     assert len(embedder.embedded) == before
     assert [hit.source for hit in await filled.open().search("otters", 1)] == [str(filled.docs / "a.txt")]
+
+
+def test_vectors_that_are_none_are_noticed_and_mended_by_a_rebuild(place: Place) -> None:
+    """NaN that an earlier version stored is a problem that `status` and `repair` name; a rebuild embeds those texts again."""
+    place.write("a.txt", "Otters swim.")
+    place.write("b.txt", "Badgers dig.")
+    place.sync()
+    with place.collection.opened(place.collection.generation(), writable=True) as catalog, catalog.transaction() as db:
+        nan = np.full(64, np.nan, dtype="<f4").tobytes()
+        db.execute("UPDATE embeddings SET vector = ? WHERE hash = (SELECT min(hash) FROM embeddings)", (nan,))
+    found = maintenance.status(place.collection)
+    assert "1 embeddings are not vectors: they hold NaN, or only zeros" in found.problems
+    assert "--rebuild" in found.mend
+    with pytest.raises(CollectionError, match="not vectors"):
+        maintenance.repair(place.collection)
+    assert place.sync(rebuild=True).embedded == 1
+    assert maintenance.status(place.collection).problems == ()

@@ -11,6 +11,8 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
+
 from selfrag.index.catalog.rows import Counts, Entry, Hints, Source
 from selfrag.index.catalog.sqlite import Database
 
@@ -100,10 +102,12 @@ class Catalog(Database):
             db.executemany("INSERT OR REPLACE INTO contexts VALUES (?, ?)", texts.items())
 
     def copy_from(self, other: Catalog, embeddings: bool) -> None:
-        """Takes over the contexts of another catalog, and its vectors, if they come from the same embedder."""
+        """Takes over the contexts of another catalog, and its vectors, if they come from the same embedder and are vectors."""
         with self.transaction() as db:
-            for table in ("contexts", "embeddings") if embeddings else ("contexts",):
-                db.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", other.db.execute(f"SELECT * FROM {table}"))
+            db.executemany("INSERT OR IGNORE INTO contexts VALUES (?, ?)", other.db.execute("SELECT * FROM contexts"))
+            if embeddings:
+                rows = other.db.execute("SELECT hash, vector FROM embeddings")
+                db.executemany("INSERT OR IGNORE INTO embeddings VALUES (?, ?)", (row for row in rows if _is_vector(row[1])))
 
     def pending(self, limit: int = -1) -> list[str]:
         return [row[0] for row in self.db.execute("SELECT key FROM pending LIMIT ?", (limit,))]
@@ -153,12 +157,15 @@ class Catalog(Database):
             found += [f"{row[0]} refers to a row that is no more" for row in self.db.execute("PRAGMA foreign_key_check")]
             counts = self.counts()
             lost = self.db.execute("SELECT count(*) FROM chunks WHERE id NOT IN (SELECT rowid FROM words)").fetchone()[0]
+            numberless = sum(not _is_vector(vector) for (vector,) in self.db.execute("SELECT vector FROM embeddings"))
         except sqlite3.DatabaseError as error:
             return [f"the catalog is damaged: {error}"]
         if counts.words != counts.chunks or lost:
             found.append(f"the full-text table has {counts.words} entries for {counts.chunks} chunks")
         if counts.missing:
             found.append(f"{counts.missing} chunks have no embedding")
+        if numberless:
+            found.append(f"{numberless} embeddings are not vectors: they hold NaN, or only zeros")
         return found
 
     def compact(self) -> None:
@@ -169,6 +176,12 @@ class Catalog(Database):
 
     def _among(self, query: str, values: Sequence[str]) -> sqlite3.Cursor:
         return self.db.execute(f"{query} IN ({','.join('?' * len(values))})", values)
+
+
+def _is_vector(blob: bytes) -> bool:
+    """Whether these are numbers, and not all 0: NaN and infinity are neither."""
+    length = float(np.square(np.frombuffer(blob, dtype="<f4")).sum())
+    return 0 < length < float("inf")
 
 
 def _put_source(db: sqlite3.Connection, source: Source) -> int:

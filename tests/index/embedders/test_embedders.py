@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from selfrag._http import Caller, endpoint
-from selfrag.errors import EngineError, ModelError, UsageError
+from selfrag.errors import EngineError, ModelError, TextsRefused, UsageError
 from selfrag.index.embedders import EMBEDDED, Embedder, Spec, open_embedder, parse_spec
 from selfrag.index.embedders.minilm import MiniLMEmbedder, embedded_folder
 from selfrag.index.embedders.server import ServerEmbedder
@@ -207,3 +208,114 @@ def test_a_server_that_is_not_there() -> None:
     """An address where nobody listens is an error that names it."""
     with pytest.raises(ModelError, match=r"127\.0\.0\.1:9"):
         open_embedder("http://127.0.0.1:9")
+
+
+# --- servers that misbehave ----------------------------------------------------------------------------------------------------
+
+
+class _Odd(_Server):
+    """Answers in the way that the first part of its path names."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        type(self).requests.append(body)
+        mode, texts = self.path.split("/")[1], body["input"]
+        rows: list[dict[str, object]] = [{"index": at, "embedding": [float(len(text)), 1.0]} for at, text in enumerate(texts)]
+        answers: dict[str, tuple[int, object]] = {
+            "login": (200, "<html>log in</html>"),
+            "error": (200, {"error": {"message": "no embedding model"}}),
+            "null": (200, {"data": [{**row, "embedding": [None, None]} for row in rows]}),
+            "nan": (200, {"data": [{**row, "embedding": [float("nan"), 1.0]} for row in rows]}),
+            "zero": (200, {"data": [{**row, "embedding": [0.0, 0.0]} for row in rows]}),
+            "empty": (200, {"data": [{**row, "embedding": []} for row in rows]}),
+            "fewer": (200, {"data": rows[:-1] if len(rows) > 1 else rows}),
+            "unnumbered": (200, {"data": [{"embedding": row["embedding"]} for row in rows]}),
+            "zeroth": (200, {"data": [{**row, "index": 0} for row in rows]}),
+            "bare": (200, [{"index": row["index"], "embedding": [row["embedding"]]} for row in rows]),
+            "base64": (200, {"data": [{**row, "embedding": _base64(row["embedding"])} for row in rows]}),
+            "batch32": (422, {"error": "batch size"}) if len(texts) > 32 else (200, {"data": rows}),
+            "long": (400, {"error": "too long"}) if max(map(len, texts)) > 99 else (200, {"data": rows}),
+            "broken": (500, {"error": "NaN"}) if any("broken" in text for text in texts) else (200, {"data": rows}),
+            "refuses": (400, {"error": "no"}) if texts != ["dimension"] else (200, {"data": rows}),
+        }
+        self._answer(*answers[mode])
+
+    def _answer(self, code: int, body: object) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", "text/html" if isinstance(body, str) else "application/json")
+        self.end_headers()
+        self.wfile.write(body.encode() if isinstance(body, str) else json.dumps(body).encode())
+
+
+def _base64(numbers: object) -> str:
+    assert isinstance(numbers, list)
+    return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
+
+
+@pytest.fixture
+def odd() -> Iterator[str]:
+    _Odd.requests = []
+    running = ThreadingHTTPServer(("127.0.0.1", 0), _Odd)
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{running.server_port}"
+    running.shutdown()
+    running.server_close()
+
+
+@pytest.mark.parametrize("mode", ["unnumbered", "zeroth", "bare", "base64"])
+def test_dialects_of_servers_are_understood(odd: str, mode: str) -> None:
+    """Embeddings without numbers, with wrong ones, in a list of their own, or in base64."""
+    embedder = open_embedder(f"{odd}/{mode}#m")
+    expected = np.array([[length, 1.0] for length in (1, 2, 3)], dtype=np.float32)
+    assert np.allclose(embedder.documents(["a", "bb", "ccc"]), expected / np.linalg.norm(expected, axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [("login", "web page"), ("error", "no embedding model"), ("empty", "gave an empty embedding")],
+)
+def test_what_is_no_embeddings_server_is_refused_when_opened(odd: str, mode: str, message: str) -> None:
+    """A web page, an error under status 200 and an embedding of nothing are told as such."""
+    with pytest.raises(ModelError, match=message):
+        open_embedder(f"{odd}/{mode}#m")
+
+
+@pytest.mark.parametrize(("mode", "reason"), [("nan", "gave NaN"), ("null", "gave null"), ("zero", "gave only zeros")])
+def test_what_is_no_vector_is_refused_text_by_text(odd: str, mode: str, reason: str) -> None:
+    """NaN, null and zeros are never taken for a vector."""
+    embedder = open_embedder(f"{odd}/{mode}#m")
+    with pytest.raises(TextsRefused) as refused:
+        embedder.documents(["a", "b"])
+    assert [reason in each for each in refused.value.refused.values()] == [True, True]
+
+
+def test_a_limit_of_batches_is_found_and_remembered(odd: str) -> None:
+    """A server that takes 32 texts at a time is asked for 64 once."""
+    embedder = open_embedder(f"{odd}/batch32#m")
+    assert embedder.documents(["x" * n for n in range(1, 151)]).shape == (150, 2)
+    assert [len(body["input"]) for body in _Odd.requests[1:]] == [64, 32, 32, 32, 32, 22]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("mode", "bad"), [("long", "x" * 100), ("broken", "broken"), ("fewer", None)])
+def test_one_refused_text_does_not_cost_the_others(odd: str, mode: str, bad: str | None) -> None:
+    """The server is asked for halves until the text stands alone; the others have their vectors, in full batches afterwards."""
+    embedder = open_embedder(f"{odd}/{mode}#m")
+    texts = ["a" * n for n in range(1, 65)]
+    if bad is None:
+        assert embedder.documents(texts[:3]).shape == (3, 2)
+        return
+    texts[5] = bad
+    with pytest.raises(TextsRefused) as refused:
+        embedder.documents(texts)
+    assert list(refused.value.refused) == [5]
+    assert np.allclose(np.linalg.norm(np.delete(refused.value.vectors, 5, axis=0), axis=1), 1.0)
+    embedder.documents(["a"] * 64)
+    assert len(_Odd.requests[-1]["input"]) == 64  # type: ignore[arg-type]
+
+
+def test_a_server_that_refuses_everything_is_an_error(odd: str) -> None:
+    """It is not asked for thousands of texts one by one."""
+    embedder = open_embedder(f"{odd}/refuses#m")
+    with pytest.raises(EngineError, match="refuses every text"):
+        embedder.documents(["a"] * 1000)
+    assert len(_Odd.requests) < 40

@@ -6,16 +6,20 @@ import asyncio
 import os
 import threading
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from selfrag.errors import CollectionError, InputError, Interrupted, LockedError
+from selfrag.errors import CollectionError, InputError, Interrupted, LockedError, TextsRefused
 from selfrag.index import generations, maintenance
 from selfrag.index.catalog.catalog import Catalog
+from selfrag.index.catalog.rows import Hints
 from selfrag.index.locks import only_writer
 from selfrag.index.sync.pipeline import Options
-from tests.index.conftest import Place
+from tests.index.conftest import CountingEmbedder, Place
 
 LONG_AGO = (1_600_000_000, 1_600_000_000)
 
@@ -364,3 +368,168 @@ def _question():  # type: ignore[no-untyped-def]
     from selfrag.index.search.hybrid import Question
 
     return Question("otters", 5)
+
+
+# --- one bad item, and nothing missing in silence ------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
+def test_a_folder_that_may_be_listed_and_not_entered(place: Place) -> None:
+    """Its files are named with the reason; the rest is indexed, and what was known of them is kept."""
+    place.write("open/b.txt", "The open file speaks of magpies.")
+    place.write("closed/c.txt", "listable")
+    place.sync()
+    (place.docs / "closed").chmod(0o644)
+    try:
+        place.write("open/d.txt", "Wrens.")
+        report = place.sync()
+    finally:
+        (place.docs / "closed").chmod(0o755)
+    assert (report.new, report.removed) == (1, 0)
+    assert [(os.path.basename(each.path), each.reason) for each in report.skipped] == [
+        ("c.txt", "cannot be opened: permission denied")
+    ]
+
+
+def test_a_file_that_cannot_be_looked_at_stops_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for whoever runs the tests: the system refuses to say anything of a file."""
+    place.write("a.txt", "Otters swim.")
+    place.write("b.txt", "Badgers dig at night.")
+    of = Hints.of
+
+    def refused(stat: os.stat_result) -> Hints:
+        if stat.st_size == len("Badgers dig at night."):
+            raise PermissionError(13, "Permission denied")
+        return of(stat)
+
+    monkeypatch.setattr(Hints, "of", refused)
+    report = place.sync()
+    assert (report.new, [each.reason for each in report.skipped]) == (1, ["cannot be opened: permission denied"])
+
+
+def test_an_ignore_file_says_how_much_it_left_out(place: Place) -> None:
+    """Files and folders are counted, each under the ignore file that left it out."""
+    place.write(".gitignore", "*.log\nbuild/\n")
+    place.write("a.txt", "Otters swim.")
+    for name in ("x.log", "y.log", "build/z.txt"):
+        place.write(name, "text")
+    report = place.sync()
+    assert report.new == 1
+    assert [(os.path.basename(each.path), each.note) for each in report.notes] == [
+        (".gitignore", "left out 2 files and 1 folder")
+    ]
+
+
+def test_a_folder_that_is_named_is_not_ignored(place: Place) -> None:
+    """The repository's ignore file hides `build`, but not from someone who names it; those inside it still count."""
+    place.write(".gitignore", "build/\n")
+    (place.docs / ".git").mkdir()
+    place.write("build/z.txt", "Otters swim.")
+    place.write("build/.gitignore", "*.tmp\n")
+    place.write("build/w.tmp", "scratch")
+    report = place.collection.sync([place.docs / "build"], Options(embedder="fake-1"))
+    assert (report.new, [each.note for each in report.notes]) == (1, ["left out 1 file"])
+
+
+def test_links_to_what_is_hidden_are_named(place: Place) -> None:
+    """A link inside the folder that leads to a hidden file is named; one to a file that is found is not."""
+    place.write(".secret/a.txt", "Otters swim.")
+    place.write("b.txt", "Badgers dig.")
+    (place.docs / "hidden.txt").symlink_to(place.docs / ".secret" / "a.txt")
+    (place.docs / "seen.txt").symlink_to(place.docs / "b.txt")
+    report = place.sync()
+    assert report.new == 1
+    assert [(os.path.basename(each.path), each.reason.split(";")[0]) for each in report.skipped] == [
+        ("hidden.txt", "a link to what is hidden, ignored or empty")
+    ]
+
+
+def test_files_of_git_annex_are_files(place: Place) -> None:
+    """A link into .git/annex/objects is the file itself; without its content, and for pointers of Git LFS, that is said."""
+    place.write(".git/annex/objects/aa/key/key", "Otters swim in the annex.")
+    (place.docs / "here.txt").symlink_to(".git/annex/objects/aa/key/key")
+    (place.docs / "gone.txt").symlink_to(".git/annex/objects/bb/none/none")
+    place.write("lfs.md", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n")
+    place.write("pointer.md", "/annex/objects/SHA256E-s9--00.md\n")
+    report = place.sync()
+    assert report.new == 1
+    assert {os.path.basename(each.path): each.reason.split(";")[0] for each in report.skipped} == {
+        "gone.txt": "a git-annex file whose content is not here",
+        "lfs.md": "a Git LFS pointer",
+        "pointer.md": "a git-annex pointer",
+    }
+
+
+def test_an_empty_folder_removes_nothing_unless_asked(place: Place) -> None:
+    """What is known of a folder that is empty now is kept: its disk may not be mounted."""
+    paths = [place.write(name, f"{name} swims.") for name in ("a.txt", "b.txt")]
+    place.sync()
+    for path in paths:
+        path.unlink()
+    report = place.sync()
+    assert (report.removed, report.chunks) == (0, 2)
+    assert "--allow-empty" in report.skipped[0].reason
+    assert place.sync(allow_empty=True).removed == 2
+
+
+def test_a_moved_folder_is_found_where_it_is(place: Place, tmp_path: Path) -> None:
+    """A folder that was moved and is indexed there is cited there; the old one is forgotten."""
+    place.write("n.txt", "The note says buy rye bread.")
+    place.sync()
+    moved = tmp_path / "notes2"
+    place.docs.rename(moved)
+    report = place.collection.sync([moved])
+    assert (report.new, report.moved, report.chunks) == (0, 1, 1)
+    with place.collection.opened(place.collection.generation()) as catalog:
+        assert list(catalog.sources()) == [str(moved / "n.txt")]
+        assert list(catalog.roots()) == [str(moved)]
+
+
+def test_a_text_that_the_embedder_refuses_costs_its_file_alone(place: Place) -> None:
+    """The file is skipped with the reason and tried again; a file that was there before keeps its last version."""
+
+    class Choosy(CountingEmbedder):
+        refuses = True
+
+        def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            vectors = super().documents(texts)
+            refused = {at: "the server gave NaN for it" for at, text in enumerate(texts) if self.refuses and "bad" in text}
+            if refused:
+                raise TextsRefused(refused, vectors)
+            return vectors
+
+    choosy = place.embedders["fake-1"] = Choosy("fake-1")
+    place.write("a.txt", "Otters swim.")
+    place.write("b.txt", "bad text")
+    old = place.write("c.txt", "good at first")
+    report = place.sync()
+    assert (report.new, [each.reason for each in report.skipped]) == (2, ["the server gave NaN for it"])
+    old.write_text("bad at last")
+    report = place.sync()
+    assert (report.new, report.updated, report.chunks) == (0, 0, 2)
+    assert {os.path.basename(each.path): each.reason for each in report.skipped} == {
+        "b.txt": "the server gave NaN for it",
+        "c.txt": "the server gave NaN for it; its last version is kept",
+    }
+    choosy.refuses = False
+    report = place.sync()
+    assert (report.chunks, report.skipped) == (3, [])
+
+
+def test_lines_that_are_left_out_are_listed_every_time(place: Place) -> None:
+    """A file that is read but for a line counts as read, and its line as skipped, also when nothing has changed."""
+    place.write("a.jsonl", '{"a": "Otters swim."}\nnot json\n{"a": "Badgers dig."}\n')
+    first, second = place.sync(), place.sync()
+    assert (first.new, second.unchanged) == (1, 1)
+    for report in (first, second):
+        assert [each.reason for each in report.skipped] == ["line 2 is left out: not JSON: expecting value"]
+
+
+def test_the_size_of_chunks_is_part_of_a_collection(place: Place) -> None:
+    """It is remembered, and another one needs a rebuild."""
+    place.write("a.txt", "\n\n".join(f"Otter {n} swims in the river all day." for n in range(20)))
+    assert place.sync(chunk_words=20).chunks > 5
+    assert place.sync().unchanged == 1
+    with pytest.raises(CollectionError, match="chunk_words"):
+        place.sync(chunk_words=100)
+    assert place.sync(chunk_words=160, rebuild=True).chunks == 1
