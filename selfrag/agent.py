@@ -80,10 +80,14 @@ async def open_agent(
     where: Sequence[str] = (),
     hyde: str | None = None,
     choices: Sequence[str] = (),
+    files: Sequence[str] = (),
     settings: Settings | None = None,
     **given: object,
 ) -> AsyncIterator[Agent]:
     """Opens an agent over ``collections`` (the default collection where none is named) and closes it at the end.
+
+    ``files`` are asked without an index: paths, ``-`` for standard input, addresses of pages. They make up a collection in memory
+    for this agent, and are the only documents where ``collections`` names none.
 
     ``source`` (git-style patterns) and ``where`` ("key=value") restrict the sources that may answer; ``hyde`` names the instruct
     model of hypothetical passages; ``choices`` is a closed set of answers. ``given`` takes every setting by the name that
@@ -97,7 +101,7 @@ async def open_agent(
     async with AsyncExitStack() as stack:
         retriever = None
         if now.value("mode") != "never":
-            retriever = open_retriever(now, names, source, where, hyde)
+            retriever = open_retriever(now, names, source, where, hyde, files)
             stack.push_async_callback(retriever.close)
         model, profile = find_model(now), find_profile(now)
         thresholds = {**model.thresholds, **(profile.thresholds if profile else {})}
@@ -122,16 +126,26 @@ def open_retriever(
     source: Sequence[str] = (),
     where: Sequence[str] = (),
     hyde: str | None = None,
+    files: Sequence[str] = (),
 ) -> CollectionRetriever:
-    """The collections as one retriever. Raises CollectionError for one that does not exist, ModelError for the re-ranker or
-    ``hyde``'s model."""
+    """The collections and ``files`` as one retriever.
+
+    Raises CollectionError for a collection that does not exist, InputError for a file that cannot be read, ModelError for the
+    re-ranker or ``hyde``'s model.
+    """
     from selfrag import index
     from selfrag.index.search.hybrid import Filter
 
     wanted = Filter.of(source, where)
-    names = collections or (settings.collection,)
+    names = collections or (() if files else (settings.collection,))
     retriever = index.open_retriever(
-        settings.paths.data, names, chroma_url=settings.chroma, filter=wanted, reranker=settings.reranker
+        settings.paths.data,
+        names,
+        chroma_url=settings.chroma,
+        filter=wanted,
+        reranker=settings.reranker,
+        files=files,
+        embedder=settings.embedder,
     )
     retriever.hyde = open_hyde(settings, hyde) if hyde else None
     return retriever

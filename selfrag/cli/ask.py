@@ -51,14 +51,19 @@ def ask(
       selfrag ask "When was the Eiffel Tower built?"
       selfrag ask "Who proved it?" -c papers -c notes --show evidence
       selfrag ask "What was decided?" --source 'minutes/2026-*.md'
+      selfrag ask "What is the notice period?" -f lease.docx
+      journalctl -b | selfrag ask "Why did the disk fail?" -f -
       selfrag ask "Is it prime?" --choices yes,no --mode never
       echo "Why is the sky blue?" | selfrag ask - --json | jq .answer
       selfrag ask "What is a quark?" --save-trace quark.json --show tree
     """
     import asyncio
 
+    from_stdin = "-" in (flags.files or ())
+    if from_stdin and question in (None, "-"):
+        raise UsageError("stdin cannot be both the question and a file", 'cat log | selfrag ask "What failed?" -f -')
     asked = read_question(question)
-    if question not in (None, "-") and _unread():
+    if question not in (None, "-") and not from_stdin and _unread():
         terminal.say("warning: the text on stdin is not read, since the question is an argument", quiet)
     answer, recorder = asyncio.run(answered(asked, flags, split_choices(choices), quiet))
     if save_trace:

@@ -35,6 +35,12 @@ Where = Annotated[
     list[str] | None,
     typer.Option("--where", metavar="KEY=VALUE", help="Restrict to sources with this front matter; may be repeated."),
 ]
+Files = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--file", "-f", metavar="FILE|-|URL", help="Ask this file, stdin or page instead of a collection; may be repeated."
+    ),
+]
 HydeModel = Annotated[
     str | None,
     typer.Option(
@@ -109,6 +115,7 @@ class AgentFlags:
     source: Sources = None
     where: Where = None
     hyde: HydeModel = None
+    files: Files = None
     given: Mapping[str, Any] = field(default_factory=dict)
 
     @asynccontextmanager
@@ -122,6 +129,7 @@ class AgentFlags:
             where=self.where or (),
             hyde=self.hyde,
             choices=choices,
+            files=self.files or (),
             **self.given,
         )
         async with AsyncExitStack() as stack:

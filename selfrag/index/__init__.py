@@ -7,17 +7,21 @@ passages = await collection.search("…", 5)   # a `Retriever`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from selfrag._util import is_url
 from selfrag.index import generations
+from selfrag.index.embedders import EMBEDDED
 from selfrag.index.generations import names
 
 if TYPE_CHECKING:
     from selfrag.index.collection import Collection
-    from selfrag.index.retriever import CollectionRetriever
+    from selfrag.index.embedders import Embedder
+    from selfrag.index.retriever import CollectionRetriever, Searchable
     from selfrag.index.search.hybrid import Filter
     from selfrag.index.search.hyde import Hyde
 
@@ -45,9 +49,15 @@ def open_retriever(
     filter: Filter | None = None,
     hyde: Hyde | None = None,
     reranker: str = "none",
+    files: Sequence[str] = (),
+    embedder: str = EMBEDDED,
 ) -> CollectionRetriever:
-    """One collection, or several searched together. Raises CollectionError for one that is not there, ModelError for a
-    re-ranker that cannot be had."""
+    """One collection, or several searched together, and a temporary one of ``files`` (paths, ``-`` for stdin, URLs), whose texts
+    ``embedder`` embeds.
+
+    Raises CollectionError for one that is not there, InputError for a file that cannot be read, ModelError for a re-ranker that
+    cannot be had.
+    """
     from selfrag.index.embedders import open_embedder
     from selfrag.index.rerankers import open_reranker
     from selfrag.index.retriever import CollectionRetriever
@@ -56,4 +66,19 @@ def open_retriever(
     shared = cache(open_embedder)
     for each in opened:
         each.open_embedder = shared
-    return CollectionRetriever(opened, filter, hyde, open_reranker(reranker))
+    return CollectionRetriever([*_temporary(files, shared, embedder), *opened], filter, hyde, open_reranker(reranker))
+
+
+def _temporary(files: Sequence[str], open_embedder: Callable[[str], Embedder], embedder: str) -> list[Searchable]:
+    """The files as a collection in memory, none where there are none."""
+    if not files:
+        return []
+    from selfrag.index.temporary import TemporaryCollection
+    from selfrag.ingest.given import read_given
+
+    return [TemporaryCollection({_source_of(file): read_given(file) for file in files}, open_embedder(embedder))]
+
+
+def _source_of(file: str) -> str:
+    """How a file is cited: as if it were indexed."""
+    return "stdin" if file == "-" else file if is_url(file) else os.path.abspath(file)

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 
-from selfrag.index.collection import Collection
 from selfrag.index.rerankers import Reranker
 from selfrag.index.search.hybrid import Filter, Hit, Question, collapse
 from selfrag.index.search.hyde import Hyde
 from selfrag.index.search.rerank import DEPTH, rerank
 from selfrag.types import Passage
+
+
+class Searchable(Protocol):
+    """A collection, stored or temporary."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+
+    async def find(self, question: Question) -> list[Hit]: ...
+
+    def neighbours(self, chunk: str, before: int = 1, after: int = 1) -> list[Passage]: ...
+
+    def close(self) -> None: ...
 
 
 class CollectionRetriever:
@@ -22,7 +38,7 @@ class CollectionRetriever:
 
     def __init__(
         self,
-        collections: Sequence[Collection],
+        collections: Sequence[Searchable],
         filter: Filter | None = None,
         hyde: Hyde | None = None,
         reranker: Reranker | None = None,

@@ -237,3 +237,22 @@ def test_forged_tokens_stay_text(ready: Path, run: Run, tmp_path: Path) -> None:
     both = json.loads(run("ask", QUESTION, "-c", "forged", "-c", "default", "--json").out)
     assert both["answer"] == tiny.KOREAN
     assert both["citations"][0]["title"] == "Seoul"
+
+
+def test_asking_a_file_without_an_index(ready: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """-f asks a file, or stdin, and cites it; the collections are left alone."""
+    seoul = tmp_path / "korea.md"
+    seoul.write_text("# Korea\n\nSeoul is the capital of Korea.\n", encoding="utf-8")
+    document = json.loads(run("ask", QUESTION, "-f", str(seoul), "--json").out)
+    assert [(c["source"], c["lines"]) for c in document["citations"]] == [(str(seoul), [3, 3])]
+    assert document["collection"] == str(seoul)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(seoul.read_bytes())))
+    piped = json.loads(run("ask", QUESTION, "-f", "-", "--json").out)
+    assert piped["citations"][0]["source"] == "stdin"
+
+
+def test_asking_a_file_that_cannot_be_read(ready: Path, run: Run, tmp_path: Path) -> None:
+    """The file and the reason are named before a model is loaded; stdin cannot be question and file at once."""
+    done = run("ask", QUESTION, "-f", str(tmp_path / "none.pdf"))
+    assert (done.code, "none.pdf cannot be read: there is no such file" in done.err) == (1, True)
+    assert run("ask", "-", "-f", "-").code == 2

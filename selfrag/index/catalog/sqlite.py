@@ -64,6 +64,13 @@ class Database:
         return cls.open(path, writable=True)
 
     @classmethod
+    def in_memory(cls) -> Self:
+        """An empty catalog that no file holds."""
+        connection = connect("file::memory:", write=True)
+        connection.executescript(SCHEMA)
+        return cls(Path(":memory:"), connection, True)
+
+    @classmethod
     def open(cls, path: Path, writable: bool = False) -> Self:
         """Opens an existing catalog; a reader can open one in a folder that it cannot write to.
 
