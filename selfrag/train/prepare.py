@@ -15,7 +15,7 @@ from typing import Any
 
 from selfrag._util import write_whole
 from selfrag.errors import InputError, UsageError
-from selfrag.train import sources
+from selfrag.train import sentence_sources, sources
 from selfrag.train.hard_negatives import Neighbours
 from selfrag.train.passages import sentences
 from selfrag.train.rows import Row, to_json
@@ -27,12 +27,23 @@ from selfrag.train.user_data import own_rows
 # compared shows its own passage beside one that does not answer it, so that neither the question nor the words it shares with a
 # passage gives the relevance away.
 LIMITS: Mapping[str, int] = {
-    "squad2-compared": 2200, "squad2-unanswerable": 2300, "squad2-explain": 500, "halueval_qa-compared": 2400,
-    "fairytaleqa-compared": 500, "vitaminc": 3800, "wice": 100, "halueval_summarization": 30, "2wiki": 50, "nq_open": 80,
-    "clapnq": 80, "efficientqa": 80, "selfinstruct": 80, "instructions": 200,
+    "docs_faq_en": 900, "docs_headings_en": 150, "docs_glossary": 150, "medquad": 220, "nq_gold_sentences": 450, "qed_sentences": 300,
+    "selqa_sentences": 550, "tydiqa_en_sentences": 550, "covidqa_sentences": 60, "policyqa_sentences": 120,
+    "tydiqa_ko_sentences": 70, "docs_faq_ko": 15, "tldr": 120,
+    "squad2-sentence": 700, "halueval_qa-sentence": 250, "fairytaleqa-sentence": 120,
+    "squad2-unanswerable": 700, "squad2-compared": 450, "halueval_qa-compared": 250, "fairytaleqa-compared": 60,
+    "squad2-explain": 0, "fever_evidence": 400, "fool_me_twice": 200, "summedits": 45,
+    "vitaminc": 500, "wice": 100, "halueval_summarization": 20, "2wiki": 30, "nq_open": 70,
+    "clapnq": 70, "efficientqa": 50, "selfinstruct": 100, "instructions": 160,
     "squad2": 0, "halueval_qa": 0, "fairytaleqa": 0, "fairytaleqa-explain": 0,
 }  # fmt: skip
 EVERYTHING: Mapping[str, int] = dict.fromkeys(LIMITS, 10**9) | {"instructions": 12000}
+
+
+SENTENCES = ("docs_faq_en", "docs_headings_en", "docs_glossary", "medquad", "nq_gold_sentences", "qed_sentences", "selqa_sentences",
+             "tydiqa_en_sentences", "covidqa_sentences", "policyqa_sentences", "tydiqa_ko_sentences", "docs_faq_ko")  # fmt: skip
+CLAIMS = {"fever_evidence": sources.CLAIM_PROMPTS, "fool_me_twice": sources.CLAIM_PROMPTS,
+          "summedits": ("Summarize the text.", "What does the text say?", "State what is said.")}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +155,18 @@ def build(data: Path, config: PrepareConfig) -> list[Row]:
         near = Neighbours(sorted({(q.title, q.passage) for q in questions}))
         for kind, row in (("explain", sources.explain_row), ("compared", sources.compared_row)):
             take(f"{name}-{kind}", (row(q, near, r) for r in [rng(f"{name}-{kind}")] for q in questions if q.answers))
+        with_sentence = list(sentence_sources.of_spans(questions))
+        rng(name + "-order").shuffle(with_sentence)
+        take(f"{name}-sentence", (sentence_sources.sentence_row(a, near, r) for r in [rng(f"{name}-sentence")] for a in with_sentence))
+    for name in SENTENCES:
+        found = [a for a in sentence_sources.answered(records(name), name) if not korean(name) or len(a.passage) < 260]
+        near = Neighbours(sorted({(a.title, a.passage) for a in found}))
+        take(name, (sentence_sources.sentence_row(a, near, r) for r in [rng(f"{name}-rows")] for a in found))
+    pages = list(sentence_sources.howto(records("tldr_howto_en")))
+    near = Neighbours(sorted({(a.title, a.passage) for a in pages}))
+    take("tldr", (sentence_sources.howto_row(a, near, r) for r in [rng("tldr")] for a in pages))
+    for name, prompts in CLAIMS.items():
+        take(name, sentence_sources.claim_rows(records(name), name, prompts, rng(f"{name}-rows")))
     take("vitaminc", _shuffled(sources.vitaminc(records("vitaminc"), rng("vitaminc-rows")), rng("vitaminc-order")))
     take("wice", _shuffled(_wice(records), rng("wice-order")))
     take("halueval_summarization", sources.summaries(records("halueval_summarization"), rng("summaries")))
@@ -157,6 +180,10 @@ def build(data: Path, config: PrepareConfig) -> list[Row]:
     ]
     take("instructions", instructions(told_sentences, limits.get("instructions", 0), rng("instructions")))
     return rows
+
+
+def korean(name: str) -> bool:
+    return name.endswith("_ko") or "_ko_" in name
 
 
 def held_out(task: str) -> bool:

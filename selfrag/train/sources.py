@@ -38,6 +38,8 @@ CLAIM_PROMPTS = (
 )
 EXPLAIN = ("Answer in a full sentence: {q}", "{q} Explain.", "{q} Answer with a sentence.", "Explain briefly: {q}",
            "In one sentence: {q}", "Describe what the documents say: {q}")  # fmt: skip
+SHORT = ("{q}\n\nAnswer in a few words.", "{q}\n\nAnswer with a few words.", "{q} Answer in a few words.", "In a few words: {q}",
+         "{q}\n\nGive a short answer.", "Answer briefly: {q}", "{q} Answer with a name, a number or a few words.")  # fmt: skip
 ASK = ("Tell me {q}", "Find out {q}", "I need to know {q}", "Please look up {q}", "Write down {q}", "Say {q}")
 
 
@@ -71,6 +73,11 @@ def asked(question: str, rng: Random) -> str:
     if chance < 0.25:
         return question.lower().rstrip("?")
     return question
+
+
+def short(question: str, rng: Random) -> str:
+    """The question as one who wants a few words types it; half the time in the words of the task prompts."""
+    return rng.choice(SHORT[:1] if rng.random() < 0.5 else SHORT).format(q=question)
 
 
 def explain(question: str, rng: Random) -> str:
@@ -127,12 +134,18 @@ def question_row(q: Question, rng: Random) -> Row:
     """A question with its own passage: right and wrong answers, or the refusal where it holds no answer."""
     words = length(rng)
     passage = window(q.passage, q.at, words, rng)
-    wording = explain if not q.answers and rng.random() < 0.12 else asked  # wanting sentences makes no passage relevant
+    wording = short if q.answers or rng.random() < 0.3 else explain if rng.random() < 0.12 else asked
     root = (prompt(wording(q.question, rng)), *evidence(q.title, passage))
     if not q.answers:
-        tempting = [judged(t, NO_SUPPORT, 1) for t in q.tempting[:1]]
-        return tree(q.id, q.source, root, [irrelevant(rng.random() < 0.35), *tempting])
+        return tree(q.id, q.source, root, [irrelevant(rng.random() < 0.35), *tempting(q, passage)])
     return tree(q.id, q.source, root, answer_branches(q, passage, rng))
+
+
+def tempting(q: Question, passage: str) -> list[tuple[Piece, ...]]:
+    """The wrong answer to a question without one, and its sentence, which the passage does say."""
+    found = [judged(t, NO_SUPPORT, 1) for t in q.tempting[:1]]
+    sentence = sentence_at(passage, passage.find(q.tempting[0])) if q.tempting and q.tempting[0] in passage else ""
+    return [*found, judged(sentence, FULLY, 1)] if 3 < len(sentence.split()) <= 50 else found
 
 
 def answer_branches(q: Question, passage: str, rng: Random) -> list[tuple[Piece, ...]]:
@@ -185,7 +198,7 @@ def compared_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
         return None
     own, other = found
     tempting = [judged(span, NO_SUPPORT, 1) for span in wrong_spans(other[1], q.answers, 2, rng)]
-    said, taught = asked(q.question, rng), answer_branches(q, own, rng)
+    said, taught = short(q.question, rng), answer_branches(q, own, rng)
     return beside(q, "compared", said, own, taught, other, [irrelevant(rng.random() < 0.15), *tempting])
 
 
