@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 from throughput import given_passages, installed
 
+from selfrag.algorithm.grammar import lead_in, prompt
 from selfrag.algorithm.reflection import JUDGEMENTS
 from selfrag.engines import open_engine
-from selfrag.reflectors.tokens import evidence, prompt
 from selfrag.types import Prompt, Request
 
 QUESTIONS, IN_FLIGHT, ROUNDS = 144, 256, 3
@@ -41,7 +41,7 @@ def main() -> None:
 
 async def agreement(model: str) -> None:
     """Prints the largest difference between the two engines' watched log-probabilities, by dtype."""
-    asked = [prompt(q, (), *evidence(each)) for q, found in given_passages(8).items() for each in found]
+    asked = [prompt(q, (), *lead_in(each, carry=False)) for q, found in given_passages(8).items() for each in found]
     for dtype in ("float32", "bfloat16") if torch.cuda.is_available() else ("float32",):
         plain, vllm = [await judged(name, model, dtype, asked) for name in ("transformers", "vllm")]
         worst = max(abs(mine[name] - theirs[name]) for mine, theirs in zip(vllm, plain, strict=True) for name in theirs)

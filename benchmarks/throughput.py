@@ -33,16 +33,15 @@ import psutil
 from vllm import SamplingParams
 from vllm.inputs import tokens_input
 
-from selfrag import prompts as templates
 from selfrag.agent import Agent
-from selfrag.algorithm import reflection
+from selfrag.algorithm import grammar, reflection
 from selfrag.batch.journal import Collected
 from selfrag.batch.rows import Row
 from selfrag.batch.run import Batch, Plan
 from selfrag.engines import open_engine
 from selfrag.engines.completion_builder import Collector
 from selfrag.engines.vllm.engine import VllmEngine
-from selfrag.reflectors.tokens import STOP, TokenReflector, evidence
+from selfrag.reflectors.tokens import STOP, TokenReflector
 from selfrag.types import Completion, Engine, OnToken, Passage, Request, SearchOptions, Weights
 
 CORPUS = Path(__file__).parent.parent / "corpora" / "wikipedia"
@@ -151,9 +150,8 @@ async def published_pattern(engine: VllmEngine, passages: dict[str, list[Passage
     async def ask_all() -> None:
         nonlocal written
         for question, found in passages.items():
-            head = templates.load("selfrag/instruction").render(instruction=question)
-            decided = await generate_anew(engine, Request(reflection.as_prompt(head), MAX_TOKENS, watch=reflection.RETRIEVE))
-            prompts = [reflection.as_prompt(head, *evidence(passage)) for passage in found]
+            decided = await generate_anew(engine, Request(grammar.prompt(question, ()), MAX_TOKENS, watch=reflection.RETRIEVE))
+            prompts = [grammar.prompt(question, (), *grammar.lead_in(passage, carry=False)) for passage in found]
             asked = [Request(prompt, MAX_TOKENS, watch=reflection.JUDGEMENTS) for prompt in prompts]
             done = await asyncio.gather(*(generate_anew(engine, request) for request in asked))
             written += len(decided.tokens) + sum(len(each.tokens) for each in done)

@@ -285,8 +285,8 @@ class Reflector(Protocol):
     ``decide`` says what the next segment needs, under a retrieval threshold in [0, 1]. ``open`` reads ISREL of one passage and
     ``extend`` writes the segment that was opened, or returns None when ``alive`` gave it up. ``passage`` None means to write
     without evidence; ``carry`` means that the path's last passage goes on, so that it is neither put in nor judged again.
-    ``using`` is the same reflector on another engine (one that counts, say). ``describe`` names, for a stored run, what the
-    judgements depend on besides the model.
+    ``judge`` reads ISSUP and ISUSE of an answer that is given. ``using`` is the same reflector on another engine (one that
+    counts, say). ``describe`` names, for a stored run, what the judgements depend on besides the model.
     """
 
     @property
@@ -304,6 +304,8 @@ class Reflector(Protocol):
     async def open(self, instruction: str, path: Sequence[Segment], passage: Passage | None, carry: bool) -> Opening: ...
 
     async def extend(self, instruction: str, path: Sequence[Segment], opening: Opening, alive: Alive) -> Segment | None: ...
+
+    async def judge(self, instruction: str, passage: Passage, answer: str) -> Critique: ...
 
 
 # --- the search and its answer -------------------------------------------------------------------------------------------------

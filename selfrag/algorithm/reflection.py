@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from selfrag.errors import UsageError
-from selfrag.types import Critique, Decision, Generated, Part, Segment, Support, Text, Token, Weights
+from selfrag.types import Critique, Decision, Segment, Support, Token, Weights
 
 NO_RETRIEVAL, RETRIEVAL, CONTINUE = "[No Retrieval]", "[Retrieval]", "[Continue to Use Evidence]"
 IRRELEVANT, RELEVANT = "[Irrelevant]", "[Relevant]"
@@ -238,17 +238,3 @@ def supported(critique: Critique, required: Support | None) -> bool:
     if required is None or "ISREL" not in critique.distributions:
         return True
     return verdict(critique, "ISSUP") in {"full": (FULLY,), "partial": (FULLY, PARTIALLY)}[required]
-
-
-# --- text that cannot forge control --------------------------------------------------------------------------------------------
-
-
-def as_prompt(*parts: Part | str) -> tuple[Part, ...]:
-    """Parts in order, plain strings as text; empty text is left out and neighbouring texts are joined."""
-    joined: list[Part] = []
-    for part in (Text(part) if isinstance(part, str) else part for part in parts):
-        if isinstance(part, Text) and joined and isinstance(joined[-1], Text):
-            joined[-1] = Text(joined[-1].text + part.text)
-        elif not (isinstance(part, Text) and not part.text) and not (isinstance(part, Generated) and not part.tokens):
-            joined.append(part)
-    return tuple(joined)

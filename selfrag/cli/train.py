@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from selfrag.train.evaluate import Result
+    from selfrag.types import Reflector
 
 BASE = "smollm2-135m-instruct"
 
@@ -239,8 +241,9 @@ async def _measure(
     from selfrag import models
     from selfrag.config import settings
     from selfrag.engines import open_engine
+    from selfrag.reflectors.prompted import PromptedReflector
+    from selfrag.reflectors.tokens import TokenReflector
     from selfrag.train import dev_set, evaluate
-    from selfrag.train.judges import Judge, PromptedJudge, TokenJudge
 
     asked = dev_set.build(data, held_out, size)
     cache = settings.load().paths.cache
@@ -249,7 +252,11 @@ async def _measure(
         if name:
             options: dict[str, Any] = {"reflection": "prompted"} if name == baseline else {}
             opened = open_engine(engine, models.resolve(name, cache).path, **options)
-            judge: Judge = PromptedJudge(opened, f"{name}, prompted") if name == baseline else TokenJudge(opened, name)
-            results.append(await evaluate.evaluate(judge, asked, lambda line: terminal.say(line, quiet)))
+            reflector: Reflector
+            if name == baseline:
+                reflector, title = PromptedReflector(opened), f"{name}, prompted"
+            else:  # an answer is written wherever ISREL is above 0: abstaining is the business of a threshold
+                reflector, title = TokenReflector(opened, relevant_above=sys.float_info.min), name
+            results.append(await evaluate.evaluate(reflector, title, asked, lambda line: terminal.say(line, quiet)))
             await opened.close()
     return results

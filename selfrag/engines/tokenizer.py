@@ -28,8 +28,8 @@ _REPLACEMENT = "\ufffd"  # what a decoder writes for bytes that are not a whole 
 class Vocabulary:
     """A model's tokenizer as selfrag uses it: a fast one of transformers, or a ``TokenizerFile``.
 
-    ``control`` maps the reflection tokens to ids and is empty for an instruct model that is opened with
-    ``reflection="prompted"``; ``ends`` are the ids that end a text.
+    ``begin`` is what the tokenizer puts before every text. ``control`` maps the reflection tokens to ids and is empty for an
+    instruct model that is opened with ``reflection="prompted"``; ``ends`` are the ids that end a text.
 
     Raises:
         ModelError: when a reflection token is missing or is not one token.
@@ -38,12 +38,12 @@ class Vocabulary:
     def __init__(self, tokenizer: Any, ends: Iterable[int] = (), reflection: ReflectionKind = "tokens") -> None:
         self._chat = tokenizer
         self._full: Tokenizer = tokenizer.backend_tokenizer
-        self._prefix = _leading_special(tokenizer)
+        self.begin = _leading_special(tokenizer)
         self._special = {i for i, added in self._full.get_added_tokens_decoder().items() if added.special}
         self.control = _control_ids(self._full) if reflection == "tokens" else {}
         self._plain, self._moved = _without_added_tokens(tokenizer)
         self._names = {i: name for name, i in self.control.items()}
-        eos = tokenizer.eos_token_id
+        self._eos = eos = tokenizer.eos_token_id
         self.ends = frozenset(ends) | (frozenset() if eos is None else {int(eos)})
         self._empty = self._special | self.ends | self._names.keys()
 
@@ -57,18 +57,36 @@ class Vocabulary:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The ids of a prompt, the tokenizer's own begin-of-sequence first; that, or an end token, alone for an empty one."""
-        ids = [] if prompt and isinstance(prompt[0], Message) else list(self._prefix)
+        ids = [] if prompt and isinstance(prompt[0], Message) else list(self.begin)
         for is_chat, parts in groupby(prompt, key=lambda part: isinstance(part, Message)):
             if is_chat:
                 ids += self._chat_ids([part for part in parts if isinstance(part, Message)])
             else:
-                ids += [i for part in parts for i in self._part_ids(part)]
+                ids += [i for part in parts for i in self.part_ids(part)]
         return ids or [self._placeholder()]
 
     def text_ids(self, text: str) -> list[int]:
         """The ids of plain text, no special one among them whatever it says."""
         ids = self._plain_ids(text)
         return ids if self._empty.isdisjoint(ids) else self._broken_up(text)
+
+    def part_ids(self, part: Part) -> list[int]:
+        """The ids of one part that is no message."""
+        match part:
+            case Text(text):
+                return self.text_ids(text)
+            case Control(name):
+                return [self._control_id(name)]
+            case Generated(tokens):
+                return [token.id for token in tokens]
+        raise UsageError(f"a prompt has no part {part!r}")
+
+    @property
+    def end(self) -> int:
+        """The id that a model is taught to end with. Raises ModelError for a tokenizer without one."""
+        if self._eos is None:
+            raise ModelError("the tokenizer has no end of sequence", "set eos_token in tokenizer_config.json")
+        return int(self._eos)
 
     def watched(self, request: Request) -> dict[str, int]:
         """The ids whose log-probabilities a request wants, by name: reflection tokens, and the first tokens of its choices."""
@@ -86,16 +104,6 @@ class Vocabulary:
 
     def _plain_ids(self, text: str) -> list[int]:
         return [self._moved.get(i, i) for i in self._plain.encode(text, add_special_tokens=False).ids]
-
-    def _part_ids(self, part: Part) -> list[int]:
-        match part:
-            case Text(text):
-                return self.text_ids(text)
-            case Control(name):
-                return [self._control_id(name)]
-            case Generated(tokens):
-                return [token.id for token in tokens]
-        raise UsageError(f"a prompt has no part {part!r}")
 
     def _chat_ids(self, messages: Sequence[Message]) -> list[int]:
         """The chat template is rendered around stand-ins; its scaffolding becomes special tokens, the contents plain text.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,15 +43,19 @@ def ece(confidence: Floats, correct: Floats, bins: int = 10) -> float | None:
     return sum(b.count * abs(b.confidence - b.accuracy) for b in reliability(confidence, correct, bins)) / len(confidence)
 
 
+def ranks(values: NDArray[Any]) -> Floats:
+    """The rank of each value, 1 for the smallest; equal values share their mean rank."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse], dtype=np.float64)
+
+
 def auroc(confidence: Floats, correct: Floats) -> float | None:
     """The chance that a right answer is more confident than a wrong one, ties counting half; None if all are of one kind."""
     right = int(correct.sum())
     wrong = len(correct) - right
     if not right or not wrong:
         return None
-    _, inverse, counts = np.unique(confidence, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return float((ranks[correct > 0].sum() - right * (right + 1) / 2) / (right * wrong))
+    return float((ranks(confidence)[correct > 0].sum() - right * (right + 1) / 2) / (right * wrong))
 
 
 def risk_coverage(confidence: Floats, correct: Floats) -> tuple[Floats, Floats]:

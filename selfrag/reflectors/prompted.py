@@ -101,8 +101,15 @@ class PromptedReflector:
         finished = completion.finish == "end"
         if not alive(replace(opening.critique, sequence=sentence.sequence_term), sentence.sequence_term, ""):
             return None
-        critique = await self._critique(instruction, path, opening, sentence, finished)
+        passage = opening.passage if sentence.text else None
+        answer = f"{_written(path)} {sentence.text}".strip()
+        critique = replace(opening.critique, sequence=sentence.sequence_term)
+        critique = await self._critique(critique, instruction, passage, sentence.text, answer, finished)
         return Segment(sentence.text, opening.passage, critique, opening.carry, tuple(sentence.tokens), finished)
+
+    async def judge(self, instruction: str, passage: Passage, answer: str) -> Critique:
+        """ISSUP and ISUSE of an ``answer`` that is given, not written. ISREL is `open`'s to read."""
+        return await self._critique(Critique(), instruction, passage, answer, answer, finished=True)
 
     def _to_write(self, instruction: str, path: Sequence[Segment], passage: Passage | None) -> Prompt:
         """The question and the passage, and what is written already as the beginning of the model's answer."""
@@ -111,18 +118,16 @@ class PromptedReflector:
         return (asked, Message("assistant", _written(path))) if path else (asked,)
 
     async def _critique(
-        self, instruction: str, path: Sequence[Segment], opening: Opening, sentence: Sentence, finished: bool
+        self, critique: Critique, instruction: str, passage: Passage | None, sentence: str, answer: str, finished: bool
     ) -> Critique:
-        critique = replace(opening.critique, sequence=sentence.sequence_term)
-        passage = opening.passage if sentence.text else None
-        answer = f"{_written(path)} {sentence.text}".strip()
+        """``critique`` with the support of a ``sentence`` by ``passage``, and with the use of the whole ``answer`` at its end."""
         support: LogProbs = {}
         use: LogProbs = {}
         if passage and finished:
-            values = {"question": instruction, **_shown(passage), "sentence": sentence.text, "answer": answer}
+            values = {"question": instruction, **_shown(passage), "sentence": sentence, "answer": answer}
             support, use = await self._judged("issup_isuse", SUPPORT, USE, **values)
         elif passage:
-            (support,) = await self._judged("issup", SUPPORT, question=instruction, **_shown(passage), sentence=sentence.text)
+            (support,) = await self._judged("issup", SUPPORT, question=instruction, **_shown(passage), sentence=sentence)
         if finished and not reflection.reports(use, ISUSE):  # nothing to support, or the reply names no digit
             (use,) = await self._judged("isuse", USE, question=instruction, answer=answer)
         if reflection.reports(support, ISSUP):

@@ -1,29 +1,16 @@
 """Reflection by the model's own tokens: one generation writes a segment and its critique.
 
-Knows the prompt grammar of Self-RAG (which control token stands where) and nothing of how the search uses the outcome.
+Knows nothing of how the search uses the outcome; which token stands where is `algorithm.grammar`'s affair.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 
-from selfrag import prompts
 from selfrag.algorithm import reflection
-from selfrag.algorithm.reflection import (
-    CONTINUE,
-    END_PARAGRAPH,
-    IRRELEVANT,
-    ISREL,
-    ISUSE,
-    JUDGEMENTS,
-    NO_RETRIEVAL,
-    PARAGRAPH,
-    RELEVANT,
-    RETRIEVAL,
-    RETRIEVE,
-)
+from selfrag.algorithm.grammar import lead_in, prompt, replayed
+from selfrag.algorithm.reflection import IRRELEVANT, ISREL, ISSUP, ISUSE, JUDGEMENTS, RELEVANT, RETRIEVE, LogProbs
 from selfrag.types import (
     Alive,
     Completion,
@@ -31,46 +18,17 @@ from selfrag.types import (
     Critique,
     Decision,
     Engine,
-    Generated,
     Opening,
-    Part,
     Passage,
     Prompt,
     ReflectionKind,
     Request,
     Segment,
+    Text,
     Token,
 )
 
 STOP = frozenset((*RETRIEVE, *ISUSE))
-
-
-def evidence(passage: Passage) -> tuple[Part | str, ...]:
-    """A passage between its markers, `[Retrieval]<paragraph>title\\ntext</paragraph>`; its words stay text whatever they say."""
-    return Control(RETRIEVAL), Control(PARAGRAPH), f"{passage.title}\n{passage.text}", Control(END_PARAGRAPH)
-
-
-def lead_in(passage: Passage | None, carry: bool) -> tuple[Part | str, ...]:
-    """What stands before a segment: new evidence, the word to go on with the old, or the word that none is needed."""
-    if carry:
-        return (Control(CONTINUE),)
-    return evidence(passage) if passage else (Control(NO_RETRIEVAL),)
-
-
-def prompt(instruction: str, path: Sequence[Segment], *after: Part | str) -> Prompt:
-    """The instruction, the segments written so far with what stood before each, then ``after``."""
-    head = prompts.load("selfrag/instruction").render(instruction=instruction)
-    written = [part for s in path for part in (*lead_in(s.passage, s.carry), *replayed(s.tokens))]
-    return reflection.as_prompt(head, *written, *after)
-
-
-def replayed(tokens: Sequence[Token]) -> tuple[Part, ...]:
-    """What was written, put back into a prompt: words by their ids, reflection tokens by their names."""
-    parts: list[Part] = []
-    for name, run in groupby(tokens, key=lambda token: token.control):
-        same = tuple(run)
-        parts += [Generated(same)] if name is None else [Control(name)] * len(same)
-    return tuple(parts)
 
 
 @dataclass(frozen=True)
@@ -99,8 +57,8 @@ class TokenReflector:
         """Free after a segment, whose last position already says it; one position read at the start."""
         if path:
             return reflection.decide(path[-1].after, threshold, has_evidence=path[-1].passage is not None)
-        first = await self._first(prompt(instruction, path), RETRIEVE)
-        return reflection.decide(first.tokens[0].watched if first.tokens else {}, threshold, has_evidence=False)
+        first = await self._watched(prompt(instruction, path), RETRIEVE)
+        return reflection.decide(first, threshold, has_evidence=False)
 
     async def open(self, instruction: str, path: Sequence[Segment], passage: Passage | None, carry: bool) -> Opening:
         if passage is None or carry:
@@ -133,6 +91,24 @@ class TokenReflector:
         if completion.finish == "cancelled":
             return None
         return draft.segment(finished=not draft.tokens or draft.tokens[-1].control not in RETRIEVE)
+
+    async def judge(self, instruction: str, passage: Passage, answer: str) -> Critique:
+        """ISSUP and ISUSE of an ``answer`` that is given, not written: two positions. ISREL is `open`'s to read."""
+        given = (*lead_in(passage, carry=False), Control(RELEVANT), Text(answer))
+        support = await self._watched(prompt(instruction, (), *given), ISSUP)
+        verdict = max(ISSUP, key=lambda token: support.get(token, reflection.ABSENT))
+        use = await self._watched(prompt(instruction, (), *given, Control(verdict)), ISUSE)
+        found: dict[str, Mapping[str, float]] = {}
+        if reflection.reports(support, ISSUP):
+            found["ISSUP"] = reflection.distribution(support, ISSUP)
+        if reflection.reports(use, ISUSE):
+            found["ISUSE"] = reflection.distribution(use, ISUSE)
+        sup = reflection.issup(support) if "ISSUP" in found else 0.0
+        return Critique(issup=sup, isuse=reflection.isuse(use) if "ISUSE" in found else 0.0, distributions=found)
+
+    async def _watched(self, before: Prompt, watch: tuple[str, ...]) -> LogProbs:
+        first = await self._first(before, watch)
+        return first.tokens[0].watched if first.tokens else {}
 
     async def _first(self, before: Prompt, watch: tuple[str, ...]) -> Completion:
         done = await self.engine.complete(Request(before, 1, STOP, watch))

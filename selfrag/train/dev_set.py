@@ -8,23 +8,40 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from selfrag.train.hard_negatives import Neighbours
-from selfrag.train.judges import Evidence
+from selfrag import prompts
+from selfrag.train.hard_negatives import HardNegatives
 from selfrag.train.passages import holds, sentences, tidy, wrong_spans
 from selfrag.train.prepare import held_out, load
 from selfrag.train.sources import CLAIM_PROMPTS, asked, explain
 from selfrag.train.synthetic import rewrite, sums, words
+from selfrag.types import Passage
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a model is asked, and a passage that may answer it."""
+
+    question: str
+    title: str
+    passage: str
+
+    @property
+    def shown(self) -> Passage:
+        """The passage as a search would have found it."""
+        return Passage("development", self.title, self.passage, "development")
 
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """``answers``: questions with their own passage, their golds (none where unanswerable) and their article. ``relevance``: kind
-    ("neighbour", "same article") to passages that do not answer. ``explained``: answerable questions that ask for sentences, with
-    their own passage and with a neighbour of it. ``support``: evidence, claim, label. ``utility``: evidence, answer, 1 to 5.
-    ``retrieve``: (source, whether evidence is needed) to questions.
+    """``answers``: questions that want a few words, with their own passage, their golds (none where unanswerable) and their
+    article. ``open``: questions as they are typed, with a passage and the sentences of it that answer. ``relevance``: kind
+    ("gold", "unanswerable", "neighbour", "same article") to passages; only the first answer. ``explained``: answerable questions
+    that ask for sentences, with their own passage and with a neighbour of it. ``support``: evidence, claim, label. ``utility``:
+    evidence, answer, 1 to 5. ``retrieve``: (source, whether evidence is needed) to questions.
     """
 
     answers: tuple[tuple[Evidence, tuple[str, ...], str], ...]
+    open: tuple[tuple[Evidence, tuple[str, ...]], ...]
     relevance: Mapping[str, tuple[Evidence, ...]]
     explained: tuple[tuple[Evidence, Evidence], ...]
     support: tuple[tuple[Evidence, str, str], ...]
@@ -39,11 +56,12 @@ def build(dev: Path, train: Path | None = None, size: int = 200, seed: int = 7) 
     rng.shuffle(squad)
     yes, no = [r for r in squad if r["answers"]], [r for r in squad if not r["answers"]]
     picked = yes[:size]
-    answers = [(_evidence(r), tuple(a["text"] for a in r["answers"]), r["title"]) for r in picked]
-    answers += [(_evidence(r), (), r["title"]) for r in no[:size]]
-    relevance = _relevance(squad, picked, rng)
+    answers = [(_short(r), tuple(a["text"] for a in r["answers"]), r["title"]) for r in picked]
+    answers += [(_short(r), (), r["title"]) for r in no[:size]]
+    relevance = {"gold": tuple(map(_evidence, picked)), "unanswerable": tuple(map(_evidence, no[:size]))}
+    relevance |= _relevance(squad, picked, rng)
     return Items(
-        tuple(answers), relevance, _explained(map(_evidence, picked), relevance["neighbour"][: size // 2]),
+        tuple(answers), _open(dev, size), relevance, _explained(map(_evidence, picked), relevance["neighbour"][: size // 2]),
         _support(dev, size, rng), _utility(picked[: size // 2], rng), _retrieve(dev, train, squad, size, rng),
     )  # fmt: skip
 
@@ -52,9 +70,23 @@ def _evidence(record: Mapping[str, Any]) -> Evidence:
     return Evidence(record["question"], record["title"], record["context"])
 
 
+def _short(record: Mapping[str, Any]) -> Evidence:
+    """The question in the wording of the SQuAD task, which wants a few words."""
+    return replace(_evidence(record), question=prompts.load("tasks/squad").render(question=record["question"]))
+
+
+def _open(dev: Path, size: int) -> tuple[tuple[Evidence, tuple[str, ...]], ...]:
+    """English questions with sentences of a passage that answer, every set alike."""
+    records = [r for r in load(dev / "sentence_answers.jsonl.gz") if not r["set"].endswith(("_ko", "_ko_sentences"))]
+    Random(size).shuffle(records)
+    return tuple(
+        (Evidence(r["question"], r.get("title") or "", r["passage"]), tuple(r["sentence_answers"])) for r in records[:size]
+    )
+
+
 def _relevance(squad: Any, picked: Any, rng: Random) -> dict[str, tuple[Evidence, ...]]:
     passages = sorted({(r["title"], r["context"]) for r in squad})
-    near = Neighbours(passages)
+    near = HardNegatives(passages)
     found: dict[str, list[Evidence]] = {"neighbour": [], "same article": []}
     for r in picked:
         answers = [a["text"] for a in r["answers"]]
@@ -88,8 +120,8 @@ def _utility(picked: Any, rng: Random) -> tuple[tuple[Evidence, str, int], ...]:
     found = []
     for r in picked:
         answers = [a["text"] for a in r["answers"]]
-        found.append((_evidence(r), min(answers, key=len), 5))
-        found.extend((_evidence(r), wrong, 2) for wrong in wrong_spans(r["context"], answers, 1, rng))
+        found.append((_short(r), min(answers, key=len), 5))
+        found.extend((_short(r), wrong, 2) for wrong in wrong_spans(r["context"], answers, 1, rng))
     return tuple(found)
 
 

@@ -1,12 +1,13 @@
 """`selfrag train eval`: one table of what a reflection model can do on the development files, beside its untrained base.
 
-Every figure is computed from probabilities that a judge reads; thresholds of abstention are fitted on one half of the articles
-and scored on the other, so that they are not fitted to what they are measured on.
+Every figure is computed from what the product's own reflectors read and write; thresholds of abstention are fitted on one half
+of the articles and scored on the other, so that they are not fitted to what they are measured on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,18 +15,39 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from selfrag.algorithm.reflection import ISSUP
 from selfrag.evaluation import curves, metrics
-from selfrag.train.dev_set import Items
-from selfrag.train.judges import Judge, Written
+from selfrag.train.dev_set import Evidence, Items
+from selfrag.train.passages import FUNCTION_WORDS, whole
+from selfrag.types import Critique, Reflector, Segment
 
 T = TypeVar("T")
 LABELS = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
 Figures = dict[str, float | None]
 
 
+LONGEST = 3
+"""Sentences of an answer at most."""
+HIT = 0.8
+"""The share of a gold sentence's content words that an answer holds which gives this sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An answer with what the model thinks of it: ISREL and ISSUP in [0, 1], ISUSE in [-1, 1]; None where it says nothing.
+
+    It is written whether or not ISREL is high: abstaining is the business of a threshold.
+    """
+
+    text: str
+    isrel: float
+    issup: float | None
+    isuse: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was measured of one judge: ``figures`` by name, ``thresholds`` fitted on all items."""
+    """What was measured of one model: ``figures`` by name, ``thresholds`` fitted on all items."""
 
     name: str
     figures: Figures
@@ -33,8 +55,8 @@ class Result:
     counts: Mapping[str, int]
 
 
-async def evaluate(judge: Judge, items: Items, say: Callable[[str], None], at_once: int = 16) -> Result:
-    """Asks ``judge`` everything in ``items``, ``at_once`` requests at a time."""
+async def evaluate(reflector: Reflector, name: str, items: Items, say: Callable[[str], None], at_once: int = 16) -> Result:
+    """Asks ``reflector`` everything in ``items``, ``at_once`` requests at a time; the table calls it ``name``."""
     limit = asyncio.Semaphore(at_once)
 
     async def each(work: Sequence[Awaitable[T]], what: str) -> list[T]:
@@ -42,33 +64,72 @@ async def evaluate(judge: Judge, items: Items, say: Callable[[str], None], at_on
             async with limit:
                 return await job
 
-        say(f"{judge.name}: {what}, {len(work)} items")
+        say(f"{name}: {what}, {len(work)} items")
         return list(await asyncio.gather(*(one(job) for job in work)))
 
-    written = await each([judge.answer(e) for e, _, _ in items.answers], "answers")
-    relevance = own_relevance(written, items)
-    for name, found in items.relevance.items():
-        relevance[name] = np.array(await each([judge.relevance(e) for e in found], name))
-    explained = np.array(await each([judge.relevance(e) for pair in items.explained for e in pair], "to explain")).reshape(-1, 2)
-    support = np.array(await each([judge.support(e, claim) for e, claim, _ in items.support], "support"))
-    use = np.array(await each([judge.utility(e, a) for e, a, _ in items.utility], "utility"))
-    retrieve = {key: np.array(await each([judge.retrieve(q) for q in asked], key[0])) for key, asked in items.retrieve.items()}
-    figures = answer_figures(written, items) | relevance_figures(relevance) | explained_figures(explained)
-    figures |= support_figures(support, items)
+    written = await each([write(reflector, e) for e, _, _ in items.answers], "answers of a few words")
+    sentences = await each([write(reflector, e) for e, _ in items.open], "answers in sentences")
+    relevance = {n: np.array(await each([isrel(reflector, e) for e in found], n)) for n, found in items.relevance.items()}
+    explained = np.array(await each([isrel(reflector, e) for pair in items.explained for e in pair], "to explain")).reshape(-1, 2)
+    support = np.array(await each([issup(reflector, e, claim) for e, claim, _ in items.support], "support"))
+    use = np.array(await each([isuse(reflector, e, a) for e, a, _ in items.utility], "utility"))
+    retrieve = {
+        key: np.array(await each([p_retrieve(reflector, q) for q in asked], key[0])) for key, asked in items.retrieve.items()
+    }
+    figures = answer_figures(written, items) | sentence_figures(sentences, items) | relevance_figures(relevance)
+    figures |= explained_figures(explained) | support_figures(support, items)
     figures |= retrieve_figures(retrieve) | utility_figures(use, items)
     abstention, thresholds = abstention_figures(written, items)
     thresholds |= {"retrieve": retrieve_threshold(retrieve)}
-    counts = {"answers": len(written), "support": len(support), "utility": len(use)}
+    counts = {"answers": len(written), "open answers": len(sentences), "support": len(support), "utility": len(use)}
     counts |= {f"relevance: {n}": len(v) for n, v in relevance.items()} | {
         f"retrieve: {n}": len(v) for (n, _), v in retrieve.items()
     }
-    return Result(judge.name, figures | abstention, thresholds, counts)
+    return Result(name, figures | abstention, thresholds, counts)
 
 
-def own_relevance(written: Sequence[Written], items: Items) -> dict[str, NDArray[Any]]:
-    """ISREL of each question with its own passage, which was read for the answer already."""
-    pairs = [(w.isrel, bool(golds)) for w, (_, golds, _) in zip(written, items.answers, strict=True)]
-    return {"gold": np.array([p for p, yes in pairs if yes]), "unanswerable": np.array([p for p, yes in pairs if not yes])}
+# --- asking --------------------------------------------------------------------------------------------------------------------
+
+
+async def p_retrieve(reflector: Reflector, question: str) -> float:
+    """The probability that evidence is needed; 1 where the model says nothing of it, as the search then retrieves."""
+    decision = await reflector.decide(question, (), 0.5)
+    return 1.0 if decision.probability is None else decision.probability
+
+
+async def isrel(reflector: Reflector, e: Evidence) -> float:
+    return (await reflector.open(e.question, (), e.shown, carry=False)).critique.isrel
+
+
+async def issup(reflector: Reflector, e: Evidence, claim: str) -> tuple[float, ...]:
+    """The probabilities of Fully, Partially and No support, summing to 1; no support where the model says nothing."""
+    found = (await reflector.judge(e.question, e.shown, claim)).distributions.get("ISSUP")
+    return tuple(found[token] for token in ISSUP) if found else (0.0, 0.0, 1.0)
+
+
+async def isuse(reflector: Reflector, e: Evidence, answer: str) -> float:
+    return (await reflector.judge(e.question, e.shown, answer)).isuse
+
+
+async def write(reflector: Reflector, e: Evidence) -> Written:
+    """An answer from this passage alone, going on with it for as long as the model wants to, ``LONGEST`` segments at most."""
+    opening = await reflector.open(e.question, (), e.shown, carry=False)
+    path: list[Segment] = []
+    while segment := await reflector.extend(e.question, path, opening, _always):
+        path.append(segment)
+        if segment.finished or len(path) == LONGEST or (await reflector.decide(e.question, path, 0.5)).action != "continue":
+            break
+        opening = await reflector.open(e.question, path, segment.passage, carry=True)
+    support = next((s.critique.issup for s in path if "ISSUP" in s.critique.distributions), None)
+    use = next((s.critique.isuse for s in path if "ISUSE" in s.critique.distributions), None)
+    return Written(" ".join(s.text for s in path if s.text), path[0].critique.isrel if path else 0.0, support, use)
+
+
+def _always(_critique: Critique, _sequence: float, _text: str) -> bool:
+    return True
+
+
+# --- figures -------------------------------------------------------------------------------------------------------------------
 
 
 def answer_f1s(written: Sequence[Written], items: Items) -> NDArray[Any]:
@@ -84,6 +145,38 @@ def answer_figures(written: Sequence[Written], items: Items) -> Figures:
         "answer EM": 100 * float(np.mean([metrics.exact_match(t, g) for t, g in pairs])),
         "answer words": float(np.mean([len(t.split()) for t, _ in pairs])),
     }
+
+
+def sentence_figures(written: Sequence[Written], items: Items) -> Figures:
+    """Answers to open questions from a passage that answers: how many are whole sentences and how long they are, the content
+    words of the gold sentences that they hold (recall) and that they consist of (precision), whether they hold a gold sentence,
+    and whether ISUSE knows which of them do."""
+    pairs = [(w, golds) for w, (_, golds) in zip(written, items.open, strict=True)]
+    hits = np.array([float(any(shared_words(w.text, gold)[0] >= HIT for gold in golds)) for w, golds in pairs])
+    use = np.array([((w.isuse if w.isuse is not None else -1.0) + 1) / 2 for w, _ in pairs])
+    words = [shared_words(w.text, " ".join(golds)) for w, golds in pairs]
+    return {
+        "open: whole sentences": float(np.mean([whole(w.text) for w, _ in pairs])),
+        "open: words": float(np.mean([len(w.text.split()) for w, _ in pairs])),
+        "open: content-word recall": float(np.mean([recall for recall, _ in words])),
+        "open: content-word precision": float(np.mean([precision for _, precision in words])),
+        "open: holds a gold sentence": float(hits.mean()),
+        "open: ISUSE AUROC": curves.auroc(use, hits),
+        "open: ISUSE ECE": curves.ece(use, hits),
+    }
+
+
+def shared_words(answer: str, gold: str) -> tuple[float, float]:
+    """The share of the content words of ``gold`` that ``answer`` has, and the share of the answer's own that ``gold`` has; 0
+    where there are none."""
+    mine, theirs = content_words(answer), content_words(gold)
+    both = len(mine & theirs)
+    return both / len(theirs) if theirs else 0.0, both / len(mine) if mine else 0.0
+
+
+def content_words(text: str) -> set[str]:
+    """Words of more than two letters, and numbers, that are no function words."""
+    return {w for w in re.findall(r"\w+", text.lower()) if (len(w) > 2 or w.isdigit()) and w not in FUNCTION_WORDS}
 
 
 def separation(high: NDArray[Any], low: NDArray[Any]) -> float | None:
@@ -169,13 +262,8 @@ def utility_figures(found: NDArray[Any], items: Items) -> Figures:
 
 def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> float | None:
     """Spearman's, ties by mean rank; None when either is constant."""
-    ranks = [_ranks(a), _ranks(b)]
+    ranks = [curves.ranks(a), curves.ranks(b)]
     return None if min(r.std() for r in ranks) == 0 else float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
-def _ranks(values: NDArray[Any]) -> curves.Floats:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse], dtype=np.float64)
 
 
 def abstention_figures(written: Sequence[Written], items: Items) -> tuple[Figures, dict[str, float]]:
@@ -222,7 +310,7 @@ GOALS: Mapping[str, float] = {
 
 
 def table(results: Sequence[Result]) -> str:
-    """Markdown: a row for each figure, a column for each judge."""
+    """Markdown: a row for each figure, a column for each model."""
     lines = ["| | goal | " + " | ".join(r.name for r in results) + " |", "|---|---|" + "---|" * len(results)]
     for name in results[0].figures:
         cells = " | ".join(_cell(r.figures.get(name)) for r in results)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from selfrag.train.passages import holds
 
 
-class Neighbours:
+class HardNegatives:
     """BM25 over ``passages`` (title, text)."""
 
     def __init__(self, passages: Sequence[tuple[str, str]]) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 from selfrag._util import write_whole
 from selfrag.errors import InputError, UsageError
 from selfrag.train import sentence_sources, sources
-from selfrag.train.hard_negatives import Neighbours
+from selfrag.train.hard_negatives import HardNegatives
 from selfrag.train.passages import sentences
-from selfrag.train.rows import Row, to_json
+from selfrag.train.rows import Example, to_json
 from selfrag.train.sources import Record
 from selfrag.train.synthetic import instructions
 from selfrag.train.user_data import own_rows
@@ -27,7 +27,8 @@ from selfrag.train.user_data import own_rows
 # compared shows its own passage beside one that does not answer it, so that neither the question nor the words it shares with a
 # passage gives the relevance away.
 LIMITS: Mapping[str, int] = {
-    "docs_faq_en": 900, "docs_headings_en": 150, "docs_glossary": 150, "medquad": 220, "nq_gold_sentences": 450, "qed_sentences": 300,
+    "docs_faq_en": 900, "docs_headings_en": 150, "docs_glossary": 150, "medquad": 220, "nq_gold_sentences": 450,
+    "qed_sentences": 300,
     "selqa_sentences": 550, "tydiqa_en_sentences": 550, "covidqa_sentences": 60, "policyqa_sentences": 120,
     "tydiqa_ko_sentences": 70, "docs_faq_ko": 15, "tldr": 120,
     "squad2-sentence": 700, "halueval_qa-sentence": 250, "fairytaleqa-sentence": 120,
@@ -40,7 +41,8 @@ LIMITS: Mapping[str, int] = {
 EVERYTHING: Mapping[str, int] = dict.fromkeys(LIMITS, 10**9) | {"instructions": 12000}
 
 
-SENTENCES = ("docs_faq_en", "docs_headings_en", "docs_glossary", "medquad", "nq_gold_sentences", "qed_sentences", "selqa_sentences",
+SENTENCES = ("docs_faq_en", "docs_headings_en", "docs_glossary", "medquad", "nq_gold_sentences", "qed_sentences",
+             "selqa_sentences",
              "tydiqa_en_sentences", "covidqa_sentences", "policyqa_sentences", "tydiqa_ko_sentences", "docs_faq_ko")  # fmt: skip
 CLAIMS = {"fever_evidence": sources.CLAIM_PROMPTS, "fool_me_twice": sources.CLAIM_PROMPTS,
           "summedits": ("Summarize the text.", "What does the text say?", "State what is said.")}  # fmt: skip
@@ -96,12 +98,12 @@ def prepare(config: PrepareConfig) -> Counter[tuple[str, str]]:
     return counts(rows)
 
 
-def counts(rows: Iterable[Row]) -> Counter[tuple[str, str]]:
+def counts(rows: Iterable[Example]) -> Counter[tuple[str, str]]:
     """How often each (source, token) carries loss; (source, "rows") counts rows."""
     table: Counter[tuple[str, str]] = Counter()
     for row in rows:
         table[row.source, "rows"] += 1
-        table.update((row.source, p.value) for n in row.nodes for p in n.pieces if p.kind == "control" and p.loss)
+        table.update((row.source, p.value) for n in row.branches for p in n.parts if p.kind == "control" and p.loss)
     return table
 
 
@@ -116,7 +118,7 @@ def limits_of(given: Iterable[str], base: Mapping[str, int]) -> dict[str, int]:
     return limits
 
 
-def _rows(path: Path, config: PrepareConfig) -> list[Row]:
+def _rows(path: Path, config: PrepareConfig) -> list[Example]:
     if path.is_dir():
         return build(path, config)
     if not path.exists():
@@ -124,16 +126,16 @@ def _rows(path: Path, config: PrepareConfig) -> list[Row]:
     return list(own_rows(load(path), path))
 
 
-def build(data: Path, config: PrepareConfig) -> list[Row]:
+def build(data: Path, config: PrepareConfig) -> list[Example]:
     """All rows of the published sets, source by source; each has its own generator, so that a limit changes no other source."""
     limits: Mapping[str, int] = config.limits
     banned = {_plain(r["question"]) for path in config.without for r in load(path)}
-    rows: list[Row] = []
+    rows: list[Example] = []
 
     def rng(name: str) -> Random:
         return Random(f"{config.seed}-{name}")
 
-    def take(name: str, found: Iterable[Row | None]) -> None:
+    def take(name: str, found: Iterable[Example | None]) -> None:
         rows.extend(islice((row for row in found if row), limits.get(name, 0)))
 
     def records(name: str) -> list[Record]:
@@ -152,18 +154,19 @@ def build(data: Path, config: PrepareConfig) -> list[Row]:
         take(
             f"{name}-unanswerable", (sources.question_row(q, r) for r in [rng(name + "-un")] for q in questions if not q.answers)
         )
-        near = Neighbours(sorted({(q.title, q.passage) for q in questions}))
-        for kind, row in (("explain", sources.explain_row), ("compared", sources.compared_row)):
+        near = HardNegatives(sorted({(q.title, q.passage) for q in questions}))
+        for kind, row in (("explain", sources.explain_row), ("compared", sources.contrastive_row)):
             take(f"{name}-{kind}", (row(q, near, r) for r in [rng(f"{name}-{kind}")] for q in questions if q.answers))
         with_sentence = list(sentence_sources.of_spans(questions))
         rng(name + "-order").shuffle(with_sentence)
-        take(f"{name}-sentence", (sentence_sources.sentence_row(a, near, r) for r in [rng(f"{name}-sentence")] for a in with_sentence))
+        drawn = rng(f"{name}-sentence")
+        take(f"{name}-sentence", (sentence_sources.sentence_row(a, near, drawn) for a in with_sentence))
     for name in SENTENCES:
         found = [a for a in sentence_sources.answered(records(name), name) if not korean(name) or len(a.passage) < 260]
-        near = Neighbours(sorted({(a.title, a.passage) for a in found}))
+        near = HardNegatives(sorted({(a.title, a.passage) for a in found}))
         take(name, (sentence_sources.sentence_row(a, near, r) for r in [rng(f"{name}-rows")] for a in found))
     pages = list(sentence_sources.howto(records("tldr_howto_en")))
-    near = Neighbours(sorted({(a.title, a.passage) for a in pages}))
+    near = HardNegatives(sorted({(a.title, a.passage) for a in pages}))
     take("tldr", (sentence_sources.howto_row(a, near, r) for r in [rng("tldr")] for a in pages))
     for name, prompts in CLAIMS.items():
         take(name, sentence_sources.claim_rows(records(name), name, prompts, rng(f"{name}-rows")))
@@ -195,12 +198,12 @@ def _plain(question: str) -> str:
     return " ".join(question.lower().strip("? ").split())
 
 
-def _wice(records: Callable[[str], list[Record]]) -> Iterator[Row]:
+def _wice(records: Callable[[str], list[Record]]) -> Iterator[Example]:
     yield from sources.wice(records("wice_chunks"))
     yield from sources.wice(records("wice_partial_tokens"))
 
 
-def _shuffled(rows: Iterable[Row], rng: Random) -> list[Row]:
+def _shuffled(rows: Iterable[Example], rng: Random) -> list[Example]:
     found = list(rows)
     rng.shuffle(found)
     return found

@@ -1,10 +1,11 @@
-"""A training row: a small tree of parts, one JSON object a line.
+"""A packed example: one prompt and passage with several responses behind it, one JSON object a line.
 
-The root node holds the prompt and usually a passage; every other node is a branch behind its parent, an alternative to its
-siblings, which it never sees. One reading of a passage so teaches several answers. A part is words (`text`), one
-reflection token (`control`) or the end of sequence (`end`), with a `loss` weight: 0 shows it, 1 teaches it.
+The root branch holds the prompt and usually a passage; every other branch stands behind its parent and is an alternative to its
+siblings, which it never sees. One reading of a passage so teaches several responses. A part is words (`text`), one reflection
+token (`control`) or the end of sequence (`end`), with a `loss` weight: 0 shows it, 1 teaches it. Which part stands where is
+`algorithm.grammar`'s affair.
 
-    {"id": "squad2-1", "source": "squad2", "nodes": [
+    {"id": "squad2-1", "source": "squad2", "branches": [
       {"parent": -1, "parts": [{"text": "### Instruction:\\n…"}, {"control": "[Retrieval]", "loss": 1}, …]},
       {"parent": 0, "parts": [{"control": "[Relevant]", "loss": 1}, {"text": "Paris", "loss": 1}, …]}]}
 """
@@ -17,133 +18,148 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from selfrag.algorithm.reflection import END_PARAGRAPH, PARAGRAPH, REFLECTION_TOKENS, RETRIEVAL
+from selfrag.algorithm import grammar
+from selfrag.algorithm.reflection import REFLECTION_TOKENS
 from selfrag.errors import InputError
+from selfrag.types import Control, Text
 
 Kind = Literal["text", "control", "end"]
 REFUSAL = "I could not find this in the documents."
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """Words, one reflection token, or the end of sequence; ``loss`` ≥ 0 weighs its tokens in training."""
+class WeightedPart:
+    """A part of the grammar, or None for the end of sequence; ``loss`` ≥ 0 weighs its tokens in training."""
 
-    kind: Kind
-    value: str = ""
+    part: Text | Control | None
     loss: float = 0.0
 
+    @property
+    def kind(self) -> Kind:
+        return "end" if self.part is None else "text" if isinstance(self.part, Text) else "control"
+
+    @property
+    def value(self) -> str:
+        """The words, or the name of the reflection token; empty for the end."""
+        return "" if self.part is None else self.part.text if isinstance(self.part, Text) else self.part.token
+
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """Pieces behind those of ``parent`` (an earlier node's index; -1 for the root)."""
+class Branch:
+    """Parts behind those of ``parent`` (an earlier branch's index; -1 for the root)."""
 
     parent: int
-    pieces: tuple[Piece, ...]
+    parts: tuple[WeightedPart, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Example:
     id: str
     source: str
-    nodes: tuple[Node, ...]
+    branches: tuple[Branch, ...]
 
 
-def text(value: str, loss: float = 0.0) -> Piece:
-    return Piece("text", value, loss)
+def text(value: str, loss: float = 0.0) -> WeightedPart:
+    return WeightedPart(Text(value), loss)
 
 
-def control(token: str, loss: float = 1.0) -> Piece:
-    return Piece("control", token, loss)
+def control(token: str, loss: float = 1.0) -> WeightedPart:
+    return WeightedPart(Control(token), loss)
 
 
-END = Piece("end", "", 1.0)
+END = WeightedPart(None, 1.0)
 
 
-def prompt(instruction: str, extra: str = "") -> Piece:
-    """The instruction format of training and inference, with the separate input where there is one."""
-    middle = f"### Input:\n{extra}\n\n" if extra else ""
-    return text(f"### Instruction:\n{instruction}\n\n{middle}### Response:\n")
+def prompt(instruction: str, extra: str = "") -> WeightedPart:
+    """The instruction with the separate input where there is one; shown, not taught."""
+    return WeightedPart(grammar.instruction(instruction, extra))
 
 
-def evidence(title: str, passage: str, loss: float = 0.3) -> tuple[Piece, ...]:
-    """`[Retrieval]<paragraph>title\\ntext</paragraph>`: ``loss`` is on the decision alone, never inside the passage."""
-    return (control(RETRIEVAL, loss), *paragraph(title, passage))
+def evidence(title: str, passage: str, loss: float = 0.3) -> tuple[WeightedPart, ...]:
+    """`[Retrieval]` and a passage: ``loss`` is on the decision alone, never inside the passage."""
+    decision, *shown = grammar.evidence(title, passage)
+    return (WeightedPart(decision, loss), *(WeightedPart(part) for part in shown))
 
 
-def paragraph(title: str, passage: str) -> tuple[Piece, ...]:
-    return (control(PARAGRAPH, 0.0), text(f"{title}\n{passage}"), control(END_PARAGRAPH, 0.0))
+def paragraph(title: str, passage: str) -> tuple[WeightedPart, ...]:
+    return tuple(WeightedPart(part) for part in grammar.paragraph(title, passage))
 
 
-def tree(row_id: str, source: str, root: Iterable[Piece], branches: Iterable[Iterable[Piece]] = ()) -> Row:
-    """A root with branches that all stand directly behind it."""
-    nodes = [Node(-1, tuple(root)), *(Node(0, tuple(branch)) for branch in branches)]
-    return Row(row_id, source, tuple(nodes))
+def packed(
+    example_id: str, source: str, root: Iterable[WeightedPart], responses: Iterable[Iterable[WeightedPart]] = ()
+) -> Example:
+    """A root with response branches that all stand directly behind it."""
+    branches = [Branch(-1, tuple(root)), *(Branch(0, tuple(response)) for response in responses)]
+    return Example(example_id, source, tuple(branches))
 
 
-def forest(
-    row_id: str, source: str, root: Iterable[Piece], passages: Iterable[tuple[Iterable[Piece], Iterable[Iterable[Piece]]]]
-) -> Row:
-    """A root with several passages behind it, none of which sees another, each with branches of its own."""
-    nodes = [Node(-1, tuple(root))]
-    for passage, branches in passages:
-        here = len(nodes)
-        nodes += [Node(0, tuple(passage)), *(Node(here, tuple(branch)) for branch in branches)]
-    return Row(row_id, source, tuple(nodes))
+def packed_passages(
+    example_id: str,
+    source: str,
+    root: Iterable[WeightedPart],
+    passages: Iterable[tuple[Iterable[WeightedPart], Iterable[Iterable[WeightedPart]]]],
+) -> Example:
+    """A root with several passages behind it, none of which sees another, each with response branches of its own."""
+    branches = [Branch(-1, tuple(root))]
+    for passage, responses in passages:
+        here = len(branches)
+        branches += [Branch(0, tuple(passage)), *(Branch(here, tuple(response)) for response in responses)]
+    return Example(example_id, source, tuple(branches))
 
 
-def to_json(row: Row) -> str:
-    nodes = [{"parent": n.parent, "parts": [_piece_json(p) for p in n.pieces]} for n in row.nodes]
-    return json.dumps({"id": row.id, "source": row.source, "nodes": nodes}, ensure_ascii=False)
+def to_json(example: Example) -> str:
+    branches = [{"parent": b.parent, "parts": [_part_json(p) for p in b.parts]} for b in example.branches]
+    return json.dumps({"id": example.id, "source": example.source, "branches": branches}, ensure_ascii=False)
 
 
-def _piece_json(piece: Piece) -> dict[str, Any]:
-    value: dict[str, Any] = {piece.kind: True if piece.kind == "end" else piece.value}
-    return value | ({"loss": piece.loss} if piece.loss else {})
+def _part_json(part: WeightedPart) -> dict[str, Any]:
+    value: dict[str, Any] = {part.kind: True if part.kind == "end" else part.value}
+    return value | ({"loss": part.loss} if part.loss else {})
 
 
-def read(path: Path) -> Iterator[Row]:
-    """Rows of a JSONL file.
+def read(path: Path) -> Iterator[Example]:
+    """Examples of a JSONL file.
 
     Raises:
-        InputError: naming file and line, at the first row that is not in the format.
+        InputError: naming file and line, at the first line that is not in the format.
     """
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield _row(json.loads(line.decode("utf-8")))
+                yield _example(json.loads(line.decode("utf-8")))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise InputError(
                     f"{path}:{number}: not a training row: {error}", "make rows with: selfrag train prepare"
                 ) from error
 
 
-def _row(value: Mapping[str, Any]) -> Row:
-    nodes = tuple(_node(n, index) for index, n in enumerate(value["nodes"]))
-    if not nodes:
-        raise ValueError("a row without nodes")
-    return Row(str(value["id"]), str(value["source"]), nodes)
+def _example(value: Mapping[str, Any]) -> Example:
+    branches = tuple(_branch(b, index) for index, b in enumerate(value["branches"]))
+    if not branches:
+        raise ValueError("a row without branches")
+    return Example(str(value["id"]), str(value["source"]), branches)
 
 
-def _node(value: Mapping[str, Any], index: int) -> Node:
+def _branch(value: Mapping[str, Any], index: int) -> Branch:
     parent = int(value["parent"])
     if not (parent == -1 if index == 0 else 0 <= parent < index):
-        raise ValueError(f"node {index} cannot stand behind node {parent}")
-    pieces = tuple(_piece(p) for p in value["parts"])
-    if not pieces:
-        raise ValueError(f"node {index} is empty")
-    return Node(parent, pieces)
+        raise ValueError(f"branch {index} cannot stand behind branch {parent}")
+    parts = tuple(_part(p) for p in value["parts"])
+    if not parts:
+        raise ValueError(f"branch {index} is empty")
+    return Branch(parent, parts)
 
 
-def _piece(value: Mapping[str, Any]) -> Piece:
+def _part(value: Mapping[str, Any]) -> WeightedPart:
     loss = float(value.get("loss", 0.0))
     if loss < 0:
         raise ValueError(f"a loss weight of {loss}")
     if value.get("end") is True:
-        return Piece("end", "", loss)
+        return WeightedPart(None, loss)
     if "control" in value:
         if value["control"] not in REFLECTION_TOKENS:
             raise ValueError(f"unknown reflection token {value['control']!r}")
-        return Piece("control", value["control"], loss)
+        return control(value["control"], loss)
     if not isinstance(value["text"], str):
         raise TypeError("text is not a string")
-    return Piece("text", value["text"], loss)
+    return text(value["text"], loss)

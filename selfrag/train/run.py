@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from accelerate.utils import DistributedType, set_seed
 
+from selfrag.engines.tokenizer import Vocabulary
 from selfrag.errors import InputError, Interrupted, UsageError
 from selfrag.models.build import sha256
 from selfrag.train import checkpoint, sharded
@@ -153,9 +154,9 @@ class Trainer:
         self._write_config()
 
     def _encode(self) -> list[Encoded]:
+        vocabulary = Vocabulary(self.tokenizer)
         found = [
-            encode(row, self.tokenizer, self.config.weights, self.config.max_tokens)
-            for row in training_rows.read(self.config.rows)
+            encode(row, vocabulary, self.config.weights, self.config.max_tokens) for row in training_rows.read(self.config.rows)
         ]
         kept = [row for row in found if row is not None]
         self.say(f"{len(kept)} rows, {sum(map(len, kept)):,} tokens; {len(found) - len(kept)} left out (too long or unlabelled)")

@@ -1,7 +1,7 @@
 """Rows that teach whole sentences: questions with the sentences of a passage that answer them. Pure: `rng` is the only chance.
 
-Every sentence of a passage is a branch behind one reading of it. The ones that answer are taught and judged; the others are judged
-alone: the passage says them, so they are fully supported, and they do not answer, so their utility is 1 or 2.
+Every sentence of a passage is a response branch behind one reading of it. The ones that answer are taught and judged; the others
+are judged alone: the passage says them, so they are fully supported, and they do not answer, so their utility is 1 or 2.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from random import Random
 from typing import Any
 
 from selfrag.algorithm.reflection import CONTINUE, FULLY, NO_SUPPORT, RELEVANT, RETRIEVAL
-from selfrag.train.hard_negatives import Neighbours
-from selfrag.train.rows import END, Piece, Row, control, forest, paragraph, prompt, text
+from selfrag.train.hard_negatives import HardNegatives
+from selfrag.train.passages import holds, lacking, likest, sentence_spans, tidy, whole, window, wrong_spans
+from selfrag.train.rows import END, Example, WeightedPart, control, packed_passages, paragraph, prompt, text
 from selfrag.train.sources import Question, asked, explain, irrelevant, judged, length, utility
-from selfrag.train.passages import holds, lacking, likest, sentence_spans, tidy, window, wrong_spans
 
 Record = Mapping[str, Any]
-Branch = tuple[Piece, ...]
+Response = tuple[WeightedPart, ...]
+Passages = list[tuple[Iterable[WeightedPart], Iterable[Response]]]
 
 _WORDY = 60
 
@@ -50,7 +51,7 @@ def answered(records: Iterable[Record], source: str) -> Iterator[Answered]:
         meta = r.get("meta") or {}
         if not gold or r.get("answer_mode") in ("list", "list_cut") or meta.get("also_in_attr_hagrid"):
             continue
-        if any(len(s.split()) > _WORDY or s not in r["passage"] for s in gold) or not _whole(gold[0]):
+        if any(len(s.split()) > _WORDY or s not in r["passage"] for s in gold) or not whole(gold[0]):
             continue
         yield Answered(
             str(r["id"]), source, (r.get("title") or "").strip(), r["passage"], r["question"].strip(), gold,
@@ -67,22 +68,16 @@ def of_spans(questions: Iterable[Question]) -> Iterator[Answered]:
             yield Answered(f"{q.id}-sentence", q.source, q.title, q.passage, q.question, (found[0],), tuple(q.answers))
 
 
-def _whole(sentence: str) -> bool:
-    """Whether a sentence begins and ends as one that was not cut out of a longer one or out of a table."""
-    words = sentence.split()
-    return len(words) > 2 and bool(re.search(r"[.!?。`\")\]]$", sentence)) and not re.match(r"[a-z|,;:]\S* ", sentence)
-
-
-def taught(gold: Sequence[str]) -> Branch:
+def taught(gold: Sequence[str]) -> Response:
     """The answer: its first sentence, then the others from the same evidence. The words that choose a sentence weigh most, those
     that only copy it on weigh little."""
-    pieces: Branch = (control(RELEVANT), *copied(gold[0]), control(FULLY))
+    parts: Response = (control(RELEVANT), *copied(gold[0]), control(FULLY))
     for sentence in gold[1:]:
-        pieces += (control(CONTINUE), *copied(sentence))
-    return (*pieces, utility(5), END)
+        parts += (control(CONTINUE), *copied(sentence))
+    return (*parts, utility(5), END)
 
 
-def copied(sentence: str) -> tuple[Piece, ...]:
+def copied(sentence: str) -> tuple[WeightedPart, ...]:
     """A sentence whose first three words are taught in full and the rest at a fifth; cut before a space, tokens stay the same."""
     cut = [m.start() for m in re.finditer(r" (?=\S)", sentence)][2:3]
     return (text(sentence[: cut[0]], 1.0), text(sentence[cut[0] :], 0.2)) if cut else (text(sentence, 0.7),)
@@ -114,7 +109,7 @@ def others(a: Answered, passage: str) -> list[str]:
 
 
 def falsified(sentence: str, passage: str, rng: Random) -> str:
-    """``sentence`` with a name or number of it exchanged for another one of ``passage``; empty where there is none to exchange."""
+    """``sentence`` with a name or number of it exchanged for another one of ``passage``; empty where there is none."""
     inside = re.findall(r"\b\d[\d,.]*\d\b|\b\d+\b|(?<=[a-z,] )[A-Z][\w-]+(?: [A-Z][\w-]+)*", sentence)
     rng.shuffle(inside)
     for span in inside[:3]:
@@ -124,9 +119,9 @@ def falsified(sentence: str, passage: str, rng: Random) -> str:
     return ""
 
 
-def own_branches(a: Answered, passage: str, most: int, rng: Random) -> list[Branch]:
+def own_branches(a: Answered, passage: str, most: int, rng: Random) -> list[Response]:
     """What is learned from a passage that answers: its gold sentences, up to ``most`` others, one made false."""
-    found: list[Branch] = [taught(a.gold)]
+    found: list[Response] = [taught(a.gold)]
     found += [judged(g, FULLY, 5 if n == 0 else 4) for n, g in enumerate(a.gold) if len(a.gold) > 1]
     rest = others(a, passage)
     tail = rest[2:]
@@ -139,7 +134,7 @@ def own_branches(a: Answered, passage: str, most: int, rng: Random) -> list[Bran
     return found
 
 
-def negative(a: Answered, near: Neighbours, words: int, rng: Random) -> tuple[str, str] | None:
+def negative(a: Answered, near: HardNegatives, words: int, rng: Random) -> tuple[str, str] | None:
     """Title and text of a passage that does not answer: of the same document, or what a search takes for it."""
     chance = rng.random()
     spans = list(a.answers or a.gold)
@@ -157,9 +152,9 @@ def negative(a: Answered, near: Neighbours, words: int, rng: Random) -> tuple[st
     return title, window(chosen, likest(chosen, a.question), words, rng)
 
 
-def negative_branches(a: Answered, other: str, rng: Random) -> list[Branch]:
+def negative_branches(a: Answered, other: str, rng: Random) -> list[Response]:
     """A passage that does not answer: irrelevant; what it says itself is supported and useless, the right answer is not in it."""
-    found: list[Branch] = [irrelevant(rng.random() < 0.15)]
+    found: list[Response] = [irrelevant(rng.random() < 0.15)]
     at = likest(other, a.question)
     said = next((other[b:e].strip() for b, e in sentence_spans(other) if b == at), "")
     if 3 < len(said.split()) <= 50:
@@ -169,25 +164,27 @@ def negative_branches(a: Answered, other: str, rng: Random) -> list[Branch]:
     return found
 
 
-def sentence_row(a: Answered, near: Neighbours, rng: Random, most: int = 3) -> Row:
+def sentence_row(a: Answered, near: HardNegatives, rng: Random, most: int = 3) -> Example:
     """A question as it is typed, before its passage and mostly one that does not answer it, with their sentences as branches."""
     words = length(rng) if rng.random() < 0.5 else rng.randint(60, 110)
     passage = cut(a, words, rng)
     said = explain(a.question, rng) if rng.random() < 0.08 else asked(a.question, rng)
-    passages: list[tuple[Iterable[Piece], Iterable[Branch]]] = [(paragraph(a.title, passage), own_branches(a, passage, most, rng))]
+    passages: Passages = [(paragraph(a.title, passage), own_branches(a, passage, most, rng))]
     if rng.random() < 0.7 and (other := negative(a, near, words, rng)):
         passages.append((paragraph(*other), negative_branches(a, other[1], rng)))
-    return forest(f"{a.source}-{a.id}", a.source, (prompt(said), control(RETRIEVAL, 0.3)), passages)
+    return packed_passages(f"{a.source}-{a.id}", a.source, (prompt(said), control(RETRIEVAL, 0.3)), passages)
 
 
 def howto(records: Iterable[Record]) -> Iterator[Answered]:
     """Command-line help: the answer is the sentence that names the command, which the page does not say in these words."""
     for r in records:
         if r.get("long_answer") and r["sentence_answers"][0] in r["passage"]:
-            yield Answered(r["id"], "tldr", r["title"], r["passage"], r["question"], (r["long_answer"],), (), tuple(r["negatives"]))
+            yield Answered(
+                r["id"], "tldr", r["title"], r["passage"], r["question"], (r["long_answer"],), (), tuple(r["negatives"])
+            )
 
 
-def howto_row(a: Answered, near: Neighbours, rng: Random) -> Row | None:
+def howto_row(a: Answered, near: HardNegatives, rng: Random) -> Example | None:
     """As `sentence_row`; the wrong answers are the page's other commands, said in the same words."""
     made = re.findall(r"^- (.+):\n(`[^\n]+`)", a.passage, re.MULTILINE)
     if len(a.passage.split()) > 110 or len(made) < 2:
@@ -197,17 +194,17 @@ def howto_row(a: Answered, near: Neighbours, rng: Random) -> Row | None:
         return None
     rest = [m for i, m in enumerate(made) if i != mine]
     rng.shuffle(rest)
-    found: list[Branch] = [taught(a.gold)]
+    found: list[Response] = [taught(a.gold)]
     for what, command in rest[:2]:
         found.append(judged(f"To {what[:1].lower()}{what[1:]}, run {command}.", FULLY, 2))
     found.append(judged(a.gold[0].replace(made[mine][1], rest[0][1]), NO_SUPPORT, 2))
-    passages: list[tuple[Iterable[Piece], Iterable[Branch]]] = [(paragraph(a.title, a.passage), found)]
+    passages: Passages = [(paragraph(a.title, a.passage), found)]
     if rng.random() < 0.6 and (other := negative(a, near, 60, rng)):
         passages.append((paragraph(*other), [irrelevant(rng.random() < 0.15)]))
-    return forest(f"tldr-{a.id}", "tldr", (prompt(asked(a.question, rng)), control(RETRIEVAL, 0.3)), passages)
+    return packed_passages(f"tldr-{a.id}", "tldr", (prompt(asked(a.question, rng)), control(RETRIEVAL, 0.3)), passages)
 
 
-def claim_rows(records: Iterable[Record], source: str, prompts: Sequence[str], rng: Random) -> Iterator[Row]:
+def claim_rows(records: Iterable[Record], source: str, prompts: Sequence[str], rng: Random) -> Iterator[Example]:
     """Claims that people judged, several of one evidence as branches behind one reading: support alone is learned."""
     by_passage: dict[tuple[str, str], list[Record]] = {}
     for r in records:
@@ -220,4 +217,4 @@ def claim_rows(records: Iterable[Record], source: str, prompts: Sequence[str], r
             for r in group[:5]
         ]
         root = (prompt(rng.choice(prompts).format(page=page)), control(RETRIEVAL, 0.1))
-        yield forest(f"{source}-{index}", source, root, [(paragraph(title, tidy(passage)), branches)])
+        yield packed_passages(f"{source}-{index}", source, root, [(paragraph(title, tidy(passage)), branches)])

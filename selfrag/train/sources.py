@@ -23,9 +23,21 @@ from selfrag.algorithm.reflection import (
     RELEVANT,
     RETRIEVAL,
 )
-from selfrag.train.hard_negatives import Neighbours
+from selfrag.train.hard_negatives import HardNegatives
 from selfrag.train.passages import holds, lacking, likest, sentence_at, sentences, tidy, window, wrong_spans
-from selfrag.train.rows import END, REFUSAL, Piece, Row, control, evidence, forest, paragraph, prompt, text, tree
+from selfrag.train.rows import (
+    END,
+    REFUSAL,
+    Example,
+    WeightedPart,
+    control,
+    evidence,
+    packed,
+    packed_passages,
+    paragraph,
+    prompt,
+    text,
+)
 
 Record = Mapping[str, Any]
 
@@ -43,20 +55,20 @@ SHORT = ("{q}\n\nAnswer in a few words.", "{q}\n\nAnswer with a few words.", "{q
 ASK = ("Tell me {q}", "Find out {q}", "I need to know {q}", "Please look up {q}", "Write down {q}", "Say {q}")
 
 
-def utility(k: int, loss: float = 1.0) -> Piece:
+def utility(k: int, loss: float = 1.0) -> WeightedPart:
     return control(f"[Utility:{k}]", loss)
 
 
-def right(answer: str) -> tuple[Piece, ...]:
+def right(answer: str) -> tuple[WeightedPart, ...]:
     return (control(RELEVANT), text(answer, 1.0), control(FULLY), utility(5), END)
 
 
-def judged(answer: str, support: str, useful: int) -> tuple[Piece, ...]:
+def judged(answer: str, support: str, useful: int) -> tuple[WeightedPart, ...]:
     """An answer that is shown, with loss on its critique alone."""
     return (control(RELEVANT, 0.0), text(answer), control(support), utility(useful))
 
 
-def irrelevant(refuse: bool) -> tuple[Piece, ...]:
+def irrelevant(refuse: bool) -> tuple[WeightedPart, ...]:
     return (control(IRRELEVANT), text(REFUSAL, 1.0), utility(1), END) if refuse else (control(IRRELEVANT),)
 
 
@@ -130,28 +142,28 @@ def halueval_qa(records: Iterable[Record]) -> Iterator[Question]:
             yield Question(f"halueval-{i}", "halueval_qa", topic(knowledge), knowledge, r["question"], [answer], at)
 
 
-def question_row(q: Question, rng: Random) -> Row:
+def question_row(q: Question, rng: Random) -> Example:
     """A question with its own passage: right and wrong answers, or the refusal where it holds no answer."""
     words = length(rng)
     passage = window(q.passage, q.at, words, rng)
     wording = short if q.answers or rng.random() < 0.3 else explain if rng.random() < 0.12 else asked
     root = (prompt(wording(q.question, rng)), *evidence(q.title, passage))
     if not q.answers:
-        return tree(q.id, q.source, root, [irrelevant(rng.random() < 0.35), *tempting(q, passage)])
-    return tree(q.id, q.source, root, answer_branches(q, passage, rng))
+        return packed(q.id, q.source, root, [irrelevant(rng.random() < 0.35), *tempting(q, passage)])
+    return packed(q.id, q.source, root, answer_branches(q, passage, rng))
 
 
-def tempting(q: Question, passage: str) -> list[tuple[Piece, ...]]:
+def tempting(q: Question, passage: str) -> list[tuple[WeightedPart, ...]]:
     """The wrong answer to a question without one, and its sentence, which the passage does say."""
     found = [judged(t, NO_SUPPORT, 1) for t in q.tempting[:1]]
     sentence = sentence_at(passage, passage.find(q.tempting[0])) if q.tempting and q.tempting[0] in passage else ""
     return [*found, judged(sentence, FULLY, 1)] if 3 < len(sentence.split()) <= 50 else found
 
 
-def answer_branches(q: Question, passage: str, rng: Random) -> list[tuple[Piece, ...]]:
+def answer_branches(q: Question, passage: str, rng: Random) -> list[tuple[WeightedPart, ...]]:
     gold = q.answers[0]
     wrong = wrong_spans(passage, q.answers, 2, rng)
-    branches: list[tuple[Piece, ...]] = [right(gold), *(judged(w, NO_SUPPORT, 2) for w in wrong)]
+    branches: list[tuple[WeightedPart, ...]] = [right(gold), *(judged(w, NO_SUPPORT, 2) for w in wrong)]
     sentence = sentence_at(q.passage, q.at)
     if sentence and len(sentence.split()) < 30 and rng.random() < 0.25:
         branches.append(judged(sentence, FULLY, 4))
@@ -163,18 +175,18 @@ def answer_branches(q: Question, passage: str, rng: Random) -> list[tuple[Piece,
     return branches
 
 
-def unlike(q: Question, near: Neighbours, rng: Random) -> list[tuple[str, str]]:
+def hard_negatives(q: Question, near: HardNegatives, rng: Random) -> list[tuple[str, str]]:
     """Titles and texts that may stand for a passage that does not answer ``q``, the most tempting first."""
     rest = lacking(q.passage, q.answers) if rng.random() < 0.25 else ""
     found = near.wrong(q.question, q.passage, q.answers) if rng.random() < 0.9 else [rng.choice(near.passages)]
     return [(q.title, rest)] if rest else found
 
 
-def facing(q: Question, near: Neighbours, rng: Random) -> tuple[str, tuple[str, str]] | None:
+def contrastive_pair(q: Question, near: HardNegatives, rng: Random) -> tuple[str, tuple[str, str]] | None:
     """A cut of the question's own passage, and title and cut of one that the search would take for it, or now and then of its own
     without the sentences that hold an answer. Both cuts are of one length and lie where the question's words are, so that only
     what they say tells them apart."""
-    wrong = unlike(q, near, rng)
+    wrong = hard_negatives(q, near, rng)
     if not wrong or holds(wrong[0][1], q.answers):
         return None
     words = length(rng)
@@ -182,30 +194,32 @@ def facing(q: Question, near: Neighbours, rng: Random) -> tuple[str, tuple[str, 
     return window(q.passage, q.at, words, rng), (title, window(other, likest(other, q.question), words, rng))
 
 
-def beside(
-    q: Question, kind: str, said: str, passage: str, taught: Iterable[Iterable[Piece]],
-    other: tuple[str, str], refused: Iterable[Iterable[Piece]],
-) -> Row:  # fmt: skip
+def contrastive(
+    q: Question, kind: str, said: str, passage: str, taught: Iterable[Iterable[WeightedPart]],
+    other: tuple[str, str], refused: Iterable[Iterable[WeightedPart]],
+) -> Example:  # fmt: skip
     """The question, as it is ``said``, before its own passage and another one, with what is learned from each."""
     root = (prompt(said), control(RETRIEVAL, 0.3))
-    return forest(f"{q.id}-{kind}", q.source, root, ((paragraph(q.title, passage), taught), (paragraph(*other), refused)))
+    return packed_passages(
+        f"{q.id}-{kind}", q.source, root, ((paragraph(q.title, passage), taught), (paragraph(*other), refused))
+    )
 
 
-def compared_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
+def contrastive_row(q: Question, near: HardNegatives, rng: Random) -> Example | None:
     """An answerable question with two passages, its own and one that does not answer it."""
-    found = facing(q, near, rng)
+    found = contrastive_pair(q, near, rng)
     if not found:
         return None
     own, other = found
     tempting = [judged(span, NO_SUPPORT, 1) for span in wrong_spans(other[1], q.answers, 2, rng)]
     said, taught = short(q.question, rng), answer_branches(q, own, rng)
-    return beside(q, "compared", said, own, taught, other, [irrelevant(rng.random() < 0.15), *tempting])
+    return contrastive(q, "compared", said, own, taught, other, [irrelevant(rng.random() < 0.15), *tempting])
 
 
-def explain_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
-    """`compared_row` with a question that wants sentences: from its own passage the sentence that answers it, half the time
+def explain_row(q: Question, near: HardNegatives, rng: Random) -> Example | None:
+    """`contrastive_row` with a question that wants sentences: from its own passage the sentence that answers it, half the time
     carried on with the next one."""
-    found = facing(q, near, rng)
+    found = contrastive_pair(q, near, rng)
     if not found:
         return None
     passage, other = found
@@ -214,17 +228,17 @@ def explain_row(q: Question, near: Neighbours, rng: Random) -> Row | None:
         return None
     after = passage[passage.find(answer) + len(answer) :].strip()
     more = sentences(after)[:1] if rng.random() < 0.5 else []
-    taught: tuple[Piece, ...] = (control(RELEVANT), text(answer, 0.5), control(FULLY))
+    taught: tuple[WeightedPart, ...] = (control(RELEVANT), text(answer, 0.5), control(FULLY))
     for sentence in more:
         taught += (control(CONTINUE), text(sentence, 0.5))
-    branches: list[tuple[Piece, ...]] = [(*taught, utility(5), END)]
+    branches: list[tuple[WeightedPart, ...]] = [(*taught, utility(5), END)]
     wrong = wrong_spans(passage, q.answers, 1, rng)
     if wrong and q.answers[0] in answer:
         branches.append(judged(answer.replace(q.answers[0], wrong[0]), NO_SUPPORT, 2))
-    return beside(q, "explain", explain(q.question, rng), passage, branches, other, [irrelevant(rng.random() < 0.15)])
+    return contrastive(q, "explain", explain(q.question, rng), passage, branches, other, [irrelevant(rng.random() < 0.15)])
 
 
-def vitaminc(records: Iterable[Record], rng: Random) -> Iterator[Row]:
+def vitaminc(records: Iterable[Record], rng: Random) -> Iterator[Example]:
     """One evidence, its claims as branches; a supported and an unsupported claim together are partially supported. Now and then
     another page's evidence beside it, which is irrelevant to the page that was asked for."""
     ordered = sorted(records, key=lambda r: (r["page"], r["evidence"], r["claim"]))
@@ -243,10 +257,10 @@ def vitaminc(records: Iterable[Record], rng: Random) -> Iterator[Row]:
         if stray["page"] != key[0] and rng.random() < 0.2:
             shown = judged(next(iter(claims)), NO_SUPPORT, 1)
             passages.append((paragraph(stray["page"], tidy(stray["evidence"])), [irrelevant(rng.random() < 0.15), shown]))
-        yield forest(f"vitaminc-{index}", "vitaminc", root, passages)
+        yield packed_passages(f"vitaminc-{index}", "vitaminc", root, passages)
 
 
-def claim_branch(claim: str, label: str) -> tuple[Piece, ...]:
+def claim_branch(claim: str, label: str) -> tuple[WeightedPart, ...]:
     if label == "SUPPORTS":
         return (control(RELEVANT, 0.2), text(claim), control(FULLY), utility(5, 0.5))
     return (control(RELEVANT, 0.0), text(claim), control(NO_SUPPORT), utility(2, 0.5))
@@ -255,7 +269,7 @@ def claim_branch(claim: str, label: str) -> tuple[Piece, ...]:
 WICE = {"supported": (FULLY, 5), "partially_supported": (PARTIALLY, 3), "not_supported": (NO_SUPPORT, 2)}
 
 
-def wice(records: Iterable[Record]) -> Iterator[Row]:
+def wice(records: Iterable[Record]) -> Iterator[Example]:
     """Claims of Wikipedia with cited web pages, where the evidence is short or says which sentences support."""
     for index, r in enumerate(records):
         lines = [e.replace("(meta data) TITLE:", "").strip(" #") for e in r["evidence"]]
@@ -263,7 +277,7 @@ def wice(records: Iterable[Record]) -> Iterator[Row]:
         if len(passage.split()) > 5:
             support, useful = WICE[r["label"]]
             root = (prompt(f"What is known about {topic(r['claim'])}?"), *evidence(lines[0][:80], passage))
-            yield tree(f"wice-{index}-{len(lines)}", "wice", root, [judged(r["claim"], support, useful)])
+            yield packed(f"wice-{index}-{len(lines)}", "wice", root, [judged(r["claim"], support, useful)])
 
 
 def nearest(lines: list[str], claim: str, words: int) -> list[str]:
@@ -283,48 +297,48 @@ def topic(passage: str) -> str:
     return " ".join(head.split()[:5]) or "Notes"
 
 
-def summaries(records: Iterable[Record], rng: Random) -> Iterator[Row]:
+def summaries(records: Iterable[Record], rng: Random) -> Iterator[Example]:
     """Several sentences on one passage: the first is judged, the others continue with the same evidence."""
     asks = ("Summarize the news story.", "What happened? Answer in a few sentences.", "Give a short summary of the report.")
     for index, r in enumerate(records):
         parts = sentences(r["right_summary"].strip())[:3]
         if len(r["document"].split()) <= 190 and len(parts) >= 2:
-            taught: tuple[Piece, ...] = (control(RELEVANT), text(parts[0], 0.3), control(FULLY))
+            taught: tuple[WeightedPart, ...] = (control(RELEVANT), text(parts[0], 0.3), control(FULLY))
             for part in parts[1:]:
                 taught += (control(CONTINUE), text(part, 0.3))
             root = (prompt(rng.choice(asks)), *evidence("News report", r["document"].strip()))
-            yield tree(f"summary-{index}", "halueval_summarization", root, [(*taught, utility(5), END)])
+            yield packed(f"summary-{index}", "halueval_summarization", root, [(*taught, utility(5), END)])
 
 
-def hops(records: Iterable[Record]) -> Iterator[Row]:
+def hops(records: Iterable[Record]) -> Iterator[Example]:
     """Two-hop questions: a sentence from the first passage, a second retrieval, the answer from that."""
     for r in records:
         paragraphs = {title: " ".join(lines) for title, lines in r["context"]}
         titles = list(dict.fromkeys(title for title, _ in r["supporting_facts"]))
         if len(r["qa_pairs"]) == 2 and len(titles) == 2 and all(t in paragraphs for t in titles):
-            pieces: tuple[Piece, ...] = (prompt(r["question"]),)
+            parts: tuple[WeightedPart, ...] = (prompt(r["question"]),)
             for title, pair in zip(titles, r["qa_pairs"], strict=True):
                 shown = " ".join(paragraphs[title].split()[:80])
-                pieces += (*evidence(title, shown, loss=1.0), control(RELEVANT), text(pair["answer"], 0.5), control(FULLY))
-            yield tree(f"2wiki-{r['_id']}", "2wiki", (*pieces, utility(5), END))
+                parts += (*evidence(title, shown, loss=1.0), control(RELEVANT), text(pair["answer"], 0.5), control(FULLY))
+            yield packed(f"2wiki-{r['_id']}", "2wiki", (*parts, utility(5), END))
 
 
-def retrieve_only(questions: Iterable[str], source: str, rng: Random) -> Iterator[Row]:
+def retrieve_only(questions: Iterable[str], source: str, rng: Random) -> Iterator[Example]:
     for index, question in enumerate(questions):
-        yield tree(f"{source}-{index}", source, (prompt(asked(question, rng)), control(RETRIEVAL)))
+        yield packed(f"{source}-{index}", source, (prompt(asked(question, rng)), control(RETRIEVAL)))
 
 
-def rated(records: Iterable[Record]) -> Iterator[Row]:
+def rated(records: Iterable[Record]) -> Iterator[Example]:
     """Answers without evidence that people judged right, possibly right, or wrong: utility 5, 3, 1."""
     for index, r in enumerate(records):
         answers = [(a, 5) for a in r["answer_and_def_correct_predictions"][:1]]
         answers += [(a, 3) for a in r["poss_correct_predictions"][:1]] + [(a, 1) for a in r["def_incorrect_predictions"][:2]]
         branches = [(control(NO_RETRIEVAL, 0.0), text(a), utility(k)) for a, k in answers]
         root = (prompt(r["question"]),)
-        yield tree(f"efficientqa-{index}", "efficientqa", root, [(control(RETRIEVAL),), *branches])
+        yield packed(f"efficientqa-{index}", "efficientqa", root, [(control(RETRIEVAL),), *branches])
 
 
-def selfinstruct(records: Iterable[Record]) -> Iterator[Row]:
+def selfinstruct(records: Iterable[Record]) -> Iterator[Example]:
     """Instructions that need no evidence; only the short ones are answered."""
     for r in records:
         case = r["instances"][0]
@@ -333,4 +347,4 @@ def selfinstruct(records: Iterable[Record]) -> Iterator[Row]:
             continue
         root = (prompt(r["instruction"], extra), control(NO_RETRIEVAL))
         short = len(output.split()) <= 30
-        yield tree(r["id"], "selfinstruct", root, [(text(output, 0.3), utility(5), END)] if short and output else [])
+        yield packed(r["id"], "selfinstruct", root, [(text(output, 0.3), utility(5), END)] if short and output else [])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 from selfrag.algorithm.reflection import NO_RETRIEVAL
-from selfrag.train.rows import END, Row, control, prompt, text, tree
+from selfrag.train.rows import END, Example, control, packed, prompt, text
 from selfrag.train.sources import utility
 
 Task = tuple[str, str, str]
@@ -90,10 +90,10 @@ def chat(rng: Random, _: str, __: str) -> Task:
 KINDS = (sums, words, rewrite, open_ended, words, rewrite, open_ended, chat)
 
 
-def instructions(sentences: Sequence[tuple[str, str]], count: int, rng: Random) -> Iterator[Row]:
+def instructions(sentences: Sequence[tuple[str, str]], count: int, rng: Random) -> Iterator[Example]:
     """``count`` rows about (title, sentence) pairs drawn from ``sentences``."""
     for index in range(count):
         title, sentence = rng.choice(sentences)
         order, extra, answer = KINDS[index % len(KINDS)](rng, sentence, title)
         root = (prompt(order, extra), control(NO_RETRIEVAL))
-        yield tree(f"instruction-{index}", "instructions", root, [(text(answer, 0.5), utility(5), END)] if answer else [])
+        yield packed(f"instruction-{index}", "instructions", root, [(text(answer, 0.5), utility(5), END)] if answer else [])

@@ -1,12 +1,12 @@
-"""A row as tensors: every node's tokens once, each branch seeing its ancestors and itself only.
+"""A packed example as tensors: every branch's tokens once, each branch seeing its ancestors and itself only.
 
-Tokens stand in one sequence, node after node; the 4-D attention mask and the positions make each path from the root look
-exactly as if it stood alone. Text is tokenized part by part with special tokens disabled, as at inference.
+Tokens stand in one sequence, branch after branch; the 4-D attention mask and the positions make each path from the root look
+exactly as if it stood alone. Parts are encoded by the vocabulary that encodes prompts at inference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from selfrag.algorithm.reflection import ISREL, ISSUP, ISUSE, MARKUP, RETRIEVE
-from selfrag.train.rows import Piece, Row
+from selfrag.engines.tokenizer import Vocabulary
+from selfrag.train.rows import Branch, Example, WeightedPart
 
 GROUPS = ("text", "end", "Retrieve", "ISREL", "ISSUP", "ISUSE", "markup")
 _GROUP = {t: g for g, names in zip(GROUPS[2:], (RETRIEVE, ISREL, ISSUP, ISUSE, MARKUP), strict=True) for t in names}
@@ -23,7 +24,7 @@ _GROUP = {t: g for g, names in zip(GROUPS[2:], (RETRIEVE, ISREL, ISSUP, ISUSE, M
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """``ids``, ``positions``, ``node``: (T,). ``sees[n]``: nodes that node n may attend to.
+    """``ids``, ``positions``, ``branch``: (T,). ``sees[n]``: branches that branch n may attend to.
 
     ``source[i]`` is the index of the token whose hidden state predicts ``target[i]``, of group ``group[i]`` (an index into
     GROUPS), with weight ``weight[i]``.
@@ -31,7 +32,7 @@ class Encoded:
 
     ids: NDArray[Any]
     positions: NDArray[Any]
-    node: NDArray[Any]
+    branch: NDArray[Any]
     sees: NDArray[Any]
     source: NDArray[Any]
     target: NDArray[Any]
@@ -55,48 +56,53 @@ class Batch:
     weight: torch.Tensor
 
 
-def piece_ids(piece: Piece, tokenizer: Any) -> list[int]:
-    if piece.kind == "text":
-        return list(tokenizer(piece.value, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-    return [tokenizer.eos_token_id if piece.kind == "end" else tokenizer.convert_tokens_to_ids(piece.value)]
+def part_ids(part: WeightedPart, vocabulary: Vocabulary) -> list[int]:
+    """The ids of a part as inference encodes it; the end is the tokenizer's own end of sequence."""
+    return [vocabulary.end] if part.part is None else vocabulary.part_ids(part.part)
 
 
-def encode(row: Row, tokenizer: Any, weights: Mapping[str, float], max_tokens: int) -> Encoded | None:
-    """Tensors of ``row``, None when its nodes together are longer than ``max_tokens``. ``weights`` multiply losses by group."""
+def encode(example: Example, vocabulary: Vocabulary, weights: Mapping[str, float], max_tokens: int) -> Encoded | None:
+    """Tensors of ``example``, None when its branches together are longer than ``max_tokens``. ``weights`` multiply losses by
+    group. The root begins with what the tokenizer puts before every text, as a prompt does."""
     ids: list[int] = []
     depth: list[int] = []
-    node: list[int] = []
-    last: list[int] = []  # the index of each node's last token
-    sees = np.eye(len(row.nodes), dtype=bool)
+    branch: list[int] = []
+    last: list[int] = []  # the index of each branch's last token
+    sees = np.eye(len(example.branches), dtype=bool)
     found: list[tuple[int, int, int, float]] = []
-    for index, n in enumerate(row.nodes):
-        before = last[n.parent] if n.parent >= 0 else -1
-        if n.parent >= 0:
-            sees[index] |= sees[n.parent]
-        for piece in n.pieces:
-            group = GROUPS.index(_GROUP.get(piece.value, "end") if piece.kind != "text" else "text")
-            for token in piece_ids(piece, tokenizer):
-                if piece.loss and before >= 0 and weights[GROUPS[group]]:
-                    found.append((before, token, group, piece.loss * weights[GROUPS[group]]))
-                depth.append(depth[before] + 1 if before >= 0 else 0)
-                before = len(ids)
-                ids.append(token)
-                node.append(index)
+    for index, b in enumerate(example.branches):
+        before = last[b.parent] if b.parent >= 0 else -1
+        if b.parent >= 0:
+            sees[index] |= sees[b.parent]
+        begin = [] if b.parent >= 0 else [(i, GROUPS.index("text"), 0.0) for i in vocabulary.begin]
+        for token, group, loss in (*begin, *_labelled(b, vocabulary)):
+            if loss and before >= 0 and weights[GROUPS[group]]:
+                found.append((before, token, group, loss * weights[GROUPS[group]]))
+            depth.append(depth[before] + 1 if before >= 0 else 0)
+            before = len(ids)
+            ids.append(token)
+            branch.append(index)
         last.append(before)
     if len(ids) > max_tokens or not found:
         return None
     source, target, groups, weight = zip(*found, strict=True)
-    arrays = [np.asarray(v, dtype=np.int64) for v in (ids, depth, node)]
-    ids_, depth_, node_ = arrays
+    ids_, depth_, branch_ = (np.asarray(v, dtype=np.int64) for v in (ids, depth, branch))
     labels = [np.asarray(v) for v in (source, target, groups)]
-    return Encoded(ids_, depth_, node_, sees, labels[0], labels[1], labels[2], np.asarray(weight, dtype=np.float32))
+    return Encoded(ids_, depth_, branch_, sees, labels[0], labels[1], labels[2], np.asarray(weight, dtype=np.float32))
+
+
+def _labelled(branch: Branch, vocabulary: Vocabulary) -> Iterator[tuple[int, int, float]]:
+    """Token, group and loss weight of every token of a branch."""
+    for part in branch.parts:
+        group = GROUPS.index(_GROUP.get(part.value, "end") if part.kind != "text" else "text")
+        yield from ((token, group, part.loss) for token in part_ids(part, vocabulary))
 
 
 def attention(row: Encoded, width: int) -> NDArray[Any]:
     """(width, width), true where the token of the row may attend; padding sees itself alone."""
     mask = np.eye(width, dtype=bool)
     size = len(row)
-    mask[:size, :size] = row.sees[row.node[:, None], row.node[None, :]] & np.tri(size, dtype=bool)
+    mask[:size, :size] = row.sees[row.branch[:, None], row.branch[None, :]] & np.tri(size, dtype=bool)
     return mask
 
 

@@ -27,7 +27,7 @@ from selfrag.algorithm.reflection import (
 )
 from selfrag.engines.scripted import control, words
 from selfrag.errors import UsageError
-from selfrag.types import Control, Critique, Generated, Segment, Text, Weights
+from selfrag.types import Critique, Segment, Weights
 from tests import golden
 
 FEW = Path(__file__).parents[1] / "data" / "golden_few.json"
@@ -199,13 +199,3 @@ def test_temperature_flattens_one_group_alone() -> None:
 def test_an_answer_without_evidence_is_not_doubted() -> None:
     """Thresholds judge evidence; an answer that needed none passes."""
     assert not reflection.doubtful([Segment("known", None, Critique())], 0.9, 0.9)
-
-
-# --- prompts -------------------------------------------------------------------------------------------------------------------
-
-
-def test_prompts_join_text_and_drop_nothing_else() -> None:
-    """Neighbouring texts become one, empty ones go, control and generated parts stay where they are."""
-    generated = Generated((control(RELEVANT),))
-    parts = reflection.as_prompt("a", "", Text("b"), Control(CONTINUE), "", generated, Generated(()), "c")
-    assert parts == (Text("ab"), Control(CONTINUE), generated, Text("c"))

@@ -1,54 +1,67 @@
-"""Measuring a judge: a perfect one, a useless one, and the thresholds that are fitted."""
+"""Measuring a model: a perfect one, a useless one, and the thresholds that are fitted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from selfrag.train.dev_set import Items
+from selfrag.algorithm.reflection import ISSUP
+from selfrag.train.dev_set import Evidence, Items
 from selfrag.train.evaluate import evaluate, fit_abstention, rank_correlation, table
-from selfrag.train.judges import Evidence, Judge, TokenJudge, Written
-from selfrag.types import Completion, OnToken, Request, Token
+from selfrag.types import Alive, Critique, Decision, Engine, Opening, Passage, ReflectionKind, Reflector, Segment
 
 
 class Knows:
-    """A judge that is told in the texts what is right."""
+    """A reflector that finds in the texts what is right."""
 
-    name = "knows"
+    kind: ReflectionKind = "tokens"
+    relevant, irrelevant, full, useful, useless = 0.8, 0.2, 0.9, 1.0, -1.0
 
-    async def retrieve(self, question: str) -> float:
-        return 0.9 if question.startswith("look up") else 0.1
+    @property
+    def engine(self) -> Engine:
+        raise AssertionError("nothing asks for the engine")
 
-    async def relevance(self, evidence: Evidence) -> float:
-        return 0.8 if "gold" in evidence.passage else 0.2
+    def using(self, engine: Engine) -> Knows:
+        return self
 
-    async def support(self, evidence: Evidence, claim: str) -> Sequence[float]:
-        return (0.9, 0.05, 0.05) if claim == "true" else (0.1, 0.1, 0.8)
+    def describe(self) -> dict[str, object]:
+        return {}
 
-    async def utility(self, evidence: Evidence, answer: str) -> float:
-        return 1.0 if answer == "right" else -1.0
+    async def decide(self, instruction: str, path: Sequence[Segment], threshold: float) -> Decision:
+        if path:
+            return Decision("continue", 0.1)
+        p = self.relevant if instruction.startswith("look up") else self.irrelevant
+        return Decision("retrieve" if p > threshold else "none", p)
 
-    async def answer(self, evidence: Evidence) -> Written:
-        return Written("The answer", await self.relevance(evidence), 0.9, 1.0)
+    async def open(self, instruction: str, path: Sequence[Segment], passage: Passage | None, carry: bool) -> Opening:
+        p = self.relevant if passage and "gold" in passage.text else self.irrelevant
+        return Opening(passage, Critique() if carry else Critique(p, distributions={"ISREL": {}}), carry)
+
+    async def extend(self, instruction: str, path: Sequence[Segment], opening: Opening, alive: Alive) -> Segment | None:
+        """A few words at once; sentences one after the other."""
+        critique = replace(opening.critique, issup=self.full, isuse=self.useful, distributions={"ISSUP": {}, "ISUSE": {}})
+        if instruction == "q?":
+            return Segment("The answer", opening.passage, critique, finished=True)
+        words = ("Seoul is the capital.", "It is large.")[len(path)]
+        return Segment(words, opening.passage, critique if path else opening.critique, opening.carry, finished=bool(path))
+
+    async def judge(self, instruction: str, passage: Passage, answer: str) -> Critique:
+        full = self.full if answer == "true" else 1 - self.full
+        use = self.useful if answer == "right" else self.useless
+        support = dict(zip(ISSUP, (full, (1 - full) / 2, (1 - full) / 2), strict=True))
+        return Critique(isuse=use, distributions={"ISSUP": support})
 
 
 class Same(Knows):
-    """A judge that says the same of everything."""
+    """A reflector that says the same of everything."""
 
-    name = "same"
+    relevant = irrelevant = full = 0.5
+    useful = useless = 0.0
 
-    async def retrieve(self, question: str) -> float:
-        return 0.5
-
-    async def relevance(self, evidence: Evidence) -> float:
-        return 0.5
-
-    async def support(self, evidence: Evidence, claim: str) -> Sequence[float]:
-        return (1 / 3, 1 / 3, 1 / 3)
-
-    async def utility(self, evidence: Evidence, answer: str) -> float:
-        return 0.0
+    async def judge(self, instruction: str, passage: Passage, answer: str) -> Critique:
+        return Critique(isuse=0.0, distributions={"ISSUP": dict.fromkeys(ISSUP, 1 / 3)})
 
 
 def evidence(passage: str) -> Evidence:
@@ -60,7 +73,13 @@ def items() -> Items:
     answers = [(evidence("gold"), ("answer",), t) for t in titles] + [(evidence("other"), (), t) for t in titles]
     return Items(
         answers=tuple(answers),
-        relevance={"neighbour": (evidence("other"),) * 4, "same article": (evidence("other"),) * 4},
+        open=((Evidence("Which is the capital?", "Korea", "gold"), ("Seoul is the capital.", "It is large.")),) * 2,
+        relevance={
+            "gold": (evidence("gold"),) * 4,
+            "unanswerable": (evidence("other"),) * 4,
+            "neighbour": (evidence("other"),) * 4,
+            "same article": (evidence("other"),) * 4,
+        },
         explained=((evidence("gold"), evidence("other")),) * 2,
         support=(
             (evidence("gold"), "true", "SUPPORTS"),
@@ -72,11 +91,11 @@ def items() -> Items:
     )
 
 
-async def figures(judge: Judge) -> dict[str, float | None]:
-    return (await evaluate(judge, items(), lambda _line: None)).figures
+async def figures(reflector: Reflector) -> dict[str, float | None]:
+    return (await evaluate(reflector, "test", items(), lambda _line: None)).figures
 
 
-async def test_a_judge_that_knows_everything() -> None:
+async def test_a_model_that_knows_everything() -> None:
     """It separates everything, and abstains where it should, on articles that its thresholds were not fitted on."""
     found = await figures(Knows())
     for name in (
@@ -91,9 +110,12 @@ async def test_a_judge_that_knows_everything() -> None:
     ):
         assert found[name] == 1.0, name
     assert found["answer F1"] == 100.0
+    for name in ("whole sentences", "content-word recall", "content-word precision", "holds a gold sentence"):
+        assert found[f"open: {name}"] == 1.0, name
+    assert found["open: words"] == 7.0
 
 
-async def test_a_judge_that_knows_nothing() -> None:
+async def test_a_model_that_knows_nothing() -> None:
     """It is at chance."""
     found = await figures(Same())
     assert found["ISREL AUROC, neighbour, asked to explain"] == 0.5
@@ -102,9 +124,9 @@ async def test_a_judge_that_knows_nothing() -> None:
     assert found["ISUSE ECE"] == 0.125  # says 0.5 of two answers that are worth 1 and 0.25
 
 
-async def test_the_table_has_a_column_for_each_judge() -> None:
+async def test_the_table_has_a_column_for_each_model() -> None:
     """Model and baseline stand side by side, with the goals."""
-    results = [await evaluate(judge, items(), lambda _line: None) for judge in (Knows(), Same())]
+    results = [await evaluate(r, name, items(), lambda _line: None) for r, name in ((Knows(), "knows"), (Same(), "same"))]
     lines = table(results).splitlines()
     assert lines[0] == "| | goal | knows | same |"
     assert "| ISREL AUROC, neighbour | 0.95 | 1.000 | 0.500 |" in lines
@@ -116,37 +138,3 @@ def test_fitted_thresholds_and_ranks() -> None:
     assert 0.2 < rel <= 0.8
     assert 0.1 < sup <= 0.8
     assert rank_correlation(np.array([1.0, 2, 30]), np.array([5.0, 6, 7])) == 1.0
-
-
-class Watches:
-    """An engine that reports every watched token as likely as its place in the request says, and remembers the request."""
-
-    name, model, exact = "watches", "none", True
-
-    def __init__(self) -> None:
-        self.seen: list[Request] = []
-
-    async def complete(self, request: Request, on_token: OnToken | None = None) -> Completion:
-        self.seen.append(request)
-        watched = {token: -float(i) for i, token in enumerate(request.watch)}
-        return Completion((Token(1, "x", -0.1, watched),), "length", 1)
-
-    async def close(self) -> None: ...
-
-
-async def test_reflection_tokens_are_read_where_the_grammar_has_them() -> None:
-    """A claim stands behind `[Relevant]`, and its three support probabilities sum to 1 in the order Fully, Partially, No."""
-    engine = Watches()
-    support = await TokenJudge(engine).support(evidence("gold"), "claim")
-    assert abs(sum(support) - 1) < 1e-12
-    assert list(support) == sorted(support, reverse=True)
-    shown = [getattr(part, "token", None) or getattr(part, "text", "") for part in engine.seen[0].prompt]
-    assert shown[1:] == ["[Retrieval]", "<paragraph>", "title\ngold", "</paragraph>", "[Relevant]", "claim"]
-
-
-async def test_an_answer_is_written_after_relevant_even_where_it_is_doubted() -> None:
-    """Its relevance is read from a request of its own, and the words stand behind `[Relevant]`."""
-    engine = Watches()
-    await TokenJudge(engine).answer(evidence("gold"))
-    ends = [getattr(request.prompt[-1], "token", "") for request in engine.seen]
-    assert ends == ["</paragraph>", "[Relevant]"]

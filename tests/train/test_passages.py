@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from selfrag.train.hard_negatives import Neighbours
+from selfrag.train.hard_negatives import HardNegatives
 from selfrag.train.passages import holds, lacking, likest, sentence_at, tidy, window, wrong_spans
 
 PASSAGE = (
@@ -50,7 +50,7 @@ def test_sentences_and_tidying() -> None:
 def test_neighbours_share_words_but_not_the_answer() -> None:
     """A hard negative is the passage most like the question that does not hold the answer."""
     passages = [("Curie", PASSAGE), ("Warsaw", "Warsaw lies on the Vistula."), ("Radium", "Radium was found by Marie in a shed.")]
-    near = Neighbours(passages)
+    near = HardNegatives(passages)
     assert near.search("Where was Marie Curie born?", 3)[0] == 0
     assert near.wrong("Where was Marie born?", PASSAGE, ["Warsaw"]) == [passages[2]]
 

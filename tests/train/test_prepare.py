@@ -13,10 +13,10 @@ from selfrag.algorithm.reflection import CONTINUE, FULLY, IRRELEVANT, ISSUP, NO_
 from selfrag.cli import run as program
 from selfrag.errors import InputError, UsageError
 from selfrag.train import sources
-from selfrag.train.hard_negatives import Neighbours
+from selfrag.train.hard_negatives import HardNegatives
 from selfrag.train.passages import holds
 from selfrag.train.prepare import LIMITS, PrepareConfig, limits_of, load, prepare
-from selfrag.train.rows import Row, read
+from selfrag.train.rows import Example, read
 from selfrag.train.synthetic import instructions
 
 CONTEXT = "Seoul is the capital of South Korea. It lies on the Han River. Busan is the second largest city of South Korea."
@@ -26,17 +26,17 @@ IMPOSSIBLE = {"id": "2", "title": "Korea", "context": CONTEXT, "question": "Who 
               "plausible_answers": ["South Korea"]}  # fmt: skip
 
 
-def controls(row: Row) -> list[str]:
-    return [p.value for n in row.nodes for p in n.pieces if p.kind == "control"]
+def controls(row: Example) -> list[str]:
+    return [p.value for n in row.branches for p in n.parts if p.kind == "control"]
 
 
 def test_an_answerable_question() -> None:
     """Its right answer is taught, a wrong one from the same passage is only judged, and all stand behind one passage."""
     (question,) = sources.squad([ANSWERABLE])
     row = sources.question_row(question, Random(1))
-    right, wrong = row.nodes[1], row.nodes[2]
-    assert [(p.value, p.loss) for p in right.pieces if p.kind == "text"] == [("Seoul", 1.0)]
-    assert [p.loss for p in wrong.pieces if p.kind == "text"] == [0.0]
+    right, wrong = row.branches[1], row.branches[2]
+    assert [(p.value, p.loss) for p in right.parts if p.kind == "text"] == [("Seoul", 1.0)]
+    assert [p.loss for p in wrong.parts if p.kind == "text"] == [0.0]
     assert FULLY in controls(row)
     assert NO_SUPPORT in controls(row)
 
@@ -45,30 +45,32 @@ def test_an_impossible_question() -> None:
     """It is irrelevant, no ISSUP follows the refusal, and its tempting answer is judged without support."""
     (question,) = sources.squad([IMPOSSIBLE])
     row = sources.question_row(question, Random(1))
-    first = [p.value for p in row.nodes[1].pieces]
+    first = [p.value for p in row.branches[1].parts]
     assert first[0] == IRRELEVANT
     assert not set(first) & set(ISSUP)
-    assert NO_SUPPORT in [p.value for p in row.nodes[2].pieces]
+    assert NO_SUPPORT in [p.value for p in row.branches[2].parts]
 
 
 def test_a_question_is_compared_with_the_passage_that_the_search_would_take() -> None:
     """One question stands before two passages that do not see each other: its own, answered, and a similar one, refused, whose
     tempting words are judged without support."""
     (question,) = sources.squad([ANSWERABLE])
-    near = Neighbours([("Korea", CONTEXT), ("Towns", "Which town is called the capital of fashion? Many say it is Paris.")])
-    row = next(filter(None, (sources.compared_row(question, near, Random(seed)) for seed in range(9))))
-    own, other = (n for n, node in enumerate(row.nodes) if PARAGRAPH in [p.value for p in node.pieces])
-    first = {(node.parent, node.pieces[0].value) for node in row.nodes if node.pieces[0].loss}
+    near = HardNegatives([("Korea", CONTEXT), ("Towns", "Which town is called the capital of fashion? Many say it is Paris.")])
+    row = next(filter(None, (sources.contrastive_row(question, near, Random(seed)) for seed in range(9))))
+    own, other = (n for n, node in enumerate(row.branches) if PARAGRAPH in [p.value for p in node.parts])
+    first = {(node.parent, node.parts[0].value) for node in row.branches if node.parts[0].loss}
     assert {(own, RELEVANT), (other, IRRELEVANT)} <= first
-    assert [row.nodes[n].parent for n in (own, other)] == [0, 0]
-    assert NO_SUPPORT in [p.value for node in row.nodes if node.parent == other for p in node.pieces]
+    assert [row.branches[n].parent for n in (own, other)] == [0, 0]
+    assert NO_SUPPORT in [p.value for node in row.branches if node.parent == other for p in node.parts]
 
 
 def test_the_other_passage_may_be_the_own_one_without_the_answer() -> None:
     """Where nothing similar is found, a question still stands before its own passage without the sentences that answer it."""
     long = f"{CONTEXT} Milan lies in the north of Italy, and many who know it like to go there for its clothes in the spring."
     (question,) = sources.squad([{**ANSWERABLE, "context": long}])
-    texts = {text for seed in range(40) for _, text in sources.unlike(question, Neighbours([("Korea", long)]), Random(seed))}
+    texts = {
+        text for seed in range(40) for _, text in sources.hard_negatives(question, HardNegatives([("Korea", long)]), Random(seed))
+    }
     assert any(text in long and not holds(text, question.answers) for text in texts)
 
 
@@ -76,13 +78,13 @@ def test_wanting_sentences_makes_no_passage_relevant() -> None:
     """A question that asks to explain is answered with the sentence of its own passage and refuses the other; now and then one
     that cannot be answered asks so, too."""
     (question,) = sources.squad([ANSWERABLE])
-    near = Neighbours([("Korea", CONTEXT), ("Towns", "Which town is called the capital of fashion? Many say it is Paris.")])
+    near = HardNegatives([("Korea", CONTEXT), ("Towns", "Which town is called the capital of fashion? Many say it is Paris.")])
     row = next(filter(None, (sources.explain_row(question, near, Random(seed)) for seed in range(9))))
-    own, other = (n for n, node in enumerate(row.nodes) if PARAGRAPH in [p.value for p in node.pieces])
-    taught = {(node.parent, p.value) for node in row.nodes for p in node.pieces if p.loss}
+    own, other = (n for n, node in enumerate(row.branches) if PARAGRAPH in [p.value for p in node.parts])
+    taught = {(node.parent, p.value) for node in row.branches for p in node.parts if p.loss}
     assert {(own, RELEVANT), (own, "Seoul is the capital of South Korea."), (other, IRRELEVANT)} <= taught
     (impossible,) = sources.squad([IMPOSSIBLE])
-    asked = [sources.question_row(impossible, Random(seed)).nodes[0].pieces[0].value for seed in range(60)]
+    asked = [sources.question_row(impossible, Random(seed)).branches[0].parts[0].value for seed in range(60)]
     assert 0 < sum("sentence" in text or "xplain" in text for text in asked) < 20
 
 
@@ -92,7 +94,7 @@ def test_claims_share_their_evidence() -> None:
     records = [{"page": "Seoul", "evidence": "Seoul is a big city .", "claim": c, "label": v} for c, v in claims]
     (row,) = sources.vitaminc(records, Random(3))
     assert {FULLY, NO_SUPPORT} <= set(controls(row))
-    assert all(p.loss == 0 for n in row.nodes for p in n.pieces if p.kind == "text")
+    assert all(p.loss == 0 for n in row.branches for p in n.parts if p.kind == "text")
 
 
 def test_another_page_says_nothing_of_the_one_that_was_asked_for() -> None:

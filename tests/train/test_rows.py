@@ -8,9 +8,9 @@ import pytest
 
 from selfrag.algorithm.reflection import FULLY, PARAGRAPH, RELEVANT, RETRIEVAL
 from selfrag.errors import InputError
-from selfrag.train.rows import END, control, evidence, prompt, read, text, to_json, tree
+from selfrag.train.rows import END, control, evidence, packed, prompt, read, text, to_json
 
-ROW = tree(
+ROW = packed(
     "a", "test", (prompt("Where?"), *evidence("Paris", "It is in France.")),
     [(control(RELEVANT), text("France", 1.0), control(FULLY), END), (control(RELEVANT, 0.0), text("Spain"))],
 )  # fmt: skip
@@ -26,9 +26,9 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_prompt_and_evidence_follow_the_grammar() -> None:
     """The prompt and the evidence have the words of inference, and no loss stands inside a passage."""
     assert prompt("Do it.", "this").value == "### Instruction:\nDo it.\n\n### Input:\nthis\n\n### Response:\n"
-    pieces = evidence("Paris", "It is in France.")
-    assert [p.value for p in pieces] == [RETRIEVAL, PARAGRAPH, "Paris\nIt is in France.", "</paragraph>"]
-    assert [p.loss > 0 for p in pieces] == [True, False, False, False]
+    parts = evidence("Paris", "It is in France.")
+    assert [p.value for p in parts] == [RETRIEVAL, PARAGRAPH, "Paris\nIt is in France.", "</paragraph>"]
+    assert [p.loss > 0 for p in parts] == [True, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,12 @@ def test_prompt_and_evidence_follow_the_grammar() -> None:
     [
         "not json",
         "[]",
-        '{"id": 1, "source": "s", "nodes": []}',
-        '{"id": 1, "source": "s", "nodes": [{"parent": 0, "parts": [{"text": "a"}]}]}',
-        '{"id": 1, "source": "s", "nodes": [{"parent": -1, "parts": []}]}',
-        '{"id": 1, "source": "s", "nodes": [{"parent": -1, "parts": [{"control": "[Maybe]"}]}]}',
-        '{"id": 1, "source": "s", "nodes": [{"parent": -1, "parts": [{"text": "a", "loss": -1}]}]}',
-        '{"id": 1, "source": "s", "nodes": [{"parent": -1, "parts": [{"text": 5}]}]}',
+        '{"id": 1, "source": "s", "branches": []}',
+        '{"id": 1, "source": "s", "branches": [{"parent": 0, "parts": [{"text": "a"}]}]}',
+        '{"id": 1, "source": "s", "branches": [{"parent": -1, "parts": []}]}',
+        '{"id": 1, "source": "s", "branches": [{"parent": -1, "parts": [{"control": "[Maybe]"}]}]}',
+        '{"id": 1, "source": "s", "branches": [{"parent": -1, "parts": [{"text": "a", "loss": -1}]}]}',
+        '{"id": 1, "source": "s", "branches": [{"parent": -1, "parts": [{"text": 5}]}]}',
     ],
 )
 def test_malformed_rows_are_refused_by_line(tmp_path: Path, line: str) -> None:

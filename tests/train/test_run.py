@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from selfrag.algorithm.reflection import FULLY, NO_SUPPORT, RELEVANT
 from selfrag.errors import InputError, Interrupted, SelfragError, UsageError
 from selfrag.train.lora import AdapterConfig
-from selfrag.train.rows import END, control, evidence, prompt, text, to_json, tree
+from selfrag.train.rows import END, control, evidence, packed, prompt, text, to_json
 from selfrag.train.run import WEIGHTS, RunConfig, run, weights_of
 
 SMALL = AdapterConfig(rank=2, first_block=1)
@@ -33,7 +33,7 @@ def rows(tmp_path: Path) -> Path:
 
 def write_rows(file: Path) -> Path:
     made = [
-        tree(f"r{i}", "test", (prompt(f"Where is {i}?"), *evidence("Paris", f"Paris {i} is in France.")),
+        packed(f"r{i}", "test", (prompt(f"Where is {i}?"), *evidence("Paris", f"Paris {i} is in France.")),
              [(control(RELEVANT), text("France", 1.0), control(FULLY), END),
               (control(RELEVANT, 0.0), text("Spain"), control(NO_SUPPORT))])
         for i in range(24)
@@ -166,6 +166,6 @@ def test_what_cannot_be_is_told(base: Path, rows: Path, tmp_path: Path) -> None:
 def test_rows_without_labels_are_refused(base: Path, tmp_path: Path) -> None:
     """A file that teaches nothing is no training data."""
     file = tmp_path / "rows.jsonl"
-    file.write_text(to_json(tree("a", "test", (prompt("Hi"),))) + "\n", encoding="utf-8")
+    file.write_text(to_json(packed("a", "test", (prompt("Hi"),))) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match="no usable training row"):
         run(config(base, file, tmp_path / "run"), lambda _line: None)

@@ -36,12 +36,12 @@ def test_labelled_questions() -> None:
             FILE,
         )
     )
-    tokens = [[p.value for n in row.nodes for p in n.pieces if p.kind == "control"] for row in rows]
+    tokens = [[p.value for n in row.branches for p in n.parts if p.kind == "control"] for row in rows]
     assert NO_RETRIEVAL in tokens[0]
     assert IRRELEVANT in tokens[1]
     assert NO_SUPPORT in tokens[2]
     assert "[Utility:2]" in tokens[2]
-    assert [p.loss for p in rows[2].nodes[1].pieces if p.kind == "text"] == [0.0]
+    assert [p.loss for p in rows[2].branches[1].parts if p.kind == "text"] == [0.0]
 
 
 @pytest.mark.parametrize(

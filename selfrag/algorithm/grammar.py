@@ -1,0 +1,68 @@
+"""The prompt grammar of Self-RAG: which text and which control token stands where. Pure: parts, no token ids.
+
+Inference, training rows and `selfrag train eval` build their prompts from these functions and have the parts encoded by the same
+`engines.tokenizer.Vocabulary`, so that a model is asked in exactly the form that it was trained on:
+
+    ### Instruction:\\n…\\n\\n### Response:\\n
+    [Retrieval]<paragraph>title\\ntext</paragraph>[Relevant]sentence[Fully supported]
+    [Continue to Use Evidence]sentence[Utility:5]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from selfrag import prompts
+from selfrag.algorithm.reflection import CONTINUE, END_PARAGRAPH, NO_RETRIEVAL, PARAGRAPH, RETRIEVAL
+from selfrag.types import Control, Generated, Part, Passage, Prompt, Segment, Text, Token
+
+
+def instruction(text: str, extra: str = "") -> Text:
+    """What a model is asked, up to where its response begins; ``extra`` is a separate input."""
+    if extra:
+        return Text(prompts.load("selfrag/instruction_with_input").render(instruction=text, input=extra))
+    return Text(prompts.load("selfrag/instruction").render(instruction=text))
+
+
+def paragraph(title: str, text: str) -> tuple[Control, Text, Control]:
+    """A passage between its markers; its words stay text whatever they say."""
+    return Control(PARAGRAPH), Text(f"{title}\n{text}"), Control(END_PARAGRAPH)
+
+
+def evidence(title: str, text: str) -> tuple[Control, Control, Text, Control]:
+    """`[Retrieval]`, then the passage."""
+    return Control(RETRIEVAL), *paragraph(title, text)
+
+
+def lead_in(passage: Passage | None, carry: bool) -> tuple[Part, ...]:
+    """What stands before a segment: new evidence, the token to go on with the old, or the token that none is needed."""
+    if carry:
+        return (Control(CONTINUE),)
+    return evidence(passage.title, passage.text) if passage else (Control(NO_RETRIEVAL),)
+
+
+def prompt(asked: str, path: Sequence[Segment], *after: Part) -> Prompt:
+    """The instruction, the segments written so far with what stood before each, then ``after``."""
+    written = [part for s in path for part in (*lead_in(s.passage, s.carry), *replayed(s.tokens))]
+    return joined(instruction(asked), *written, *after)
+
+
+def replayed(tokens: Iterable[Token]) -> tuple[Part, ...]:
+    """What was written, put back into a prompt: words by their ids, reflection tokens by their names."""
+    parts: list[Part] = []
+    for name, run in groupby(tokens, key=lambda token: token.control):
+        same = tuple(run)
+        parts += [Generated(same)] if name is None else [Control(name)] * len(same)
+    return tuple(parts)
+
+
+def joined(*parts: Part) -> Prompt:
+    """Parts in order; empty text is left out, and neighbouring texts are joined so that they are encoded as one."""
+    made: list[Part] = []
+    for part in parts:
+        if isinstance(part, Text) and made and isinstance(made[-1], Text):
+            made[-1] = Text(made[-1].text + part.text)
+        elif not (isinstance(part, Text) and not part.text) and not (isinstance(part, Generated) and not part.tokens):
+            made.append(part)
+    return tuple(made)
