@@ -15,7 +15,7 @@ from selfrag.errors import InputError, UsageError
 from selfrag.train import sources
 from selfrag.train.hard_negatives import HardNegatives
 from selfrag.train.passages import holds
-from selfrag.train.prepare import LIMITS, PrepareConfig, limits_of, load, prepare
+from selfrag.train.prepare import CLAIMS, LIMITS, SENTENCES, PrepareConfig, limits_of, load, prepare
 from selfrag.train.rows import Example, read
 from selfrag.train.synthetic import instructions
 
@@ -134,10 +134,13 @@ def test_instructions_are_deterministic() -> None:
 def folder(tmp_path: Path) -> Path:
     """Published data sets of two records each."""
     many = [ANSWERABLE | {"id": f"a{i}"} for i in range(4)] + [IMPOSSIBLE | {"id": f"i{i}"} for i in range(4)]
-    files = {"squad2_halfdev": many, "nq_open_questions": [{"question": "who is it"}]}
+    faq = {"id": "f", "title": "Korea", "passage": CONTEXT, "question": "Which is the capital?",
+           "sentence_answers": ["Seoul is the capital of South Korea."], "negatives": ["Milan is a town."]}  # fmt: skip
+    files = {"squad2_halfdev": many, "nq_open_questions": [{"question": "who is it"}], "docs_faq_en": [faq]}
     names = ("halueval_qa", "fairytaleqa", "vitaminc", "wice_chunks", "wice_partial_tokens", "halueval_summarization",
-             "2wiki_hops", "clapnq_questions", "efficientqa_rated_answers", "selfinstruct_tasks")  # fmt: skip
-    for name in (*files, *names):
+             "2wiki_hops", "clapnq_questions", "efficientqa_rated_answers", "selfinstruct_tasks", "tldr_howto_en",
+             *SENTENCES, *CLAIMS)  # fmt: skip
+    for name in {*files, *names}:
         with gzip.open(tmp_path / f"{name}.jsonl.gz", "wt", encoding="utf-8") as out:
             out.writelines(json.dumps(r) + "\n" for r in files.get(name, []))
     return tmp_path
@@ -151,6 +154,7 @@ def test_the_same_seed_writes_the_same_file(tmp_path: Path) -> None:
     assert outs[0].read_bytes() == outs[1].read_bytes() != outs[2].read_bytes()
     assert counts[0]["squad2", "rows"] == sum(row.source == "squad2" for row in read(outs[0]))
     assert counts[0]["nq_open", RETRIEVAL] == 1
+    assert counts[0]["docs_faq_en", "rows"] == 1
 
 
 def test_questions_that_are_kept_back_are_not_trained_on(tmp_path: Path) -> None:
