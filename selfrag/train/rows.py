@@ -77,8 +77,8 @@ def prompt(instruction: str, extra: str = "") -> WeightedPart:
 
 def evidence(title: str, passage: str, loss: float = 0.3) -> tuple[WeightedPart, ...]:
     """`[Retrieval]` and a passage: ``loss`` is on the decision alone, never inside the passage."""
-    decision, *shown = grammar.evidence(title, passage)
-    return (WeightedPart(decision, loss), *(WeightedPart(part) for part in shown))
+    found = grammar.evidence(title, passage)
+    return (WeightedPart(found[0], loss), *(WeightedPart(part) for part in found[1:]))
 
 
 def paragraph(title: str, passage: str) -> tuple[WeightedPart, ...]:
