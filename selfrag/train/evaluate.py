@@ -7,7 +7,6 @@ of the articles and scored on the other, so that they are not fitted to what the
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 from selfrag.algorithm.reflection import ISSUP
 from selfrag.evaluation import curves, metrics
 from selfrag.train.dev_set import Evidence, Items
-from selfrag.train.passages import FUNCTION_WORDS, whole
 from selfrag.types import Critique, Reflector, Segment
 
 T = TypeVar("T")
@@ -28,8 +26,6 @@ Figures = dict[str, float | None]
 
 LONGEST = 3
 """Sentences of an answer at most."""
-HIT = 0.8
-"""The share of a gold sentence's content words that an answer holds which gives this sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,32 +147,19 @@ def sentence_figures(written: Sequence[Written], items: Items) -> Figures:
     """Answers to open questions from a passage that answers: how many are whole sentences and how long they are, the content
     words of the gold sentences that they hold (recall) and that they consist of (precision), whether they hold a gold sentence,
     and whether ISUSE knows which of them do."""
-    pairs = [(w, golds) for w, (_, golds) in zip(written, items.open, strict=True)]
-    hits = np.array([float(any(shared_words(w.text, gold)[0] >= HIT for gold in golds)) for w, golds in pairs])
-    use = np.array([((w.isuse if w.isuse is not None else -1.0) + 1) / 2 for w, _ in pairs])
-    words = [shared_words(w.text, " ".join(golds)) for w, golds in pairs]
+    pairs = [(w.text, golds) for w, (_, golds) in zip(written, items.open, strict=True)]
+    whole = [(text, (" ".join(golds),)) for text, golds in pairs]
+    hits = np.array([metrics.holds_sentence(text, golds) for text, golds in pairs])
+    use = np.array([((w.isuse if w.isuse is not None else -1.0) + 1) / 2 for w in written])
     return {
-        "open: whole sentences": float(np.mean([whole(w.text) for w, _ in pairs])),
-        "open: words": float(np.mean([len(w.text.split()) for w, _ in pairs])),
-        "open: content-word recall": float(np.mean([recall for recall, _ in words])),
-        "open: content-word precision": float(np.mean([precision for _, precision in words])),
+        "open: whole sentences": float(np.mean([metrics.is_whole_sentence(text) for text, _ in pairs])),
+        "open: words": float(np.mean([len(text.split()) for text, _ in pairs])),
+        "open: content-word recall": float(np.mean([metrics.content_recall(text, gold) for text, gold in whole])),
+        "open: content-word precision": float(np.mean([metrics.content_precision(text, gold) for text, gold in whole])),
         "open: holds a gold sentence": float(hits.mean()),
         "open: ISUSE AUROC": curves.auroc(use, hits),
         "open: ISUSE ECE": curves.ece(use, hits),
     }
-
-
-def shared_words(answer: str, gold: str) -> tuple[float, float]:
-    """The share of the content words of ``gold`` that ``answer`` has, and the share of the answer's own that ``gold`` has; 0
-    where there are none."""
-    mine, theirs = content_words(answer), content_words(gold)
-    both = len(mine & theirs)
-    return both / len(theirs) if theirs else 0.0, both / len(mine) if mine else 0.0
-
-
-def content_words(text: str) -> set[str]:
-    """Words of more than two letters, and numbers, that are no function words."""
-    return {w for w in re.findall(r"\w+", text.lower()) if (len(w) > 2 or w.isdigit()) and w not in FUNCTION_WORDS}
 
 
 def separation(high: NDArray[Any], low: NDArray[Any]) -> float | None:

@@ -8,7 +8,7 @@ from random import Random
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[`*_]*[A-Z0-9`\uac00-\ud7a3])|\n+")
 _NAME = re.compile(r"\b[A-Z][\w'’-]*(?:\s+(?:of|the|de|and)?\s?[A-Z][\w'’-]*){0,3}")
 _NUMBER = re.compile(r"[$£€]?\d[\d.,:]*\d?%?(?:\s+(?:million|billion|thousand|years|percent|km|miles))?")
-FUNCTION_WORDS = frozenset(re.findall(r"\w+", """
+_FUNCTION = frozenset(re.findall(r"\w+", """
     a an the of in on at to and or but is are was were be been has have had for with by from as that which who this it its their
     his her he she they not than so if into would could"""))  # fmt: skip
 _TIGHT = ((" ([.,;:!?)%\\]])", r"\1"), (r"([(\[$]) ", r"\1"), (r" ('s|n't|'re|'ve)\b", r"\1"), ("\ufffd", " "), ("-LRB- ?", "("),
@@ -100,9 +100,9 @@ def _word_spans(passage: str, length: int, rng: Random) -> list[str]:
     for run in rng.sample(runs, len(runs)):
         start = rng.randrange(max(1, len(run) - length + 1))
         words = run[start : start + max(1, length)]
-        while words and words[0].lower() in FUNCTION_WORDS:
+        while words and words[0].lower() in _FUNCTION:
             words = words[1:]
-        while words and words[-1].lower() in FUNCTION_WORDS:
+        while words and words[-1].lower() in _FUNCTION:
             words = words[:-1]
         if words:
             found.append(" ".join(words))
