@@ -41,7 +41,7 @@ def load(name: str) -> Template:
     """The template prompts/``name``.txt. Raises UsageError when there is none, InputError when it is malformed."""
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1)
-        raise UsageError(f"there is no prompt {name!r}", f"did you mean {near[0]}?" if near else None)
+        raise UsageError(f"unknown prompt {name!r}", f"did you mean {near[0]}?" if near else None)
     return parse((FOLDER / f"{name}.txt").read_text(encoding="utf-8"), name)
 
 

@@ -71,5 +71,5 @@ def test_malformed_files_are_refused(source: str) -> None:
 @pytest.mark.parametrize("name", ["selfrag/instructions", "nothing", "../README", "selfrag/../selfrag/instruction"])
 def test_unknown_names_are_refused(name: str) -> None:
     """A name that is not a shipped file is an error, and no way out of the folder."""
-    with pytest.raises(UsageError, match="there is no prompt"):
+    with pytest.raises(UsageError, match="unknown prompt"):
         prompts.load(name)

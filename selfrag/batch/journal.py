@@ -91,7 +91,7 @@ def load_meta(out: Path) -> Meta | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read: {error}", "--restart begins anew, --append goes on") from error
+        raise InputError(f"{path} cannot be read: {error}", "--restart starts over, --append continues") from error
 
 
 def save_meta(out: Path, meta: Meta) -> None:
@@ -139,7 +139,7 @@ class Journal:
             while rest:
                 rest = rest[os.write(self.descriptor, rest) :]
         except OSError as error:
-            raise InputError(f"{self.path} cannot be written: {error.strerror}", "make room; the same command goes on") from error
+            raise InputError(f"{self.path} cannot be written: {error.strerror}", "make room; the same command resumes") from error
 
     def close(self) -> None:
         if self.descriptor is not None:
@@ -163,7 +163,7 @@ def open_journal(out: Path, meta: Meta, rows: Callable[[], Iterable[Row]], on_ch
     anew. ``rows`` reads the input. LockedError if another run is writing to it.
     """
     if out.exists() and not out.is_file():
-        raise InputError(f"{out} is not a file that a run can go on with", "name a file; without -o the rows are printed")
+        raise InputError(f"{out} is not a file that a run can resume", "name a file; without -o the rows are printed")
     journal = Journal(out, _lock(out))
     try:
         _check_ours(out)
@@ -207,5 +207,5 @@ def _lock(out: Path) -> FileLock:
 def _refusal(out: Path, changes: Sequence[str]) -> InputError:
     return InputError(
         f"{out} holds rows of another run: {'; '.join(changes)}",
-        "--append keeps the rows whose question is the same and goes on; --restart begins anew; -o names another file",
+        "--append keeps the rows whose question is the same and continues; --restart starts over; -o names another file",
     )

@@ -39,7 +39,7 @@ def open_questions(
     InputError if it cannot be read, UsageError for an unknown task or a sample of standard input.
     """
     if task is not None and task not in NAMES:
-        raise UsageError(f"there is no task {task!r}", f"the tasks are {', '.join(NAMES)}")
+        raise UsageError(f"unknown task {task!r}", f"the tasks are {', '.join(NAMES)}")
     if source == "-":
         if count is not None:
             raise UsageError("standard input cannot be sampled, since its length is not known", "write it to a file first")

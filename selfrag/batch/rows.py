@@ -135,7 +135,7 @@ def _json_row(raw: bytes, number: int) -> Row:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 # --- CSV -----------------------------------------------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ class Batch:
                 self.tally.resumed += 1
             else:
                 problem = f"line {row.line}: the id {row.key!r} was answered for another question"
-                raise InputError(problem, "--restart begins anew; -o names another file")
+                raise InputError(problem, "--restart starts over; -o names another file")
 
     async def work(self, source: ReadAhead) -> None:
         while not self.tally.stopped and (row := await source.next()) is not None:

@@ -76,7 +76,7 @@ class Commands(TyperGroup):
             return _load(cmd_name)
         close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
         raise UsageError(
-            f"there is no command {cmd_name!r}" + (f", did you mean {close[0]!r}?" if close else ""),
+            f"unknown command {cmd_name!r}" + (f", did you mean {close[0]!r}?" if close else ""),
             "`selfrag --help` lists the commands",
         )
 
@@ -208,7 +208,7 @@ def _of_the_system(error: OSError) -> SelfragError:
 
 
 def _of_ours(error: Exception) -> SelfragError:
-    return SelfragError(f"internal error: {type(error).__name__}: {error}", "the same command with --debug tells where")
+    return SelfragError(f"internal error: {type(error).__name__}: {error}", "run the same command with --debug to see where")
 
 
 def _report(error: SelfragError, debug: bool) -> None:

@@ -34,11 +34,16 @@ def calibrate(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Questions with known answers, better with unanswerable ones too.")],
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the profile.")] = "default",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Keep the two runs there, and go on with them.")
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Keep the two runs there, and resume them.")
     ] = None,
     max_risk: Annotated[
         float | None,
-        typer.Option(metavar="R", min=0, max=1, help="Answer all that can be with a share R of wrong answers.  [best F1]"),
+        typer.Option(
+            metavar="R",
+            min=0,
+            max=1,
+            help="Answer as many as possible with at most a share R of wrong answers.  [best F1]",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report, and write no profile.")] = False,
     json: Json = False,
@@ -47,8 +52,8 @@ def calibrate(
     """Fit when to retrieve, when to abstain, and the temperature of each reflection group.
 
     The questions are answered twice, with evidence and without. The retrieval threshold is the one under which most answers are
-    right, and stays where the questions do not tell. The thresholds of abstention are those with the best F1 of answerability
-    (the mean over both classes), or under --max-risk. Before and after are told on held-out folds. `--profile NAME` then uses
+    right, and stays where the questions do not decide it. The thresholds of abstention are those with the best F1 of
+    answerability (the mean over both classes), or under --max-risk. Before and after are reported on held-out folds. `--profile NAME` then uses
     the profile in ask, chat, batch and eval.
 
     \b

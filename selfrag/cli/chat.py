@@ -105,7 +105,7 @@ def obey(line: str, last: tuple[Answer, Recorder] | None) -> None:
     elif line in shows:
         terminal.say("nothing has been asked yet")
     else:
-        terminal.say(COMMANDS if line == "/help" else f"there is no command {line}\n{COMMANDS}")
+        terminal.say(COMMANDS if line == "/help" else f"unknown command {line}\n{COMMANDS}")
 
 
 async def reply(agent: Agent, question: str, quiet: bool, talking: bool) -> tuple[Answer, Recorder] | None:

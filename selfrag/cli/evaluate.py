@@ -27,9 +27,7 @@ def evaluate(
     flags: AgentFlags,
     running: RunFlags,
     file: Annotated[str, typer.Argument(metavar="FILE", help="Questions with known answers, or an output of `batch`.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="OUT", help="Keep the run's rows, and go on with them.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="OUT", help="Keep the run's rows, and resume them.")] = None,
     results: Annotated[Path | None, typer.Option(metavar="RUN", help="Score this output of `batch`; no model is asked.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")] = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw reliability and risk against coverage.")] = None,

@@ -60,7 +60,10 @@ def index(
         str | None, typer.Option(metavar="E", help="Embedder: a name, a folder, or URL#MODEL.  [all-MiniLM-L6-v2]")
     ] = None,
     chroma: ChromaUrl = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make it anew, served when complete; new settings need it.")] = False,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="Rebuild from scratch, then switch over. Needed for a new embedder or context."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done, and do nothing.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and follow every change, until Ctrl-C.")] = False,
     json: Json = False,

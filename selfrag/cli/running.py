@@ -45,7 +45,7 @@ class RunFlags:
         typer.Option(metavar="SHARE|COUNT", min=0, help="Stop when more than this share (0.1) or number (5) has failed."),
     ] = None
     restart: Annotated[bool, typer.Option("--restart", help="Overwrite an output of another run.")] = False
-    append: Annotated[bool, typer.Option("--append", help="Go on with it although the input or the settings changed.")] = False
+    append: Annotated[bool, typer.Option("--append", help="Resume even if input or settings changed.")] = False
 
     def questions(self, source: str) -> Questions:
         """What is asked, of ``source``. Raises InputError and UsageError."""

@@ -97,7 +97,7 @@ def show_counts(counts: Counter[tuple[str, str]]) -> None:
 
 def run(
     rows: Annotated[Path, typer.Argument(metavar="ROWS", help="What `selfrag train prepare` wrote.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The run's folder; a run that is there goes on.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The run's folder; a run found there is resumed.")],
     base: Annotated[
         str | None, typer.Option(metavar="M", help=f"Model to adapt: {BASE}, or the one that --from was trained on.")
     ] = None,

@@ -47,7 +47,7 @@ def load(name: str, folder: Path) -> Profile:
     try:
         found = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        known = ", ".join(names(folder)) or "there are none yet"
+        known = ", ".join(names(folder)) or "none yet"
         raise UsageError(f"no profile is named {name!r} (known: {known})", mend) from None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}", mend) from error
@@ -64,7 +64,7 @@ def load(name: str, folder: Path) -> Profile:
 def _numbers(table: Mapping[str, Any], known: tuple[str, ...], low: float, high: float) -> dict[str, float]:
     for name, value in table.items():
         if name not in known:
-            raise ValueError(f"{name!r} is none of {', '.join(known)}")
+            raise ValueError(f"{name!r} is not one of {', '.join(known)}")
         if not isinstance(value, int | float) or isinstance(value, bool) or not (low <= value <= high and math.isfinite(value)):
             raise ValueError(f"{name} is {value!r}, not a number between {low:g} and {high:g}")
     return {name: float(value) for name, value in table.items()}

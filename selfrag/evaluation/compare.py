@@ -17,7 +17,7 @@ Stage = Literal[
     "right", "failed", "answered all the same", "abstained", "not retrieved", "retrieval", "relevance", "support", "unknown"
 ]
 STAGES: Mapping[Stage, str] = {
-    "right": "the answer is right, or rightly withheld",
+    "right": "the answer is right, or rightly abstained",
     "failed": "the question failed",
     "answered all the same": "the question has no answer, but one was given",
     "abstained": "the question has an answer, but none was given",

@@ -210,7 +210,7 @@ def import_file(collection: Collection, file: Path) -> int:
             if catalog.problems():
                 raise InputError(f"{file} is damaged: {catalog.problems()[0]}.", "export it again")
     except CollectionError as error:
-        raise InputError(f"{file} is no exported collection: {error.message}", "selfrag export FILE") from error
+        raise InputError(f"{file} is not an exported collection: {error.message}", "selfrag export FILE") from error
     with only_writer(generations.make(collection.folder), collection.name):
         generations.sweep(collection.folder)
         generation = collection.folder / "g1"

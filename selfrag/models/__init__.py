@@ -42,7 +42,7 @@ def show(name: str, cache: Path) -> ModelInfo:
         return _folder(folder)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         known = ", ".join(entries())
-        raise ModelError(f"there is no model {name!r}", f"name a folder, a Hugging Face name, or one of: {known}")
+        raise ModelError(f"unknown model {name!r}", f"name a folder, a Hugging Face name, or one of: {known}")
     return ModelInfo(name, name, "hub")
 
 

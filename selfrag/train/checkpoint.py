@@ -40,7 +40,7 @@ def check(out: Path, saved: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
         if value != mine["settings"][name]:
             raise UsageError(
                 f"{out} was begun with {OPTIONS[name]} {value}, not {mine['settings'][name]}",
-                "go on with what it began with, or name another --out",
+                "resume with the options it began with, or name another --out",
             )
 
 
@@ -52,5 +52,5 @@ def writing(out: Path) -> Iterator[None]:
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split("\n")[0].split())
         raise SelfragError(
-            f"cannot write to {out}: {reason}", "make room there; the same command then goes on from the last checkpoint"
+            f"cannot write to {out}: {reason}", "make room there; the same command then resumes from the last checkpoint"
         ) from error

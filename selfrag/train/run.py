@@ -198,7 +198,7 @@ class Trainer:
         self.save()
         where = f"step {self.state.step} of {len(self.plan)}, checkpoint in {self.config.out}"
         if self.progress() < 1.0:
-            raise Interrupted(f"stopped after {where}", "the same command goes on from there")
+            raise Interrupted(f"stopped after {where}", "the same command resumes from there")
         self.say(f"done after {where}")
         return self.state
 

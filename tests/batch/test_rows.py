@@ -47,7 +47,7 @@ def test_a_row_without_an_id_gets_a_stable_one() -> None:
         (b'{"question": "Who?", "id": [1]}', '"id" is [1]'),
         (b'{"question": "Who?", "id": true}', '"id" is True'),
         (b'{"question": "Who?", "choices": "a"}', '"choices" is not a list'),
-        (b'{"question": "Who?", "x": NaN}', "NaN is no JSON number"),
+        (b'{"question": "Who?", "x": NaN}', "NaN is not a JSON number"),
         (b"[" * 100_000, "not JSON"),
         (json.dumps({"question": "x" * 1_000_000}).encode(), "the question has 1,000,000 characters"),
     ],

@@ -87,7 +87,7 @@ def test_batch_reads_stdin(ready: Path, run: Run, tmp_path: Path, monkeypatch: p
     [
         (["missing.jsonl"], "cannot be read"),
         (["Q", "--restart", "--append"], "exclude each other"),
-        (["Q", "--task", "quiz"], "there is no task"),
+        (["Q", "--task", "quiz"], "unknown task"),
         (["Q", "--timeout", "0"], "--timeout is 0"),
         (["-", "--sample", "3"], "cannot be sampled"),
         (["T"], "T.csv: the header has no column"),

@@ -29,7 +29,7 @@ def test_folders_and_hub_names_pass_through(tmp_path: Path) -> None:
     assert models.resolve(str(tmp_path), tmp_path).path == str(tmp_path.resolve())
     assert models.resolve("someone/some-model", tmp_path).path == "someone/some-model"
     for name in ("smollm", "./nowhere", "a/b/c"):
-        with pytest.raises(ModelError, match="there is no model"):
+        with pytest.raises(ModelError, match="unknown model"):
             models.resolve(name, tmp_path)
 
 

@@ -132,7 +132,7 @@ def test_weights_of_the_loss() -> None:
 
 
 def test_a_run_can_be_stopped(base: Path, rows: Path, tmp_path: Path) -> None:
-    """After the step in hand it saves and says so; the same command goes on from there to the same weights."""
+    """After the step in hand it saves and says so; the same command resumes from there to the same weights."""
     settings, stop = config(base, rows, tmp_path / "run"), threading.Event()
 
     def third(line: str) -> None:

@@ -216,7 +216,7 @@ class ServerEngine:
         if set(ids) <= completions.told_ids(answer, server.shown) and way == 0:
             return Capabilities(served, window, exact=True, top=1)
         self.exact = False
-        logger.warning("%s does not tell named tokens' log-probabilities: critiques are read from its top list", server.shown)
+        logger.warning("%s returns no log-probabilities of named tokens: critiques are read from its top list", server.shown)
         top, answer = await self._first_taken(server, "/completions", ways[1:])
         return Capabilities(served, window, exact=False, top=top, stops=not completions.is_llama_cpp(answer))
 

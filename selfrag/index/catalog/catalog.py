@@ -154,7 +154,7 @@ class Catalog(Database):
         """What is wrong inside the file itself; empty if it is sound."""
         try:
             found = [str(row[0]) for row in self.db.execute("PRAGMA integrity_check(5)") if row[0] != "ok"]
-            found += [f"{row[0]} refers to a row that is no more" for row in self.db.execute("PRAGMA foreign_key_check")]
+            found += [f"{row[0]} refers to a missing row" for row in self.db.execute("PRAGMA foreign_key_check")]
             counts = self.counts()
             lost = self.db.execute("SELECT count(*) FROM chunks WHERE id NOT IN (SELECT rowid FROM words)").fetchone()[0]
             numberless = sum(not _is_vector(vector) for (vector,) in self.db.execute("SELECT vector FROM embeddings"))

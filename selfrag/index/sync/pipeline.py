@@ -265,7 +265,7 @@ class _Run:
 
     def _check_stop(self) -> None:
         if self.job.stop.is_set():
-            raise Interrupted("Stopped; what was done is kept.", "run the same command again to go on")
+            raise Interrupted("Stopped; what was done is kept.", "run the same command again to resume")
 
 
 def _ahead(preparer: Preparer, files: Mapping[str, Hints]) -> Iterator[Prepared]:

@@ -38,7 +38,7 @@ class Update:
         window: int,
     ) -> None:
         if options.context not in (None, *CONTEXTS):
-            raise UsageError(f"There is no context {options.context!r}.", f"--context {'|'.join(CONTEXTS)}")
+            raise UsageError(f"Unknown context {options.context!r}.", f"--context {'|'.join(CONTEXTS)}")
         self.handle = handle
         self.options = options
         self.observer = observer

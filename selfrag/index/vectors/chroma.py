@@ -127,7 +127,7 @@ def open_server(url: str, name: str, create: bool = False) -> ChromaVectors:
     """The collection ``name`` of the Chroma server at ``url``. VectorError if there is no such collection or no answer."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise CollectionError(f"{url!r} is no address of a Chroma server.", "--chroma http://HOST:PORT")
+        raise CollectionError(f"{url!r} is not the address of a Chroma server.", "--chroma http://HOST:PORT")
     ssl = parts.scheme == "https"
     port = parts.port or (443 if ssl else 8000)
     try:

@@ -46,7 +46,7 @@ def _cells(data: bytes) -> tuple[str, list[dict[str, Any]]]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"damaged, or not a notebook: {str(error)[:100]}") from None
     if not isinstance(book, dict):
-        raise InputError("not a notebook: it is no JSON object")
+        raise InputError("not a notebook: it is not a JSON object")
     sheets = _dicts(book.get("worksheets")) or [book]  # before version 4
     cells = [cell for sheet in sheets for cell in _dicts(sheet.get("cells"))]
     if not any("cells" in sheet for sheet in sheets):
