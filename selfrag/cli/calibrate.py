@@ -53,8 +53,8 @@ def calibrate(
 
     The questions are answered twice, with evidence and without. The retrieval threshold is the one under which most answers are
     right, and stays where the questions do not decide it. The thresholds of abstention are those with the best F1 of
-    answerability (the mean over both classes), or under --max-risk. Before and after are reported on held-out folds. `--profile NAME` then uses
-    the profile in ask, chat, batch and eval.
+    answerability (the mean over both classes), or under --max-risk. Before and after are reported on held-out folds.
+    `--profile NAME` then uses the profile in ask, chat, batch and eval.
 
     \b
     Examples:
