@@ -6,6 +6,7 @@ Pure: scores in, order out. Knows nothing of models, passages' words or time.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -32,8 +33,14 @@ class Path:
         return self.segments[-1].passage if self.segments else None
 
     def gains(self, segment: Segment) -> bool:
-        """Whether ``segment`` adds something; an empty or repeated one ends the answer instead. The first always counts."""
-        return not self.segments or bool(segment.text and segment.text not in {s.text for s in self.segments})
+        """Whether ``segment`` adds something: a word that the answer does not have yet. An empty or repeated one ends the answer
+        instead. The first always counts."""
+        return not self.segments or bool(words(segment.text) - words(" ".join(s.text for s in self.segments)))
+
+
+def words(text: str) -> set[str]:
+    """The words of ``text``, whatever their case and what stands between them."""
+    return set(re.findall(r"\w+", text.casefold()))
 
 
 @dataclass(frozen=True)

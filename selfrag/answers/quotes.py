@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LEAST = 0.25
 """The share of a paraphrase's words, by weight, that a sentence must have to count as what it rests on."""
+ASKED = 2
+"""Words of the question that the sentence beside a quote must add for it to be quoted too."""
 SECOND = 0.2
 """What a second sentence must add to that share to be quoted too."""
 WHOLE_CODE = 12
@@ -63,6 +65,7 @@ def quote_of(written: str, text: str, question: str = "") -> Found | None:
         return _shared(asked, text, parts[first : last + 1]), not parts[first].opens
 
     (first, last), (start, end) = max(quotes, key=fits)
+    first, last = _with_what_was_asked(first, last, parts, text, asked)
     begin, stop = _readable(first, last, parts, text)
     return Found(begin, stop, (max(start, begin) - begin, min(end, stop) - begin))
 
@@ -74,6 +77,24 @@ def _around(place: tuple[int, int], parts: Sequence[Unit]) -> tuple[int, int]:
         return within[0], within[-1]
     nearest = min(range(len(parts)), key=lambda i: abs(parts[i].start - place[0]))
     return nearest, nearest
+
+
+def _with_what_was_asked(first: int, last: int, parts: Sequence[Unit], text: str, asked: set[str]) -> tuple[int, int]:
+    """The units, with the sentence after them, or else before, where that says what was asked and they do not.
+
+    A name stands in the sentence that introduces it, what was asked about it often in the next.
+    """
+
+    def words(unit: Unit) -> set[str]:
+        return asked & {*content_words(text[unit.start : unit.end])}
+
+    has = set().union(*(words(unit) for unit in parts[first : last + 1]))
+    for beside in (last + 1, first - 1):
+        if 0 <= beside < len(parts) and not parts[beside].opens:
+            more = words(parts[beside]) - has
+            if len(more) >= ASKED and len(more) >= 0.4 * len(asked):
+                return min(first, beside), max(last, beside)
+    return first, last
 
 
 def _readable(first: int, last: int, parts: Sequence[Unit], text: str) -> tuple[int, int]:

@@ -34,6 +34,7 @@ from selfrag.answers.schema import (
     PassageJson,
     PrunedJson,
     QuoteJson,
+    RetrievedJson,
     SegmentJson,
     evidence_means,
 )
@@ -256,18 +257,16 @@ def tree(answer: AnswerJson, events: Sequence[EventJson], passages: Mapping[str,
     kept = _kept(events)
     for event in events:
         if event["event"] == "decided":
-            nodes.get(event["path"], root).add(_decision_line(event["decision"]))
-        elif event["event"] == "retrieved":
-            words = f"{len(event['passages'])} passages for: {clean(event['query'])}"
-            nodes.get(event["path"], root).add(Text(words, style="dim"))
-        elif event["event"] == "corrected":
-            nodes.get(event["path"], root).add(_corrected_line(event))
+            nodes.get(event["path"], root).add(Text(decision_words(event["decision"]), style="dim"))
+        elif event["event"] == "retrieved" or event["event"] == "corrected":
+            style = "dim" if event["event"] == "retrieved" else "yellow"
+            nodes.get(event["path"], root).add(Text(found_words(event), style=style))
         elif event["event"] == "opened":
             nodes[event["candidate"]] = nodes.get(event["path"], root).add(_opened_line(event, passages, base))
         elif event["event"] == "expanded":
             _extend_line(nodes[event["candidate"]], event, kept)
         elif event["event"] == "pruned":
-            nodes[event["candidate"]].add(_pruned_line(event))
+            nodes[event["candidate"]].add(Text(f"✗ {pruned_words(event)}", style="red dim"))
     return root
 
 
@@ -275,15 +274,25 @@ def _kept(events: Sequence[EventJson]) -> set[int]:
     return {path for event in events if event["event"] == "selected" for path in event["paths"]}
 
 
-def _decision_line(decision: DecisionJson) -> Text:
+def decision_words(decision: DecisionJson) -> str:
+    """What was decided before a segment, with the probability of needing evidence."""
     words = {"retrieve": "evidence is needed", "continue": "the same evidence is used again", "none": "no evidence is needed"}
-    shown = "" if decision["probability"] is None else f" (p {decision['probability']:.2f})"
-    return Text(words[decision["action"]] + shown, style="dim")
+    return words[decision["action"]] + ("" if decision["probability"] is None else f" (p {decision['probability']:.2f})")
 
 
-def _corrected_line(event: CorrectedJson) -> Text:
-    found = f"{event['standing']} (best ISREL {event['best']:.2f}), searched again"
-    return Text(f"{found}: {len(event['passages'])} more passages for: {clean(event['query'])}", style="yellow")
+def found_words(event: RetrievedJson | CorrectedJson) -> str:
+    """How many passages a search found, or one that was made again because those before were not relevant enough."""
+    count, query = len(event["passages"]), clean(event["query"])
+    if event["event"] == "retrieved":
+        return f"{count} passages for: {query}"
+    return f"{event['standing']} (best ISREL {event['best']:.2f}), searched again: {count} more passages for: {query}"
+
+
+def pruned_words(event: PrunedJson) -> str:
+    """Why a candidate was given up."""
+    if event["when"] == "unsupported":
+        return "dropped: not supported"
+    return f"pruned {event['when']}: at most {event['bound']:.3f}, needed {event['needed']:.3f}"
 
 
 def _opened_line(event: OpenedJson, passages: Mapping[str, PassageJson], base: Path | None) -> Text:
@@ -303,9 +312,3 @@ def _extend_line(node: Tree, event: ExpandedJson, kept: set[int]) -> None:
         if GROUPS[key] in critique["distributions"]:
             line.append_text(Text(f"  {GROUPS[key]} ")).append_text(number(critique, critique["distributions"], key))
     node.add(line.append(f"  score {event['score']:.3f}", style="dim"))
-
-
-def _pruned_line(event: PrunedJson) -> Text:
-    if event["when"] == "unsupported":
-        return Text("✗ dropped: not supported", style="red")
-    return Text(f"✗ pruned {event['when']}: at most {event['bound']:.3f}, needed {event['needed']:.3f}", style="red dim")

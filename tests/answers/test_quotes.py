@@ -74,6 +74,14 @@ def test_of_several_places_the_one_that_fits_the_question() -> None:
     assert quoted("1889", text)[0] == "It opened in 1889."
 
 
+def test_what_was_asked_is_quoted_too() -> None:
+    """Where the sentence beside says what was asked of a name, and the name's own sentence does not, both are quoted."""
+    text = "It rained. John Kennedy was the 35th president. He was the youngest person elected president. He sailed."
+    both = "John Kennedy was the 35th president. He was the youngest person elected president."
+    assert quoted("John Kennedy", text, "Who was the youngest president to be elected?") == (both, "John Kennedy")
+    assert quoted("John Kennedy", text, "Who was the 35th president?")[0] == "John Kennedy was the 35th president."
+
+
 def test_words_are_whole() -> None:
     """ "own" is not found in "owner"; a Korean noun is found before its particle."""
     assert occurrences("own", "The owner owns it. Own it.") == [(19, 22)]

@@ -1,0 +1,180 @@
+"""A stored search as one self-contained page: nothing is loaded, and what documents say stays text."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from selfrag._util import ACTING
+from selfrag.algorithm import beam, reflection
+from selfrag.answers import render
+from selfrag.answers.rescore import segment_from
+from selfrag.answers.schema import CritiqueJson, ExpandedJson, JudgedJson, OpenedJson, PrunedJson, passage_json, quote_json
+from selfrag.answers.trace import Trace
+
+Json = dict[str, Any]
+_SUPPORT = {reflection.FULLY: "full", reflection.PARTIALLY: "partial", reflection.NO_SUPPORT: "none"}
+
+
+def page(trace: Trace, base: Path | None = None) -> str:
+    """The page of a search. ``base`` is the folder that paths are shown relative to."""
+    template = resources.files(__package__).joinpath("page.html").read_text("utf-8")
+    data = json.dumps(content(trace, base), ensure_ascii=False).replace("<", "\\u003c")  # "</script>" in a document ends nothing
+    return template.replace("@DATA@", data.encode("utf-8", "replace").decode())
+
+
+def content(trace: Trace, base: Path | None = None) -> Json:
+    """What the page shows, as JSON."""
+    answer = trace.answer
+    quotes = quoted(trace)
+    return {
+        "question": plain(answer["question"]),
+        "status": answer["status"],
+        "why": render.why_abstained(answer, trace.options) if answer["status"] == "abstained" else "",
+        "about": render.footer(answer).plain,
+        "segments": segments(trace) if answer["status"] == "answered" else [],
+        "weights": {name: getattr(trace.options.weights, name) for name in ("rel", "sup", "use", "ret", "sequence")},
+        "support": trace.options.require_support,
+        "abstain": [trace.options.abstain_isrel, trace.options.abstain_issup],
+        "candidates": candidates(trace),
+        "tree": tree(trace),
+        "order": list(trace.passages),
+        "passages": {
+            chunk: {
+                "where": render.where(passage_json(passage), base),
+                "title": plain(passage.title),
+                "text": plain(passage.text),
+                "quotes": quotes.get(chunk, []),
+            }
+            for chunk, passage in trace.passages.items()
+        },
+    }
+
+
+def plain(text: str) -> str:
+    """``text`` of the same length, without what turns the direction of writing or is no text."""
+    return ACTING.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def segments(trace: Trace) -> list[Json]:
+    chunks = {citation["n"]: citation["chunk"] for citation in trace.answer["citations"]}
+    return [
+        {
+            "text": plain(segment["text"]),
+            "quote": {**quote, "text": plain(quote["text"])} if (quote := segment["quote"]) else None,
+            "chunk": chunk if (chunk := chunks.get(segment["citation"] or 0)) in trace.passages else None,
+            "critique": numbers(segment["critique"]),
+            "carried": list(segment["distributions"]),
+            "remarks": render.remarks(segment),
+        }
+        for segment in trace.answer["segments"]
+    ]
+
+
+def candidates(trace: Trace) -> list[Json]:
+    """Every candidate that was written, in order, with what `rescore` reads of it; whether it adds to its parent's words does not
+    depend on the weights."""
+    paths = {0: beam.Path(0)}
+    found = []
+    for order, event in enumerate(written(trace)):
+        segment = segment_from(event["segment"], trace.passages)
+        parent = paths.get(event["path"], beam.Path(event["path"]))
+        gains = parent.gains(segment)
+        if gains:
+            paths[event["candidate"]] = beam.Path(
+                event["candidate"], (*parent.segments, segment), (*parent.scores, 0.0), True, order
+            )
+        found.append(
+            {
+                "id": event["candidate"],
+                "parent": event["path"],
+                "text": plain(segment.text),
+                "passage": event["segment"]["passage"],
+                "critique": numbers(event["segment"]["critique"]),
+                "carried": list(segment.critique.distributions),
+                "support": _SUPPORT.get(reflection.verdict(segment.critique, "ISSUP") or ""),
+                "gains": gains,
+            }
+        )
+    return found
+
+
+def written(trace: Trace) -> list[ExpandedJson]:
+    return [event for event in trace.events if event["event"] == "expanded"]
+
+
+def numbers(critique: CritiqueJson | JudgedJson) -> Json:
+    return {name: critique.get(name, 0.0) for name in ("isrel", "issup", "isuse", "sequence", "retrieval")}
+
+
+def quoted(trace: Trace) -> dict[str, list[Json]]:
+    """The quotes of every written candidate by the passage they stand in, in order of place, none twice."""
+    found: dict[str, dict[int, Json]] = {}
+    for event in written(trace):
+        quote = quote_json(segment_from(event["segment"], trace.passages), trace.answer["question"])
+        if quote and event["segment"]["passage"]:
+            place = {"start": quote["start"], "end": quote["end"], "span": quote["span"]}
+            found.setdefault(event["segment"]["passage"], {}).setdefault(quote["start"], place)
+    return {chunk: [places[start] for start in sorted(places)] for chunk, places in found.items()}
+
+
+# --- the tree -------------------------------------------------------------------------------------------------------------------
+
+
+def tree(trace: Trace) -> list[Json]:
+    """What was decided, found, written and given up, in order, each below the path that it belongs to."""
+    top: list[Json] = []
+    nodes: dict[int, Json] = {}
+    kept = {path for event in trace.events if event["event"] == "selected" for path in event["paths"]}
+    for event in trace.events:
+        if event["event"] == "selected":
+            continue
+        below = nodes[event["path"]]["children"] if event["path"] in nodes else top
+        if event["event"] == "decided":
+            below.append(leaf(render.decision_words(event["decision"])))
+        elif event["event"] == "retrieved" or event["event"] == "corrected":
+            below.append(leaf(render.found_words(event)))
+        elif event["event"] == "opened":
+            nodes[event["candidate"]] = opened(event)
+            below.append(nodes[event["candidate"]])
+        elif event["event"] == "expanded":
+            write(nodes[event["candidate"]], event, event["candidate"] in kept)
+        else:
+            give_up(nodes[event["candidate"]], event)
+    return top
+
+
+def leaf(text: str) -> Json:
+    return {
+        "text": text,
+        "mark": "",
+        "style": "soft",
+        "passage": None,
+        "critique": None,
+        "carried": [],
+        "note": "",
+        "children": [],
+    }
+
+
+def opened(event: OpenedJson) -> Json:
+    found = leaf("" if event["passage"] else "without evidence")
+    return found | {
+        "passage": event["passage"],
+        "critique": numbers(event["critique"]),
+        "carried": list(event["critique"]["distributions"]),
+    }
+
+
+def write(node: Json, event: ExpandedJson, kept: bool) -> None:
+    node["text"] = f"{plain(event['segment']['text']) or '(nothing)'} · score {event['score']:.3f}"
+    node["mark"], node["style"] = ("✓ kept:", "kept") if kept else ("written:", "soft")
+    node["critique"] = numbers(event["segment"]["critique"])
+    node["carried"] = list(event["segment"]["critique"]["distributions"])
+
+
+def give_up(node: Json, event: PrunedJson) -> None:
+    node["mark"], node["style"] = "✗", "pruned"
+    node["note"] = render.pruned_words(event)
