@@ -96,12 +96,17 @@ def load(path: Path) -> Trace:
             raise ValueError(f"its schema is {document['schema']!r}, not {TRACE_SCHEMA!r}")
         for segment in document["answer"]["segments"]:
             segment.setdefault("quote", None)  # traces of version 0.1 have none
-        passages = {chunk: passage_from(row) for chunk, row in document["passages"].items()}
-        return Trace(document["answer"], options_from(document["options"]), tuple(document["events"]), passages)
+        return read(document)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}", mend) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a trace: {error}", mend) from error
+
+
+def read(document: TraceJson) -> Trace:
+    """The trace that this is the JSON of. KeyError, TypeError or ValueError if it is of none."""
+    passages = {chunk: passage_from(row) for chunk, row in document["passages"].items()}
+    return Trace(document["answer"], options_from(document["options"]), tuple(document["events"]), passages)
 
 
 def passage_from(row: PassageJson) -> Passage:

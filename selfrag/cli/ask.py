@@ -38,6 +38,8 @@ def ask(
     choices: Annotated[list[str] | None, typer.Option(metavar="A,B", help="Closed set: the answer is one of these.")] = None,
     show: Annotated[Show, typer.Option(help="The answer; with its evidence in full; or the whole search.")] = Show.answer,
     save_trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the search, for `selfrag trace`.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write answer and search as a page, too.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write answer and sources as Markdown, too.")] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -56,6 +58,7 @@ def ask(
       selfrag ask "Is it prime?" --choices yes,no --mode never
       echo "Why is the sky blue?" | selfrag ask - --json | jq .answer
       selfrag ask "What is a quark?" --save-trace quark.json --show tree
+      selfrag ask "What is a quark?" --html quark.html --markdown quark.md
     """
     import asyncio
 
@@ -68,6 +71,8 @@ def ask(
     answer, recorder = asyncio.run(answered(asked, flags, split_choices(choices), quiet))
     if save_trace:
         keep(save_trace, answer, recorder)
+    if html or markdown:
+        export(answer, recorder, html, markdown)
     if json:
         from selfrag.answers.schema import answer_json
 
@@ -159,6 +164,19 @@ def keep(file: Path, answer: Answer, recorder: Recorder) -> None:
         raise InputError(
             f"the trace cannot be written to {file}: {error.strerror}", "name another file with --save-trace"
         ) from error
+
+
+def export(answer: Answer, recorder: Recorder, html: Path | None, markdown: Path | None) -> None:
+    """Writes the answer as a page and as Markdown, where they are wanted. Raises InputError where that is not possible."""
+    from selfrag.answers import html as pages
+    from selfrag.answers import markdown as notes
+    from selfrag.answers import trace
+
+    found = trace.read(trace.trace_json(answer, recorder.events))
+    if html:
+        terminal.write_file(html, pages.page(found, Path.cwd()), "--html")
+    if markdown:
+        terminal.write_file(markdown, notes.document(found.answer, found.options, Path.cwd()), "--markdown")
 
 
 def show_answer(answer: Answer, recorder: Recorder, show: Show, quiet: bool) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from selfrag._util import ACTING, printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import FrameType
 
     from rich.console import Console, RenderableType
@@ -83,6 +84,17 @@ def put_json_line(document: Any) -> None:
 def as_json(document: Any, indent: int | None = None) -> str:
     """JSON in which a character that acts on a terminal is an escape of JSON's own, so that nothing is lost and nothing acts."""
     return ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(document, ensure_ascii=False, indent=indent))
+
+
+def write_file(file: Path, text: str, option: str) -> None:
+    """Writes ``text`` to ``file``, whole or not at all. Raises InputError, which names the ``option``, where it cannot."""
+    from selfrag._util import write_whole
+    from selfrag.errors import InputError
+
+    try:
+        write_whole(file, [text.encode("utf-8", "backslashreplace")])
+    except OSError as error:
+        raise InputError(f"{file} cannot be written: {error.strerror}", f"name another file with {option}") from error
 
 
 def links() -> str | None:

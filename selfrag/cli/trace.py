@@ -15,7 +15,7 @@ from selfrag.errors import ABSTAINED, FAILED
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A trace, as `selfrag ask --save-trace FILE` writes it.")]
 
-TRACE = """Show, verify or rescore a stored search.
+TRACE = """Show, verify or rescore a stored search, or make a page of it.
 
 \b
 Examples:
@@ -23,12 +23,13 @@ Examples:
   selfrag trace show quark.json
   selfrag trace verify quark.json
   selfrag trace rescore quark.json --w-sup 2
+  selfrag trace html quark.json -o quark.html
 """
 
 
 def register(app: typer.Typer) -> None:
     group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    for command in (show, verify, rescore):
+    for command in (show, verify, rescore, html):
         group.command()(command)
     app.add_typer(group, name="trace", help=TRACE)
 
@@ -124,3 +125,22 @@ def rescore(
         terminal.show(render.answer(document, found.options, Path.cwd(), link=terminal.links()))
     if document["status"] == "abstained":
         raise typer.Exit(ABSTAINED)
+
+
+def html(
+    file: File,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="The page.  [FILE with .html]")] = None,
+) -> None:
+    """Make one self-contained page of the search: its tree, critiques, quotes, and sliders that rank again by other weights.
+
+    \b
+    Examples:
+      selfrag trace html quark.json
+      selfrag trace html quark.json -o search.html
+    """
+    from selfrag.answers import html as pages
+    from selfrag.answers import trace
+
+    target = out or file.with_suffix(".html")
+    terminal.write_file(target, pages.page(trace.load(file), Path.cwd()), "-o")
+    terminal.put(str(target))

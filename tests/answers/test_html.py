@@ -1,0 +1,157 @@
+"""A stored search as a page: what it holds, and what a browser makes of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from selfrag.answers import html, markdown, trace
+from selfrag.answers.rescore import rescore
+from selfrag.types import Passage, SearchOptions, Support, Weights
+from tests.answers.test_render import BOOK, EVENTS, FIRST, TOWER, answer
+from tests.answers.test_trace import ASK, searched
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine (apt-get install chromium)")
+
+
+def stored(**changes: object) -> trace.Trace:
+    return trace.read(trace.trace_json(answer(**changes), EVENTS))
+
+
+def dom(page: str, folder: Path, weights: str = "") -> str:
+    """The page's elements after its script has run."""
+    file = folder / "page.html"
+    file.write_text(page, "utf-8")
+    command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}", "--dump-dom"]
+    done = subprocess.run([*command, f"{file.as_uri()}#{weights}"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def text_of(page: str) -> str:
+    """The words that a page shows, without its script and style."""
+    words: list[str] = []
+    parser = HTMLParser()
+    parser.handle_data = words.append  # type: ignore[method-assign]
+    parser.feed(re.sub(r"<(script|style)\b.*?</\1>", "", page, flags=re.DOTALL))
+    return " ".join("".join(words).split())
+
+
+def test_a_page_loads_nothing_and_documents_stay_text() -> None:
+    """No address of another file or host, a policy that forbids loading, and no markup of a document in the page."""
+    nasty = replace(TOWER, text="</script><script>alert(1)</script> <b>built in 1889</b> \u202e")
+    page = html.page(trace.read(trace.trace_json(answer(), replaced(nasty))))
+    assert "<script>alert" not in page
+    assert page.count("</script>") == 2
+    assert "default-src 'none'" in page
+    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page)
+    assert "\u202e" not in page
+
+
+def replaced(passage: Passage) -> list[trace.Event]:
+    """The events of a search with another first passage."""
+    changed = []
+    for event in EVENTS:
+        if getattr(event, "passage", None) is TOWER:
+            event = replace(event, passage=passage)  # type: ignore[call-arg]
+        if getattr(event, "passages", None):
+            event = replace(event, passages=(passage, BOOK))  # type: ignore[call-arg]
+        if getattr(event, "segment", None):
+            event = replace(event, segment=replace(FIRST, passage=passage))  # type: ignore[call-arg]
+        changed.append(event)
+    return changed
+
+
+async def test_candidates_are_those_that_rescoring_reads() -> None:
+    """Every written candidate is in the page in its order, with the numbers of its critique and its parent."""
+    found, recorder = await searched(5)
+    read = trace.read(trace.trace_json(found, recorder.events))
+    events = [event for event in read.events if event["event"] == "expanded"]
+    assert [(c["id"], c["parent"]) for c in html.candidates(read)] == [(e["candidate"], e["path"]) for e in events]
+    assert all(
+        c["critique"]["issup"] == e["segment"]["critique"]["issup"] for c, e in zip(html.candidates(read), events, strict=True)
+    )
+
+
+def test_quotes_are_marked_in_their_passages() -> None:
+    """A passage in the page carries the offsets of what was quoted of it."""
+    quotes = html.content(stored())["passages"]["c1"]["quotes"]
+    assert [TOWER.text[q["start"] : q["end"]] for q in quotes] == [TOWER.text]
+
+
+@needs_browser
+def test_the_page_shows_the_search(tmp_path: Path) -> None:
+    """A browser shows the question, the answer with its quote and critiques, the tree with what was pruned and why."""
+    page = dom(html.page(stored(), Path("/docs")), tmp_path)
+    words = text_of(page)
+    for wanted in (
+        "When was it built?",
+        "It was built in 1889.",
+        "“The tower was built in 1889.”",
+        "tower.md:3",
+        "evidence is needed (p 0.97)",
+        "pruned before writing: at most 1.100, needed 2.410",
+        "Chosen: It was built in 1889.",
+    ):
+        assert wanted in words, wanted
+    assert "<mark>The tower was built in 1889.</mark>" in page
+    assert 'role="meter" aria-label="ISSUP"' in page
+    labelled = set(re.findall(r'<label for="([^"]+)"', page))
+    assert set(re.findall(r'<input type="range"[^>]* id="([^"]+)"', page)) <= labelled
+
+
+CASES: list[tuple[int, Weights, Support | None]] = [
+    (3, Weights(), None),
+    (5, Weights(0.3, 2.5, 0.1, sequence=False, ret=1.7), None),
+    (8, Weights(2, 0, 1.25), "partial"),
+]
+
+
+@needs_browser
+@pytest.mark.parametrize(("seed", "weights", "support"), CASES)
+async def test_the_page_ranks_as_rescoring_does(seed: int, weights: Weights, support: Support | None, tmp_path: Path) -> None:
+    """Under other weights, and under the support constraint, best answer and score are those of `trace rescore`."""
+    options: SearchOptions = replace(ASK, abstain_issup=0.3)
+    found, recorder = await searched(seed, options)
+    read = trace.read(trace.trace_json(found, recorder.events))
+    again = rescore(read, weights, support)
+    given = {"rel": weights.rel, "sup": weights.sup, "use": weights.use, "ret": weights.ret}
+    hashed = urlencode({**given, "sequence": json.dumps(weights.sequence), "support": support or ""})
+    page = dom(html.page(read), tmp_path, hashed)
+    scores = [float(score) for score in re.findall(r'data-score="([^"]+)"', page)]
+    assert scores == sorted(scores, reverse=True)
+    assert (scores[0] if scores else 0.0) == pytest.approx(again["score"], abs=1e-12)
+    chosen = re.search(r'id="best"[^>]*>([^<]*)<', page)
+    assert chosen
+    assert chosen[1].startswith("Chosen: ") == (again["status"] == "answered")
+    if again["status"] == "answered":
+        assert chosen[1] == f"Chosen: {again['answer']}"
+
+
+def test_markdown_holds_answer_and_sources() -> None:
+    """Question, the sentence with the model's words set off, critique, sources; markup of documents is escaped."""
+    piece = replace(FIRST, text="in 1889")
+    found = markdown.document(
+        trace.trace_json(answer(segments=(replace(answer().segments[0], segment=piece),)), EVENTS)["answer"]
+    )
+    assert "# When was it built?" in found
+    assert "The tower was built **in 1889**. \\[1\\]" in found
+    assert "ISREL 0.98 · ISSUP 0.93" in found
+    assert "1. /docs/tower.md:3 (Eiffel Tower)" in found
+    assert markdown.escaped("a <b> *c*\n# d") == r"a \<b\> \*c\* \# d"
+
+
+def test_markdown_of_an_abstention_shows_the_nearest() -> None:
+    """An abstention says why, and quotes the nearest evidence."""
+    found = markdown.document(trace.trace_json(answer(status="abstained", text="", segments=()), EVENTS)["answer"])
+    assert "**No answer:**" in found
+    assert "> Eiffel was an engineer." in found
