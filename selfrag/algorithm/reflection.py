@@ -110,6 +110,13 @@ def score_bound(critique: Critique, weights: Weights, sequence: float = 1.0) -> 
     return segment_score(best, weights)
 
 
+def expected_score(critique: Critique, weights: Weights) -> float:
+    """A guess at what ``segment_score`` becomes, from the ISREL in ``critique``: what is relevant is mostly supported and useful.
+    Nothing depends on it but the order of work."""
+    good = 0.9 * critique.isrel if "ISREL" in critique.distributions else 0.9
+    return segment_score(replace(critique, issup=good, isuse=good, sequence=0.8), weights)
+
+
 def sequence_bound(logprob: float, max_tokens: int) -> float:
     """The most that the sequence term can become after tokens of summed ``logprob``: the rest are certain, and many."""
     return sequence_term(min(logprob, 0.0), max_tokens)
