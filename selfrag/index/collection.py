@@ -8,17 +8,20 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from selfrag.errors import CollectionError
+from selfrag.errors import CollectionError, SelfragError
 from selfrag.index import generations
 from selfrag.index.catalog.catalog import Catalog
+from selfrag.index.embedders import WINDOW
 from selfrag.index.handle import Handle
 from selfrag.index.search.hybrid import Fusion, Hit, Question, Searcher
-from selfrag.index.sync import pipeline
-from selfrag.index.sync.run import Update
 from selfrag.types import Passage
+
+if TYPE_CHECKING:
+    from selfrag.index.sync import pipeline
 
 _TOGETHER = 64
 
@@ -38,7 +41,7 @@ class Collection(Handle):
     """
 
     fusion: Fusion = field(default_factory=Fusion)
-    window: int = pipeline.WINDOW
+    window: int = WINDOW
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,6 +87,11 @@ class Collection(Handle):
         with self._work, _sqlite_errors(self.name):
             return self._current().search(questions)
 
+    def warm(self) -> None:
+        """Opens what a search needs, for a caller who has other things to open. What goes wrong is left to the search."""
+        with suppress(SelfragError, OSError), self._work, _sqlite_errors(self.name):
+            self._current().open()
+
     def neighbours(self, chunk: str, before: int = 1, after: int = 1) -> list[Passage]:
         """The passage with this chunk id, between those around it in its source; empty if there is none."""
         with self._work, _sqlite_errors(self.name):
@@ -127,7 +135,7 @@ class Collection(Handle):
     def sync(
         self,
         paths: Sequence[str | os.PathLike[str]] = (),
-        options: pipeline.Options = pipeline.Options(),  # noqa: B008 (frozen)
+        options: pipeline.Options | None = None,
         observer: pipeline.Observer = lambda _: None,
         stop: threading.Event | None = None,
     ) -> pipeline.SyncReport:
@@ -137,9 +145,12 @@ class Collection(Handle):
         another process writes, CollectionError if the fingerprint does not fit (``rebuild`` mends it), Interrupted after
         ``stop`` was set.
         """
+        from selfrag.index.sync import pipeline  # the readers of documents come with it; a search does without
+        from selfrag.index.sync.run import Update
+
         started = time.monotonic()
         report = pipeline.SyncReport(self.name)
-        update = Update(self, options, observer, stop or threading.Event(), report, self.window)
+        update = Update(self, options or pipeline.Options(), observer, stop or threading.Event(), report, self.window)
         with _sqlite_errors(self.name):
             update.run([os.path.abspath(path) for path in paths])
         report.seconds = round(time.monotonic() - started, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -90,6 +91,11 @@ class CollectionRetriever:
         """The passage with this chunk id, between those around it in its source; empty if there is none."""
         found = (each.neighbours(chunk, before, after) for each in self.collections)
         return next(filter(None, found), [])
+
+    def warm(self) -> None:
+        """Opens what a search needs, in a thread of its own."""
+        for each in self.collections:
+            threading.Thread(target=each.warm, name="selfrag-warm", daemon=True).start()
 
     async def close(self) -> None:
         """Closes the collections, the re-ranker and HyDE's engine."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from selfrag.engines.local.engine import LocalEngine
@@ -28,12 +29,14 @@ class OnnxEngine(LocalEngine):
         step_tokens: int | None = None,
         reflection: ReflectionKind = "tokens",
     ) -> None:
-        vocabulary = Vocabulary.load(model, reflection)
+        with ThreadPoolExecutor(1) as pool:  # each takes a good part of a second, most of it outside Python
+            language_model = pool.submit(OnnxModel, Path(model), threads)
+            vocabulary = Vocabulary.load(model, reflection)
         super().__init__(
             "onnx",
             model,
             vocabulary,
-            OnnxModel(Path(model), threads),
+            language_model.result(),
             cache_bytes=cache_bytes or CACHE_BYTES,
             cache_tokens=cache_tokens,
             step_tokens=step_tokens,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
+WINDOW = 512
+"""Texts of documents embedded together: many enough for batches of equal length, few enough to lose on a kill."""
 EMBEDDED = "all-MiniLM-L6-v2"
 HASHING = "hashing"
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from pathspec import GitIgnoreSpec
 
 from selfrag.errors import UsageError
 from selfrag.index.catalog.catalog import Catalog
@@ -19,6 +19,9 @@ from selfrag.index.embedders import Embedder
 from selfrag.index.search import dedup, fulltext
 from selfrag.index.vectors.replica import Mirror
 from selfrag.types import Passage
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 _QUERY_CHARACTERS = 8000
 
@@ -112,6 +115,13 @@ class Searcher:
             dense = [[] for _ in questions] if vectors is None else self._dense(vectors, allowed)
             return [self._one(*each) for each in zip(questions, dense, allowed, strict=True)]
 
+    def open(self) -> None:
+        """Opens the embedder and the vector store."""
+        if self.fusion.dense and self.catalog.db.execute("SELECT 1 FROM chunks LIMIT 1").fetchone():
+            self.embedder()
+            with self.mirror.reading():
+                self.mirror.warm()
+
     def neighbours(self, key: str, before: int, after: int) -> list[Passage]:
         """The chunk ``key`` between those that stand before and after it in its source."""
         with self.catalog.transaction() as db:
@@ -184,6 +194,8 @@ class Searcher:
     def _allowed(self, wanted: Filter) -> frozenset[int] | None:
         if wanted == Filter():
             return None
+        from pathspec import GitIgnoreSpec
+
         spec = GitIgnoreSpec.from_lines(map(_anywhere, wanted.sources)) if wanted.sources else None
         rows = self.catalog.db.execute("SELECT id, path, metadata FROM sources")
         return frozenset(number for number, path, metadata in rows if wanted.takes(path, json.loads(metadata), spec))

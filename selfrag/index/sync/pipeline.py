@@ -18,15 +18,13 @@ from typing import Protocol
 from selfrag.errors import Interrupted, TextsRefused
 from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.catalog.rows import NO_HINTS, Hints, Source
-from selfrag.index.embedders import Embedder
+from selfrag.index.embedders import WINDOW, Embedder
 from selfrag.index.sync.changes import Prepared, Preparer
 from selfrag.index.sync.chunks import Indexed, digest, index_chunks
 from selfrag.index.sync.scan import Scan
 from selfrag.index.vectors.replica import APPLY, Writer
 from selfrag.ingest import CAPACITY, Chunk, Document
 
-WINDOW = 512
-"""Texts embedded together: many enough for batches of equal length, few enough to lose on a kill."""
 _AHEAD = 32
 _SPARE = 20_000
 

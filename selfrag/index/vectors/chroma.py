@@ -17,19 +17,12 @@ from chromadb.config import Settings
 from numpy.typing import NDArray
 
 from selfrag.errors import CollectionError
+from selfrag.index.vectors.errors import VectorError
 
 _PAGE = 2000
 GRAPH = {"space": "cosine", "max_neighbors": 32, "ef_construction": 200, "ef_search": 200}
 """Of a store that is made anew; chosen in benchmarks/results/hnsw.md. A store that is there keeps the graph that it has, which is
 sound, too; `repair` gives it this one."""
-
-
-class VectorError(Exception):
-    """Chroma could not do it: its files are damaged or gone, or, if ``silent``, its server does not answer."""
-
-    def __init__(self, message: str, silent: bool = False) -> None:
-        super().__init__(message)
-        self.silent = silent
 
 
 class ChromaVectors:

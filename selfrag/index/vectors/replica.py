@@ -28,9 +28,11 @@ from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.locks import chroma_alone, chroma_still
 from selfrag.index.vectors.brute_force import Exact, Found, matrix
 from selfrag.index.vectors.checksums import Seal, compare_seal, make_seal
+from selfrag.index.vectors.errors import VectorError
 
 if TYPE_CHECKING:
-    from selfrag.index.vectors.chroma import ChromaVectors, VectorError
+    from selfrag.index.vectors.chroma import ChromaVectors
+    from selfrag.index.vectors.chroma_reader import ChromaReader
 
 APPLY = 1000
 
@@ -57,7 +59,7 @@ class Mirror:
         self.url = url
         self.problem: str | None = None
         self.mend = self._repair = repair
-        self._vectors: ChromaVectors | None = None
+        self._vectors: ChromaVectors | ChromaReader | None = None
         self._version = -1
         self._still = False
 
@@ -73,6 +75,10 @@ class Mirror:
         found = self._ask_chroma(vectors, k)
         return self.exact.nearest(vectors, k) if found is None else found
 
+    def warm(self) -> None:
+        """Opens the store that `query` would ask, if it would ask one."""
+        self._reachable()
+
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Keeps writers from Chroma meanwhile; if one is at work already, Chroma is left alone and queries are exact."""
@@ -80,30 +86,45 @@ class Mirror:
             yield
 
     def _ask_chroma(self, vectors: NDArray[np.float32], k: int) -> Found | None:
-        state = self.state()
-        elsewhere = state["place"] != (self.url or "")
-        if not self._still or elsewhere or state["state"] != "clean" or self.catalog.pending(1):
+        opened = self._reachable()
+        if opened is None:
             return None
-        from selfrag.index.vectors.chroma import VectorError
-
         try:
-            return self._opened(state).query(vectors, k)
+            return opened.query(vectors, k)
         except VectorError as error:
             self.problem = self.why(error)
             return None
 
-    def _opened(self, state: State) -> ChromaVectors:
-        from selfrag.index.vectors.chroma import VectorError
+    def _reachable(self) -> ChromaVectors | ChromaReader | None:
+        """The store, unless it may differ from the catalog, or cannot be opened."""
+        state = self.state()
+        elsewhere = state["place"] != (self.url or "")
+        if not self._still or elsewhere or state["state"] != "clean" or self.catalog.pending(1):
+            return None
+        try:
+            return self._opened(state)
+        except VectorError as error:
+            self.problem = self.why(error)
+            return None
 
+    def _opened(self, state: State) -> ChromaVectors | ChromaReader:
         if self._vectors is None or self._version != state["version"]:
             self.close()
             if damage := self.damage():
                 raise VectorError(damage)
-            vectors = self.open_vectors(state["name"], create=False)
+            vectors = self._open_reader(state["name"])
             if vectors.count() != (expected := self.catalog.counts().chunks):
                 raise VectorError(f"Chroma has {vectors.count()} vectors for {expected} chunks")
             self._vectors, self._version = vectors, state["version"]
         return self._vectors
+
+    def _open_reader(self, name: str) -> ChromaVectors | ChromaReader:
+        if self.url is None:
+            from selfrag.index.vectors.chroma_reader import open_reader
+
+            if reader := open_reader(self.folder, name):
+                return reader
+        return self.open_vectors(name, create=False)
 
     def close(self) -> None:
         vectors, self._vectors = self._vectors, None
@@ -134,8 +155,6 @@ class Mirror:
         """Deletes the vectors from the Chroma server, if they are on one. Raises CollectionError if it does not answer."""
         if self.url is None:
             return
-        from selfrag.index.vectors.chroma import VectorError
-
         try:
             vectors = self.open_vectors(self.state()["name"], create=True)
             vectors.drop()
@@ -170,7 +189,7 @@ class Mirror:
 
         try:
             chroma.open_server(url, self.state()["name"])
-        except chroma.VectorError as error:
+        except VectorError as error:
             return self.why(error) if error.silent else None
         return None
 
@@ -220,8 +239,6 @@ class Writer:
         """
         if not rebuild and len(self._catalog.pending(at_least)) < at_least and (self.vectors or not self._mirror.needs_writing()):
             return
-        from selfrag.index.vectors.chroma import VectorError
-
         try:
             vectors = self.vectors or self._open(rebuild)
             while keys := self._catalog.pending(APPLY):

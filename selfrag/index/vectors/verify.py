@@ -23,7 +23,7 @@ _TOLERATED = 0.1
 
 def compare(mirror: Mirror) -> list[str]:
     """What differs, apart from pending chunks; empty if nothing does."""
-    from selfrag.index.vectors.chroma import VectorError
+    from selfrag.index.vectors.errors import VectorError
 
     try:
         return _compared(mirror)
