@@ -104,6 +104,8 @@ async def open_agent(
             retriever = open_retriever(now, names, source, where, hyde, files)
             stack.push_async_callback(retriever.close)
         model, profile = find_model(now), find_profile(now)
+        if retriever:
+            retriever.warm()  # it opens while the model is loaded here
         thresholds = {**model.thresholds, **(profile.thresholds if profile else {})}
         reflector = open_reflector(now, model, profile, thresholds)
         stack.push_async_callback(reflector.engine.close)
@@ -211,7 +213,14 @@ def open_reflector(settings: Settings, model: ModelInfo, profile: Profile | None
     from selfrag.engines import open_engine
 
     kind: ReflectionKind = "prompted" if settings.reflection == "prompted" else "tokens"
-    engine = open_engine(settings.engine, model.path, name=model.name, device=settings.device, reflection=kind)
+    engine = open_engine(
+        settings.engine,
+        model.path,
+        name=model.name,
+        device=settings.device,
+        cache_bytes=settings.cache_mb << 20 if settings.cache_mb else None,
+        reflection=kind,
+    )
     if kind == "prompted":
         from selfrag.reflectors.prompted import PromptedReflector
 

@@ -181,13 +181,16 @@ def export(answer: Answer, recorder: Recorder, html: Path | None, markdown: Path
 
 def show_answer(answer: Answer, recorder: Recorder, show: Show, quiet: bool) -> None:
     """Prints the answer for a person; its warnings go to stderr."""
-    from selfrag.answers import render, trace
+    from selfrag.answers import render
+    from selfrag.answers.schema import answer_json
 
     base = Path.cwd()
-    document = trace.trace_json(answer, recorder.events)
     if show is Show.tree:
+        from selfrag.answers import trace
+
+        document = trace.trace_json(answer, recorder.events)
         terminal.show(render.tree(document["answer"], document["events"], document["passages"], base), "")
     evidence = show is not Show.answer
-    terminal.show(render.answer(document["answer"], answer.options, base, evidence, terminal.links()))
+    terminal.show(render.answer(answer_json(answer), answer.options, base, evidence, terminal.links()))
     for warning in answer.warnings:
         terminal.say(f"warning: {warning}", quiet)

@@ -81,6 +81,9 @@ class Settings:
     engine: str = option("auto", "auto, onnx, transformers, vllm, or the URL of an OpenAI-compatible server.", metavar="E")
     reflection: ReflectionChoice = option("auto", "How the model reflects: with its own reflection tokens, or asked by prompts.")
     device: str | None = option(None, "Device of the transformers engine: cpu, cuda, cuda:1.", metavar="D")
+    cache_mb: int | None = option(
+        None, "Memory for keys and values in a local engine, MiB; by default 256 with onnx, else 2048.", metavar="N", low=1
+    )
     profile: str | None = option(None, "Thresholds that `selfrag calibrate` fitted.", metavar="NAME")
     relevant_above: float | None = option(
         None, "Write from a passage as relevant when ISREL is at least P.", metavar="P", high=1, fitted=True
