@@ -93,9 +93,12 @@ class CollectionRetriever:
         return next(filter(None, found), [])
 
     def warm(self) -> None:
-        """Opens what a search needs, in a thread of its own."""
+        """Opens what a search of stored collections needs, each in a thread of its own."""
+        from selfrag.index.collection import Collection
+
         for each in self.collections:
-            threading.Thread(target=each.warm, name="selfrag-warm", daemon=True).start()
+            if isinstance(each, Collection):
+                threading.Thread(target=each.warm, name="selfrag-warm", daemon=True).start()
 
     async def close(self) -> None:
         """Closes the collections, the re-ranker and HyDE's engine."""
