@@ -35,7 +35,7 @@ def search(
         str | None, typer.Option(metavar="E", help="Engine of --hyde: auto, transformers, vllm or a URL.  [auto]")
     ] = None,
     reranker: Annotated[
-        str | None, typer.Option("--reranker", metavar="R", help="Cross-encoder, URL of a /rerank server, or none.  [none]")
+        str | None, typer.Option("--reranker", metavar="R", help="Re-ranker: FILE, cross-encoder, URL or none.  [none]")
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the ranks on the dense and on the BM25 side.")] = False,
     chroma: Annotated[str | None, typer.Option("--chroma", metavar="URL", help="Chroma server.  [the collection's]")] = None,

@@ -22,12 +22,12 @@ BASE = "smollm2-135m-instruct"
 
 def register(app: typer.Typer) -> None:
     train = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    for command in (prepare, run, merge, eval_):
+    for command in (prepare, run, merge, eval_, reranker):
         train.command(command.__name__.rstrip("_"))(command)
     app.add_typer(train, name="train", help=TRAIN)
 
 
-TRAIN = """Train a reflection model: prepare rows, run, merge, eval.
+TRAIN = """Train a reflection model: prepare rows, run, merge, eval; or a re-ranker.
 
 \b
 Examples:
@@ -35,6 +35,7 @@ Examples:
   selfrag train run rows.jsonl -o runs/first --minutes 60
   selfrag train merge runs/first/adapter -o runs/first/merged
   selfrag train eval smollm2-135m-selfrag --data data/dev
+  selfrag train reranker data -o reranker.safetensors
 """
 
 
@@ -260,3 +261,45 @@ async def _measure(
             results.append(await evaluate.evaluate(reflector, title, asked, lambda line: terminal.say(line, quiet)))
             await opened.close()
     return results
+
+
+def reranker(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of the published data sets: train/, dev/ and corpora/.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where the re-ranker goes, as .safetensors (7 MB).")],
+    minutes: Annotated[float, typer.Option(metavar="T", min=0.01, help="Minutes of training.")] = 60,
+    lr: Annotated[float, typer.Option(metavar="X", min=0, help="Peak learning rate.")] = 1.5e-4,
+    seed: Annotated[int, typer.Option(metavar="N", help="All chance comes from this.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train a re-ranker from the embedder's own layers, for --reranker FILE.
+
+    It reads a question and a passage together, and learns to score the passage that answers above others that are like it.
+    Ctrl-C ends the training and keeps what was learned.
+
+    \b
+    Examples:
+      selfrag train reranker data -o reranker.safetensors --minutes 120
+      selfrag search "who wrote Faust" --reranker reranker.safetensors --explain
+    """
+    from random import Random
+
+    from selfrag.errors import UsageError
+    from selfrag.train import check_packages
+
+    if out.suffix != ".safetensors":
+        raise UsageError(f"a re-ranker's file ends in .safetensors, not {out.suffix!r}", f"-o {out.with_suffix('.safetensors')}")
+    check_packages()
+    from selfrag.index.embedders.minilm import embedded_folder
+    from selfrag.train.reranker import Plan, Progress, train
+    from selfrag.train.reranker_pairs import examples
+
+    found = examples(data, Random(seed))
+    terminal.say(f"{len(found)} questions with their passages", quiet)
+
+    def report(now: Progress) -> None:
+        shown = f"step {now.step}, {now.minutes:.1f} minutes: loss {now.loss:.3f}, the right passage first {now.first:.0%}"
+        terminal.say(shown, quiet)
+
+    with terminal.stopping("this step") as stop:
+        train(embedded_folder(), found, out, Plan(minutes=minutes, rate=lr, seed=seed), report, stop)
+    print(out)

@@ -90,7 +90,9 @@ class Settings:
     )
     embedder: str = option(DEFAULT_EMBEDDER, "Embedder of new collections.", metavar="E")
     reranker: str = option(
-        DEFAULT_RERANKER, "Re-ranker: a sentence-transformers cross-encoder, the URL of a /rerank server, or none.", metavar="R"
+        DEFAULT_RERANKER,
+        "Re-ranker: FILE of `train reranker`, cross-encoder, URL of a /rerank server, or none.",
+        metavar="R",
     )
     chroma: str | None = option(None, "URL of a Chroma server; embedded when not set.", metavar="URL")
     search: Mapping[str, object] = field(default_factory=dict)

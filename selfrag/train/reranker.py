@@ -1,4 +1,4 @@
-"""Trains the embedded re-ranker: a cross-encoder that starts from the embedder's own layers.
+"""Trains a re-ranker: a cross-encoder that starts from the embedder's own layers.
 
 It reads a question and a passage together. Its score is learned from three things of the last layer: how like the means of the
 two sides are, how well each word of the question is met by its likest word of the passage (late interaction, Khattab and Zaharia
@@ -12,21 +12,23 @@ in float32.
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import save
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertConfig, BertModel
 
+from selfrag._util import write_whole
 from selfrag.index.embedders.minilm import LAYERS, layer_weights
 from selfrag.train.reranker_pairs import Example, Text
 
@@ -35,6 +37,20 @@ DRAWN = 4
 
 FROZEN = 2
 """Layers, from the first, that stay those of the embedder."""
+
+
+_REPORT, _SAVE = 30.0, 300.0
+"""Seconds between two reports, and between two times that the re-ranker is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """``loss`` and ``first``, the share of questions whose passage is first, are means over the last fifty steps."""
+
+    step: int
+    minutes: float
+    loss: float
+    first: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +127,17 @@ def shown(text: Text) -> str:
 
 
 def train(
-    folder: Path, examples: Sequence[Example], out: Path, plan: Plan, report: Callable[[dict[str, float], CrossEncoder], None]
-) -> CrossEncoder:
-    """Trains from the embedder in ``folder`` and writes to ``out`` every few minutes and at the end."""
+    folder: Path,
+    examples: Sequence[Example],
+    out: Path,
+    plan: Plan,
+    report: Callable[[Progress], None] = lambda _: None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Trains from the embedder in ``folder``; writes the re-ranker to ``out`` every few minutes, after ``stop`` and at the end.
+
+    Raises ValueError if the loss is no longer finite.
+    """
     torch.manual_seed(plan.seed)
     rng = Random(plan.seed)
     master = CrossEncoder(folder)
@@ -136,9 +160,10 @@ def train(
     )
     rates = [group["lr"] for group in optimizer.param_groups]
     pairs, stream = Pairs(folder, plan.tokens), _stream(examples, rng)
-    begun = saved = shown_at = time.monotonic()
+    stop = stop or threading.Event()
+    begun = saved = reported = time.monotonic()
     step, loss_mean, hits = 0, 0.0, 0.0
-    while (done := (time.monotonic() - begun) / (60 * plan.minutes)) < 1:
+    while not stop.is_set() and (done := (time.monotonic() - begun) / (60 * plan.minutes)) < 1:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * min(1.0, done / plan.warmup) * (1 - done)
         with torch.no_grad():
@@ -153,20 +178,20 @@ def train(
         nn.utils.clip_grad_norm_(trained.values(), 1.0)
         optimizer.step()
         step += 1
-        share = 1 - 0.98**step
-        loss_mean = 0.98 * loss_mean + 0.02 * loss.item()
-        hits = 0.98 * hits + 0.02 * float((scores.argmax(1) == 0).float().mean())
         if not math.isfinite(loss.item()):
             raise ValueError(f"The loss is {loss.item()} at step {step}; lower the rate.")
-        if time.monotonic() - shown_at > 60:
-            shown_at = time.monotonic()
-            report({"step": step, "minutes": done * plan.minutes, "loss": loss_mean / share, "first": hits / share}, master)
-        if time.monotonic() - saved > 300:
-            saved = time.monotonic()
-            _save(trained, out)
-    _save(trained, out)
-    report({"step": step, "minutes": plan.minutes, "loss": loss_mean / share, "first": hits / share}, master)
-    return master
+        loss_mean = 0.98 * loss_mean + 0.02 * loss.item()
+        hits = 0.98 * hits + 0.02 * float((scores.argmax(1) == 0).float().mean())
+        now, share = time.monotonic(), 1 - 0.98**step
+        if now - reported > _REPORT:
+            reported = now
+            report(Progress(step, (now - begun) / 60, loss_mean / share, hits / share))
+        if now - saved > _SAVE:
+            saved = now
+            package(trained, out)
+    package(trained, out)
+    if step:
+        report(Progress(step, (time.monotonic() - begun) / 60, loss_mean / share, hits / share))
 
 
 def _stream(examples: Sequence[Example], rng: Random) -> Iterator[Example]:
@@ -190,14 +215,9 @@ def _draw(stream: Iterator[Example], count: int, rng: Random) -> list[tuple[str,
     return pairs
 
 
-def _save(trained: dict[str, nn.Parameter], out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.detach().clone() for name, value in trained.items()}, out)
-
-
-def package(trained: Path, out: Path) -> None:
-    """Writes what `train` wrote as the embedded re-ranker reads it: matrices rounded to 8 bits, under the names of its graph."""
-    own = {name.removeprefix("body."): value.numpy() for name, value in load_file(trained).items()}
+def package(trained: Mapping[str, Tensor], out: Path) -> None:
+    """Writes trained parameters as the re-ranker reads them: matrices rounded to 8 bits, under the names of its graph."""
+    own = {name.removeprefix("body."): value.detach().numpy() for name, value in trained.items()}
     weights = {
         "head.first": own["first.weight"][0],
         "head.bias": own["first.bias"],
@@ -206,4 +226,5 @@ def package(trained: Path, out: Path) -> None:
     }
     for number in range(FROZEN, LAYERS):
         weights |= layer_weights(number, own)
-    save_arrays({name: np.ascontiguousarray(value) for name, value in weights.items()}, out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, [save({name: np.ascontiguousarray(value) for name, value in weights.items()})])

@@ -18,6 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from selfrag.errors import InputError
 from selfrag.train.hard_negatives import Neighbours
 from selfrag.train.passages import holds, window
 
@@ -70,8 +71,12 @@ def examples(data: Path, rng: Random) -> list[Example]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
+    except (OSError, EOFError, ValueError) as error:
+        hint = "name the folder of the published data sets, which holds train/, dev/ and corpora/"
+        raise InputError(f"{path} cannot be read: {error}", hint) from error
 
 
 @dataclass(frozen=True, slots=True)

