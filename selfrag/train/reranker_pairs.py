@@ -19,7 +19,7 @@ from random import Random
 from typing import Any
 
 from selfrag.errors import InputError
-from selfrag.train.hard_negatives import Neighbours
+from selfrag.train.hard_negatives import HardNegatives
 from selfrag.train.passages import holds, window
 
 NEGATIVES = 15
@@ -112,7 +112,7 @@ def _group(data: Path, files: Sequence[str], rng: Random) -> Iterator[Example]:
         asked += rows[: _LIMITS.get(file)]
     pool = list(dict.fromkeys((each.title, text) for each in asked for text in (each.passage, *each.named)))
     pool = [(title, _cut(text, "", rng)) for title, text in pool]
-    neighbours = Neighbours(pool)
+    neighbours = HardNegatives(pool)
     for each in asked:
         positive = (each.title, _cut(each.passage, each.answer, rng))
         near = [(each.title, _cut(text, "", rng)) for text in each.named]
@@ -143,7 +143,7 @@ def _cut(passage: str, answer: str, rng: Random) -> str:
 def _open_questions(data: Path) -> Iterator[Example]:
     """Questions without a passage, over the summaries: the best one that holds an answer is taken to answer."""
     summaries = [(str(row["title"]), str(row["text"])) for row in _rows(data / "corpora" / "wikipedia_vital_10k.jsonl.gz")]
-    neighbours = Neighbours(summaries)
+    neighbours = HardNegatives(summaries)
     held_out = {row["question"].casefold() for row in _rows(data / "dev" / "nq_wikipedia_vital.jsonl.gz")}
     for file in ("nq_open_questions", "efficientqa_rated_answers"):
         for row in _rows(data / "train" / f"{file}.jsonl.gz"):
@@ -180,7 +180,7 @@ def _code(rng: Random, count: int = 1500) -> Iterator[Example]:
                 if 3 < len(sentence.split()) < 30 and len(text) > 120:
                     defined.append((node.name, sentence, ("", text)))
     rng.shuffle(defined)
-    neighbours = Neighbours(chunks)
+    neighbours = HardNegatives(chunks)
     for name, sentence, positive in defined[:count]:
         kind = "class" if positive[1].startswith("class") else "function"
         by_name = (f"What is the purpose of the `{name}` {kind}?", f"How does {name} work?", f"What does the {kind} {name} do?",
