@@ -28,7 +28,7 @@ def _below(path: list[str], command: Any) -> Iterator[tuple[list[str], Any]]:
 
 def written_commands(text: str) -> Iterator[str]:
     """The commands that stand in ``text``: on lines of their own, in pipes, and, those with options, in backquotes."""
-    for line in re.findall(r"^ {2,}(?:\w+=\S+ )*(selfrag .+)$|`(selfrag [^`]* -[^`]*)`|\| (selfrag [^|]+)", text, re.MULTILINE):
+    for line in re.findall(r"^ {2,}(?:\w+=\S+ )*(selfrag .+)$|`(selfrag [^`]* -[^`]*)`|\| (selfrag [^|\n]+)", text, re.MULTILINE):
         command = re.split(r" \| | {3,}", next(filter(None, line)))[0]
         yield " ".join(command.split())
 
