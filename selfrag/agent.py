@@ -54,6 +54,11 @@ class Agent:
         self.options = options or SearchOptions()
         self.warnings = warnings
 
+    def describe(self) -> dict[str, dict[str, object]]:
+        """What answers depend on besides the question, the options and the model."""
+        retriever = dict(self.retriever.describe()) if self.retriever else {}
+        return {"reflector": dict(self.reflector.describe()), "retriever": retriever}
+
     async def ask(
         self,
         question: str,
@@ -109,11 +114,17 @@ async def open_agent(
         thresholds = {**model.thresholds, **(profile.thresholds if profile else {})}
         reflector = open_reflector(now, model, profile, thresholds)
         stack.push_async_callback(reflector.engine.close)
-        fitted = {_OPTION_OF[name]: value for name, value in thresholds.items()}
-        fitted |= {f"w_{name}": value for name, value in model.weights.items()}
-        options = check(search_options(now.search, fitted, tuple(choices)))
+        options = check(search_options(now.search, fitted_options(now), tuple(choices)))
         log.debug("model %s on %s, collections %s, %s", model.name, reflector.engine.name, names or now.collection, options)
         yield Agent(reflector, retriever, options, _warnings(model, profile))
+
+
+def fitted_options(settings: Settings) -> dict[str, float]:
+    """The search options that were fitted: for the model, or by `selfrag calibrate` for the profile that the settings name."""
+    model, profile = find_model(settings), find_profile(settings)
+    thresholds = {**model.thresholds, **(profile.thresholds if profile else {})}
+    fitted = {_OPTION_OF[name]: value for name, value in thresholds.items()}
+    return fitted | {f"w_{name}": value for name, value in model.weights.items()}
 
 
 def _warnings(model: ModelInfo, profile: Profile | None) -> tuple[str, ...]:

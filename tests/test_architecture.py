@@ -32,6 +32,7 @@ PARTS = {
     "ingest": GROUND,
     "index": GROUND | {"ingest"},
     "models": GROUND,
+    "conversation": GROUND,
     "train": GROUND | {"models", "engines", "reflectors", "evaluation", "index"},
 }
 """What stands beside the layers and may import only these; only the agent and what stands on it may import them."""

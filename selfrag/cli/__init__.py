@@ -40,6 +40,8 @@ COMMANDS = {
     "chat": Entry("Ask", "chat", "Ask one question after another."),
     "search": Entry("Ask", "search", "Find passages, without a model."),
     "trace": Entry("Ask", "trace", "Show, verify or rescore a stored search."),
+    "history": Entry("Ask", "history", "List what was asked, and show it again."),
+    "feedback": Entry("Ask", "history", "Say what you think of an answer."),
     "index": Entry("Documents", "index", "Bring a collection up to date with files and folders."),
     "status": Entry("Documents", "collections", "Show what a collection holds, and whether its parts agree."),
     "collections": Entry("Documents", "collections", "List the collections."),
@@ -52,6 +54,8 @@ COMMANDS = {
     "compare": Entry("Measure", "compare", "Compare two runs over the same questions."),
     "calibrate": Entry("Measure", "calibrate", "Fit the thresholds on questions with known answers."),
     "models": Entry("Models", "models", "List, fetch and show models."),
+    "api": Entry("Serve", "api", "Serve the agent over HTTP, for chat front ends too."),
+    "mcp": Entry("Serve", "mcp", "Serve the agent to MCP clients."),
     "serve": Entry("Models", "serve", "Serve a model with vLLM."),
     "train": Entry("Models", "train", "Train a reflection model."),
 }
@@ -71,9 +75,11 @@ class Commands(TyperGroup):
     def list_commands(self, _ctx: Any) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, _ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in COMMANDS:
             return _load(cmd_name)
+        if ctx.resilient_parsing:  # a shell completes a command line that is not right yet
+            return None
         close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
         raise UsageError(
             f"unknown command {cmd_name!r}" + (f", did you mean {close[0]!r}?" if close else ""),
@@ -104,11 +110,20 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _choose_config(file: str | None) -> None:
+    if file is not None:
+        os.environ["SELFRAG_CONFIG"] = file
+
+
 @app.callback(epilog="Run `selfrag COMMAND --help` for the options and examples of a command.")
 def selfrag(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    config: Annotated[
+        str | None,
+        typer.Option("--config", metavar="FILE", callback=_choose_config, help="Use this configuration file, and no project's."),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log. May stand anywhere.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours, as with NO_COLOR=1. May stand anywhere.")] = False,
 ) -> None:

@@ -11,12 +11,13 @@ import typer
 
 from selfrag.cli import terminal
 from selfrag.cli.options import AgentFlags, Json, Quiet, with_flags
+from selfrag.cli.talk import Keep, Rewrite, Talk, open_rewriter, open_talk, show_rewriting, standalone
 from selfrag.errors import ABSTAINED, InputError, UsageError
 
 if TYPE_CHECKING:
     from selfrag.agent import Agent
     from selfrag.answers.trace import Recorder
-    from selfrag.types import Answer
+    from selfrag.types import Answer, Event, Observer
 
 
 class Show(StrEnum):
@@ -36,6 +37,12 @@ def ask(
     flags: AgentFlags,
     question: Annotated[str | None, typer.Argument(metavar="[QUESTION|-]", help="The question; - reads it from stdin.")] = None,
     choices: Annotated[list[str] | None, typer.Option(metavar="A,B", help="Closed set: the answer is one of these.")] = None,
+    resume: Annotated[bool, typer.Option("--continue", help="A follow-up to what was asked last.")] = False,
+    rewrite: Rewrite = None,
+    history: Keep = None,
+    service: Annotated[
+        bool, typer.Option("--service/--no-service", help="Use a running `selfrag api` with the same settings.  [on]")
+    ] = True,
     show: Annotated[Show, typer.Option(help="The answer; with its evidence in full; or the whole search.")] = Show.answer,
     save_trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the search, for `selfrag trace`.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write answer and search as a page, too.")] = None,
@@ -57,6 +64,7 @@ def ask(
       journalctl -b | selfrag ask "Why did the disk fail?" -f -
       selfrag ask "Is it prime?" --choices yes,no --mode never
       echo "Why is the sky blue?" | selfrag ask - --json | jq .answer
+      selfrag ask "and when was she born?" --continue
       selfrag ask "What is a quark?" --save-trace quark.json --show tree
       selfrag ask "What is a quark?" --html quark.html --markdown quark.md
     """
@@ -68,7 +76,9 @@ def ask(
     asked = read_question(question)
     if question not in (None, "-") and not from_stdin and _unread():
         terminal.say("warning: the text on stdin is not read, since the question is an argument", quiet)
-    answer, recorder = asyncio.run(answered(asked, flags, split_choices(choices), quiet))
+    talk, chosen = open_talk(history, resume, quiet), split_choices(choices)
+    found = ask_service(asked, flags, chosen, talk, rewrite, quiet) if service else None
+    answer, recorder = found or asyncio.run(answered(asked, flags, chosen, talk, rewrite, quiet))
     if save_trace:
         keep(save_trace, answer, recorder)
     if html or markdown:
@@ -129,29 +139,82 @@ def split_choices(given: list[str] | None) -> tuple[str, ...]:
     return choices
 
 
-async def answered(question: str, flags: AgentFlags, choices: tuple[str, ...], quiet: bool) -> tuple[Answer, Recorder]:
+def ask_service(
+    typed: str, flags: AgentFlags, choices: tuple[str, ...], talk: Talk, rewriter: str | None, quiet: bool
+) -> tuple[Answer, Recorder] | None:
+    """Asks a running service that answers as this process would; None where there is none, or it was lost."""
+    from selfrag.config import settings
+
+    now = settings.load(**flags.given)
+    if flags.hyde or flags.files or (talk.turns and (rewriter not in (None, "rule") or now.reflection == "prompted")):
+        return None
+    if not (now.paths.data / "services").is_dir():
+        return None
+    from selfrag.answers.trace import Recorder
+    from selfrag.cli.live import watching
+    from selfrag.conversation.followup import rewrite
+    from selfrag.service import client, registry
+
+    running = registry.find(now)
+    if running is None:
+        return None
+    question, recorder = rewrite(typed, talk.turns), Recorder()
+    show_rewriting(typed, question, quiet)
+    body = {
+        "question": question,
+        "collections": flags.collection or [now.collection],
+        "source": flags.source,
+        "where": flags.where,
+    }
+    try:
+        with watching(quiet) as watcher:
+            found = client.ask(
+                running, {**body, "choices": choices, "options": now.search, "only": True}, both(recorder, watcher)
+            )
+    except client.Lost as error:
+        terminal.say(f"note: the running service could not answer ({error}); loading the model", quiet)
+        return None
+    for warning in found.warnings:
+        terminal.say(f"warning: {warning}", quiet)
+    talk.remember(typed, found.answer, found.described, quiet)
+    return found.answer, recorder
+
+
+async def answered(
+    typed: str, flags: AgentFlags, choices: tuple[str, ...], talk: Talk, rewriter: str | None, quiet: bool
+) -> tuple[Answer, Recorder]:
     """Opens what ``flags`` name and asks it."""
     async with flags.open(choices, quiet) as agent:
-        return await ask_agent(agent, question, quiet)
+        question = typed
+        if talk.turns and rewriter != "off":
+            async with open_rewriter(rewriter, agent) as engine:
+                question = await standalone(typed, talk, engine, quiet)
+        answer, recorder = await ask_agent(agent, question, quiet)
+        talk.remember(typed, answer, agent.describe(), quiet)
+        return answer, recorder
 
 
 async def ask_agent(agent: Agent, question: str, quiet: bool) -> tuple[Answer, Recorder]:
     """The answer and the events that led to it; the search is shown on stderr while it goes on."""
     from selfrag.answers.trace import Recorder
     from selfrag.cli.live import watching
-    from selfrag.types import Event
 
     recorder = Recorder()
     with watching(quiet) as watcher:
-
-        def observe(event: Event) -> None:
-            recorder(event)
-            watcher(event)
-
-        answer = await agent.ask(question, observer=observe)
+        answer = await agent.ask(question, observer=both(recorder, watcher))
     for warning in agent.retriever.warnings if agent.retriever else ():
         terminal.say(f"warning: {warning}", quiet)
     return answer, recorder
+
+
+def both(first: Observer, second: Observer) -> Observer:
+    """An observer that passes every event to two."""
+
+    def observe(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return observe
 
 
 def keep(file: Path, answer: Answer, recorder: Recorder) -> None:

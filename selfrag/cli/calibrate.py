@@ -31,7 +31,12 @@ def register(app: typer.Typer) -> None:
 def calibrate(
     flags: AgentFlags,
     running: RunFlags,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Questions with known answers, better with unanswerable ones too.")],
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="Questions with known answers, better with unanswerable ones too.")
+    ] = None,
+    from_history: Annotated[
+        bool, typer.Option("--from-history", help="Fit when to abstain on the answers rated with `selfrag feedback`.")
+    ] = False,
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the profile.")] = "default",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Keep the two runs there, and resume them.")
@@ -53,16 +58,24 @@ def calibrate(
 
     The questions are answered twice, with evidence and without. The retrieval threshold is the one under which most answers are
     right, and stays where the questions do not decide it. The thresholds of abstention are those with the best F1 of
-    answerability (the mean over both classes), or under --max-risk. Before and after are reported on held-out folds.
+    answerability (the mean over both classes), or under --max-risk. With --from-history nothing is answered: the thresholds of
+    abstention are fitted on the answers that you have rated good or bad. Before and after are reported on held-out folds.
     `--profile NAME` then uses the profile in ask, chat, batch and eval.
 
     \b
     Examples:
       selfrag calibrate corpora/wikipedia/questions.jsonl -c wikipedia --name wiki
       selfrag calibrate questions.jsonl --sample 200 -o runs/ --max-risk 0.2
+      selfrag calibrate --from-history --name mine
       selfrag ask "Who wrote Faust?" --profile wiki
     """
     import asyncio
+
+    if (file is None) == (not from_history):
+        raise UsageError("calibrate needs a file of questions, or --from-history", "selfrag calibrate questions.jsonl")
+    if file is None:
+        calibrate_from_history(flags, name, max_risk, dry_run, json, quiet)
+        return
 
     from selfrag.config import profiles
     from selfrag.config.profiles import Profile
@@ -91,6 +104,33 @@ def calibrate(
         terminal.say(f"{len(with_evidence) - len(found)} questions failed or have no label, and were left out", quiet)
     if any(row["status"] == "error" for row in with_evidence):
         raise typer.Exit(SOME_FAILED)
+
+
+def calibrate_from_history(flags: AgentFlags, name: str, max_risk: float | None, dry_run: bool, json: bool, quiet: bool) -> None:
+    """Fits on the rated answers of the model that the flags name, and keeps the profile."""
+    from selfrag.agent import find_model, fitted_options
+    from selfrag.cli.history import open_history
+    from selfrag.config import profiles, settings
+    from selfrag.config.options import search_options
+    from selfrag.config.profiles import Profile
+    from selfrag.evaluation import feedback
+
+    now = settings.load(**flags.given)
+    profiles.path_of(name, now.paths.profiles)
+    model, options = find_model(now).name, search_options(now.search, fitted_options(now))
+    with open_history() as history:
+        found, kept, left = feedback.examples(history.rated(), model)
+    fitted = feedback.fit(found, kept, max_risk)
+    held = feedback.crossed(found, {"isrel": options.abstain_isrel, "issup": options.abstain_issup}, max_risk)
+    profile = Profile(name, model, fitted.thresholds, fitted.temperatures)
+    path = None if dry_run else profiles.save(profile, now.paths.profiles, f"{len(found)} rated answers of the history")
+    if json:
+        terminal.print_json(document(profile, fitted, held, len(found), path))
+    else:
+        print(text(profile, fitted, held, len(found)))
+        terminal.say(f"written to {path}" if path else "nothing was written", quiet)
+    for reason, count in left.items():
+        terminal.say(f"{count} rated answers were left out: {reason}", quiet)
 
 
 async def both(

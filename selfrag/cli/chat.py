@@ -1,29 +1,38 @@
-"""`selfrag chat`: one question after another, the model loaded once."""
+"""`selfrag chat`: a conversation, the model loaded once."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from selfrag.cli import terminal
 from selfrag.cli.options import AgentFlags, Quiet, with_flags
-from selfrag.errors import ABSTAINED, SelfragError
+from selfrag.cli.talk import Keep, Rewrite, Talk, open_rewriter, open_talk, standalone
+from selfrag.errors import ABSTAINED, SelfragError, UsageError
 
 if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+
     from selfrag.agent import Agent
     from selfrag.answers.trace import Recorder
-    from selfrag.types import Answer
+    from selfrag.types import Answer, Engine
 
 T = TypeVar("T")
 
-COMMANDS = """/show     the whole search behind the last answer
-/sources  the passages behind the last answer, in full
-/help     this list
-/quit     leave (or Ctrl-D); Ctrl-C stops an answer"""
+COMMANDS = """/show          the whole search behind the last answer
+/sources       the passages behind the last answer, in full
+/plain         ask the last question again, as it was typed
+/good, /bad    say what you think of the last answer; a note may follow
+/new           forget the conversation so far
+/history       what was asked before; words may follow to search for
+/open N        go on from answer N of the history
+/save FILE.md  write the conversation to a file
+/help          this list
+/quit          leave (or Ctrl-D); Ctrl-C stops an answer, and offers a question that was understood wrongly for correction"""
 
 
 def register(app: typer.Typer) -> None:
@@ -33,43 +42,47 @@ def register(app: typer.Typer) -> None:
 @with_flags
 def chat(
     flags: AgentFlags,
-    history: Annotated[bool, typer.Option("--history/--no-history", help="Remember what is typed, for the arrow keys.")] = True,
+    rewrite: Rewrite = None,
+    history: Keep = None,
     quiet: Quiet = False,
 ) -> None:
     """Ask one question after another.
 
-    Every question stands for itself: the model is not told the ones before it, so ask "When was Ada Lovelace born?" and not
-    "When was she born?". /show, /sources, /help and /quit are commands. Questions may come through a pipe, one a line; the exit
-    status is then 3 if the program abstained from the last one.
+    A follow-up such as "and when was she born?" is understood from the question and the answer before it: what is asked instead
+    stands dimmed above the answer, and Ctrl-C lets you correct it. In doubt it is asked as typed. /help lists the commands.
+    Questions may come through a pipe, one a line; the exit status is then 3 if the program abstained from the last one.
 
     \b
     Examples:
       selfrag chat
-      selfrag chat -c papers -k 8
-      printf 'Who built it?\\nWhen was it built?\\n' | selfrag chat -c castles --quiet
+      selfrag chat -c papers -k 8 --no-history
+      printf 'Who was Ada Lovelace?\\nWhen was she born?\\n' | selfrag chat -c people --quiet
     """
     import asyncio
 
-    asyncio.run(converse(flags, history, quiet))
+    asyncio.run(converse(flags, rewrite, history, quiet))
 
 
-async def converse(flags: AgentFlags, history: bool, quiet: bool) -> None:
+async def converse(flags: AgentFlags, rewrite: str | None, history: bool | None, quiet: bool) -> None:
     """Answers until the questions end."""
     talking = sys.stdin.isatty()
-    last: tuple[Answer, Recorder] | None = None
-    from selfrag.config.settings import find_paths
-
-    async with flags.open(quiet=quiet) as agent:
-        terminal.say("Every question stands for itself. /help lists the commands.", quiet or not talking)
-        async for line in typed(find_paths().history if history else None) if talking else piped():
+    talk = open_talk(history, quiet=quiet)
+    async with flags.open(quiet=quiet) as agent, open_rewriter(rewrite, agent) as rewriter:
+        chat = Chat(agent, talk, rewriter, rewrite == "off", quiet, Keyboard(_typed_before(talk)) if talking else None)
+        terminal.say("/help lists the commands.", quiet or not talking)
+        async for line in chat.keyboard.lines() if chat.keyboard else piped():
             if line in ("/quit", "/exit"):
                 break
-            if line.startswith("/"):
-                obey(line, last)
-            elif line:
-                last = await reply(agent, line, quiet, talking) or last
-    if last and last[0].status == "abstained" and not talking:
+            await chat.take(line)
+    if chat.last and chat.last[0].status == "abstained" and not talking:
         raise typer.Exit(ABSTAINED)
+
+
+def _typed_before(talk: Talk) -> Path | None:
+    """Where typed lines are remembered for the arrow keys: nowhere in a conversation that is not kept."""
+    from selfrag.config.settings import find_paths
+
+    return find_paths().history if talk.history else None
 
 
 async def piped() -> AsyncIterator[str]:
@@ -78,49 +91,152 @@ async def piped() -> AsyncIterator[str]:
         yield line.strip()
 
 
-async def typed(history: Path | None) -> AsyncIterator[str]:
-    """What a person types, line by line, until Ctrl-D; Ctrl-C clears the line."""
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.history import FileHistory, InMemoryHistory
+class Keyboard:
+    """What a person types. ``offered`` stands in the next line already, to be corrected."""
 
-    if history:
-        history.parent.mkdir(parents=True, exist_ok=True)
-    session: PromptSession[str] = PromptSession(history=FileHistory(str(history)) if history else InMemoryHistory())
-    while True:
+    def __init__(self, history: Path | None) -> None:
+        self.history = history
+        self.offered = ""
+
+    async def lines(self) -> AsyncIterator[str]:
+        """Line by line, until Ctrl-D; Ctrl-C clears the line."""
+        session = self._session()
+        while True:
+            offered, self.offered = self.offered, ""
+            try:
+                yield (await session.prompt_async("? ", default=offered)).strip()
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                return
+
+    def _session(self) -> PromptSession[str]:
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+        if self.history is None:
+            return PromptSession(history=InMemoryHistory())
+        self.history.parent.mkdir(parents=True, exist_ok=True)
+        self.history.touch(mode=0o600)
+        return PromptSession(history=FileHistory(str(self.history)))
+
+
+class Chat:
+    """A conversation that goes on. ``keyboard`` None means that the lines come through a pipe."""
+
+    def __init__(
+        self, agent: Agent, talk: Talk, rewriter: Engine | None, plain: bool, quiet: bool, keyboard: Keyboard | None
+    ) -> None:
+        self.agent, self.talk, self.rewriter = agent, talk, rewriter
+        self.plain, self.quiet, self.keyboard = plain, quiet, keyboard
+        self.last: tuple[Answer, Recorder] | None = None
+        self.typed = ""
+
+    async def take(self, line: str) -> None:
+        """One line: a command, or a question. What goes wrong is said on stderr, and the conversation goes on."""
         try:
-            yield (await session.prompt_async("? ")).strip()
-        except KeyboardInterrupt:
-            continue
-        except EOFError:
-            return
+            if line.startswith("/"):
+                await self.obey(*line.split(maxsplit=1))
+            elif line:
+                await self.ask(line, self.plain)
+        except SelfragError as error:
+            terminal.complain(error)
 
+    async def ask(self, typed: str, plain: bool) -> None:
+        """Asks and prints, unless a person at the terminal stops it."""
+        from selfrag.cli.ask import Show, checked, show_answer
 
-def obey(line: str, last: tuple[Answer, Recorder] | None) -> None:
-    """A line that begins with a slash."""
-    from selfrag.cli.ask import Show, show_answer
+        self.typed = checked(typed)
+        asking = self.answered(typed, plain)
+        found = await stoppable(asking) if self.keyboard else await asking
+        if found:
+            self.last = found
+            show_answer(*found, Show.answer, self.quiet)
 
-    shows = {"/show": Show.tree, "/sources": Show.evidence}
-    if line in shows and last:
-        show_answer(*last, shows[line], quiet=True)
-    elif line in shows:
-        terminal.say("nothing has been asked yet")
-    else:
-        terminal.say(COMMANDS if line == "/help" else f"unknown command {line}\n{COMMANDS}")
+    async def answered(self, typed: str, plain: bool) -> tuple[Answer, Recorder]:
+        from selfrag.cli.ask import ask_agent
 
+        question = typed if plain else await standalone(typed, self.talk, self.rewriter, self.quiet)
+        if self.keyboard and question != typed:
+            self.keyboard.offered = question  # if this is stopped
+        found = await ask_agent(self.agent, question, self.quiet)
+        if self.keyboard:
+            self.keyboard.offered = ""
+        self.talk.remember(typed, found[0], self.agent.describe(), self.quiet)
+        return found
 
-async def reply(agent: Agent, question: str, quiet: bool, talking: bool) -> tuple[Answer, Recorder] | None:
-    """Asks and prints; None where that failed, or was stopped by a person at the terminal."""
-    from selfrag.cli.ask import Show, ask_agent, checked, show_answer
+    # --- commands ---------------------------------------------------------------------------------------------------------
 
-    try:
-        asking = ask_agent(agent, checked(question), quiet)
-        found = await stoppable(asking) if talking else await asking
-    except SelfragError as error:
-        terminal.complain(error)
-        return None
-    if found:
-        show_answer(*found, Show.answer, quiet)
-    return found
+    async def obey(self, command: str, rest: str = "") -> None:
+        """A line that begins with a slash. Raises UsageError and InputError."""
+        from selfrag.cli.ask import Show, show_answer
+
+        match command:
+            case "/show" | "/sources":
+                if self.last is None:
+                    raise UsageError("nothing has been asked yet")
+                show_answer(*self.last, Show.tree if command == "/show" else Show.evidence, quiet=True)
+            case "/plain":
+                if not self.typed:
+                    raise UsageError("nothing has been asked yet")
+                await self.ask(self.typed, plain=True)
+            case "/good" | "/bad":
+                self.rate(command, rest)
+            case "/new":
+                self.talk.begin()
+                self.last = None
+                terminal.say("a new conversation", self.quiet)
+            case "/history":
+                self.list(rest)
+            case "/open":
+                self.open(rest)
+            case "/save":
+                self.save(rest)
+            case "/help":
+                terminal.say(COMMANDS)
+            case _:
+                raise UsageError(f"unknown command {command}", "/help lists the commands")
+
+    def rate(self, command: str, note: str) -> None:
+        if self.talk.last is None or self.talk.history is None:
+            raise UsageError("there is no kept answer to rate", "ask first, without --no-history")
+        entry = self.talk.history.rate(self.talk.last.id, "good" if command == "/good" else "bad", note)
+        terminal.say(f"{entry.id}: {entry.verdict}", self.quiet)
+
+    def list(self, words: str) -> None:
+        from selfrag.cli.history import line
+
+        if self.talk.history is None:
+            raise UsageError("this conversation is not kept", "start without --no-history")
+        for entry in self.talk.history.find(words, 20):
+            terminal.show(line(entry))
+
+    def open(self, id: str) -> None:
+        from selfrag._util import clean
+        from selfrag.answers import render
+        from selfrag.cli.history import found, options_of
+
+        if self.talk.history is None:
+            raise UsageError("this conversation is not kept", "start without --no-history")
+        entry = found(self.talk.history, id)
+        self.talk.resume([each for each in self.talk.history.session(entry.session) if each.id <= entry.id])
+        self.last = None
+        terminal.say(f"→ {clean(entry.document['question'])}", self.quiet)
+        terminal.show(render.answer(entry.document, options_of(entry), Path.cwd()))
+
+    def save(self, name: str) -> None:
+        from selfrag._util import write_whole
+        from selfrag.conversation.markdown import to_markdown
+
+        if not name:
+            raise UsageError("/save needs the name of a file", "/save conversation.md")
+        if not self.talk.documents:
+            raise UsageError("nothing has been asked yet")
+        try:
+            write_whole(Path(name).expanduser(), [to_markdown(self.talk.documents).encode()])
+        except OSError as error:
+            raise UsageError(f"{name} cannot be written: {error.strerror}", "name another file") from error
+        terminal.say(f"written to {name}", self.quiet)
 
 
 async def stoppable(asking: Coroutine[Any, Any, T]) -> T | None:

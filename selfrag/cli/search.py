@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfrag._util import clean
+from selfrag._util import clean, printable
 from selfrag.cli import terminal
 from selfrag.cli.options import CollectionNames, HydeModel, Json, Quiet, Sources, Where
 from selfrag.errors import ABSTAINED, UsageError
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     from selfrag.types import Passage
 
 _SHOWN = 400
+
+
+class Format(StrEnum):
+    """How passages are printed."""
+
+    table = "table"
+    json = "json"
+    jsonl = "jsonl"
+    csv = "csv"
+    paths = "paths"
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +50,9 @@ def search(
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the ranks on the dense and on the BM25 side.")] = False,
     chroma: Annotated[str | None, typer.Option("--chroma", metavar="URL", help="Chroma server.  [the collection's]")] = None,
+    format: Annotated[
+        Format, typer.Option(help="For a person; one JSON document (--json); a line of JSON or CSV a passage; or sources alone.")
+    ] = Format.table,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -52,6 +66,7 @@ def search(
       selfrag search "notice period"
       selfrag search "인공지능" -k 10 --explain
       selfrag search "who pays" -c contracts -c letters --source '2024/*.pdf' --json
+      selfrag search "notice period" --format paths | xargs -d '\\n' grep -l signed
       selfrag search "photosynthesis" --where topic=biology --neighbours 1
       selfrag search "why is the sky blue" --hyde Qwen/Qwen3-0.6B
       selfrag search "notice period" --reranker http://localhost:8080/v1/rerank
@@ -70,21 +85,53 @@ def search(
     for warning in retriever.warnings:
         terminal.say(f"warning: {warning}", quiet)
     around = {hit.passage.chunk: retriever.neighbours(hit.passage.chunk, neighbours, neighbours) for hit in hits if neighbours}
-    if json:
-        terminal.print_json({"query": query, "passages": [hit_json(hit, explain, around.get(hit.passage.chunk)) for hit in hits]})
-    else:
+    if json and format not in (Format.table, Format.json):
+        raise UsageError(f"--json and --format {format} exclude each other", f"--format {format}")
+    if format is Format.table and not json:
         for number, hit in enumerate(hits, 1):
             _show(number, hit, explain, around.get(hit.passage.chunk))
+    else:
+        rows = [hit_json(hit, explain, around.get(hit.passage.chunk)) for hit in hits]
+        write(query, rows, Format.json if json else format)
     if not hits:
         terminal.say("nothing found" + ("; no source fits --source and --where" if source or where else ""), quiet)
         raise typer.Exit(ABSTAINED)
 
 
+def write(query: str, rows: list[dict[str, Any]], format: Format) -> None:
+    """Prints passages for a program. In CSV lines are "first-last" and nested values are JSON; sources come once each."""
+    if format is Format.json:
+        terminal.print_json({"query": query, "passages": rows})
+    elif format is Format.jsonl:
+        for row in rows:
+            terminal.put_json_line(row)
+    elif format is Format.paths:
+        for source in dict.fromkeys(row["source"] for row in rows):
+            terminal.put(source)
+    else:
+        import csv
+        import sys
+
+        out = csv.writer(sys.stdout, lineterminator="\n")
+        out.writerow(rows[0] if rows else PASSAGE)
+        out.writerows([_cell(name, value) for name, value in row.items()] for row in rows)
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "lines" and value:
+        return f"{value[0]}-{value[1]}"
+    if isinstance(value, str):
+        return printable(value)
+    return "" if value is None else terminal.as_json(value) if isinstance(value, list) else str(value)
+
+
+PASSAGE = ("title", "source", "lines", "page", "place", "chunk", "text", "score", "dense", "bm25")
+
+
 def hit_json(hit: Hit, explain: bool, around: list[Passage] | None) -> dict[str, Any]:
     """A passage as `search --json` prints it."""
-    names = ("title", "source", "lines", "page", "place", "chunk", "text", "score", "dense", "bm25")
     passage = asdict(hit.passage)
-    document = {name: passage[name] for name in names}
+    document = {name: passage[name] for name in PASSAGE}
     if explain:
         ranks = {"dense_rank": hit.dense_rank, "bm25_rank": hit.bm25_rank, "rerank": hit.rerank}
         document |= {**ranks, "duplicates": list(hit.duplicates)}

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import platformdirs
 
-from selfrag._util import write_whole
+from selfrag._util import is_url, write_whole
 from selfrag.config import options
 from selfrag.errors import ConfigError
 from selfrag.types import option
@@ -24,6 +24,7 @@ from selfrag.types import option
 ReflectionChoice = Literal["auto", "tokens", "prompted"]
 
 DEFAULT_MODEL = "smollm2-135m-selfrag"
+PROJECT = ".selfrag.toml"
 DEFAULT_EMBEDDER = "all-MiniLM-L6-v2"
 DEFAULT_RERANKER = "none"
 
@@ -37,11 +38,12 @@ class Paths:
     data: Path
     cache: Path
     config: Path
+    chosen: Path | None = None
 
     @property
     def file(self) -> Path:
-        """The configuration file, which need not exist."""
-        return self.config / "config.toml"
+        """The configuration file, which need not exist unless it was ``chosen`` (--config, SELFRAG_CONFIG)."""
+        return self.chosen or self.config / "config.toml"
 
     @property
     def profiles(self) -> Path:
@@ -53,14 +55,25 @@ class Paths:
         """What was typed into `chat`."""
         return self.data / "history"
 
+    @property
+    def conversations(self) -> Path:
+        """Questions and answers, for `selfrag history`."""
+        return self.data / "history.sqlite"
+
 
 def find_paths(environ: Mapping[str, str] = os.environ) -> Paths:
     """The folders that ``environ`` asks for; none of them is made."""
+    chosen = Path(environ["SELFRAG_CONFIG"]).expanduser() if environ.get("SELFRAG_CONFIG") else None
     if home := environ.get("SELFRAG_HOME"):
         root = Path(home).expanduser().resolve()
-        return Paths(root / "data", root / "cache", root)
+        return Paths(root / "data", root / "cache", root, chosen)
     place = platformdirs.PlatformDirs("selfrag", appauthor=False)
-    return Paths(Path(place.user_data_dir), Path(place.user_cache_dir), Path(place.user_config_dir))
+    return Paths(Path(place.user_data_dir), Path(place.user_cache_dir), Path(place.user_config_dir), chosen)
+
+
+def find_project(folder: Path) -> Path | None:
+    """The `.selfrag.toml` of ``folder`` or of the nearest folder above it, None if there is none."""
+    return next((file for each in (folder, *folder.parents) if (file := each / PROJECT).is_file()), None)
 
 
 # --- settings ------------------------------------------------------------------------------------------------------------------
@@ -95,6 +108,8 @@ class Settings:
         metavar="R",
     )
     chroma: str | None = option(None, "URL of a Chroma server; embedded when not set.", metavar="URL")
+    history: bool = option(True, "Keep questions and answers, for `selfrag history`.")
+    history_mb: int = option(100, "Most megabytes of the history; the oldest answers go first.", metavar="N", low=1)
     search: Mapping[str, object] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
 
@@ -133,7 +148,7 @@ def read_value(name: str, value: object, where: str) -> object:
         ) from None
 
 
-# --- the file and the environment ----------------------------------------------------------------------------------------------
+# --- the files and the environment ----------------------------------------------------------------------------------------------
 
 
 def _line(text: str, key: str) -> int:
@@ -155,6 +170,18 @@ def _read_file(file: Path) -> dict[str, tuple[object, str]]:
     return {name: (read_value(name, value, places[name]), places[name]) for name, value in table.items()}
 
 
+def _read_project(file: Path | None) -> dict[str, tuple[object, str]]:
+    """A project's settings. It comes with files that a person may have from anywhere, so it names no server: questions and
+    passages would be sent there."""
+    found = _read_file(file) if file else {}
+    for name, (value, place) in found.items():
+        if is_url(str(value)):
+            raise ConfigError(
+                f"{place}: {name} names a server, which a project's file may not", f"selfrag config set {name} {value}"
+            )
+    return found
+
+
 def _read_environment(environ: Mapping[str, str]) -> dict[str, tuple[object, str]]:
     names = {f"SELFRAG_{name.upper()}": name for name in TABLE}
     given = {variable: environ[variable] for variable in names if environ.get(variable)}
@@ -162,12 +189,16 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, tuple[object, str
 
 
 def load(environ: Mapping[str, str] = os.environ, **given: object) -> Settings:
-    """The settings of the file, overridden by ``SELFRAG_<KEY>``, overridden by those of ``given`` that are not None.
+    """The settings of the file, overridden by those of the project (`.selfrag.toml` in the working directory or above it; not
+    where a file was chosen), by ``SELFRAG_<KEY>``, and by those of ``given`` that are not None.
 
     Raises ConfigError, with file and line, for anything unknown or impossible.
     """
     paths = find_paths(environ)
-    return override(_with(Settings(paths), _read_file(paths.file) | _read_environment(environ)), given)
+    if paths.chosen and not paths.chosen.is_file():
+        raise ConfigError(f"{paths.chosen}: there is no such configuration file", "name another one with --config")
+    project = {} if paths.chosen else _read_project(find_project(Path.cwd()))
+    return override(_with(Settings(paths), _read_file(paths.file) | project | _read_environment(environ)), given)
 
 
 def override(settings: Settings, given: Mapping[str, object]) -> Settings:

@@ -97,6 +97,11 @@ class Collection(Handle):
         with self._work, _sqlite_errors(self.name):
             return self._current().neighbours(chunk, before, after)
 
+    def of_source(self, path: str) -> list[Passage]:
+        """Every chunk of the source at ``path``, in order; empty if it is not in the collection."""
+        with self._work, _sqlite_errors(self.name):
+            return self._current().of_source(path)
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """Why the last search did without Chroma, if Chroma is damaged or gone; its results were exact all the same."""

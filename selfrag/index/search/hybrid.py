@@ -133,6 +133,14 @@ class Searcher:
             found = passages(self.catalog, [row[0] for row in rows])
             return [found[row[0]] for row in rows]
 
+    def of_source(self, path: str) -> list[Passage]:
+        """Every chunk of the source at ``path``, in order."""
+        with self.catalog.transaction() as db:
+            query = "SELECT key FROM chunks JOIN sources ON sources.id = chunks.source WHERE path = ? ORDER BY ordinal"
+            keys = [row[0] for row in db.execute(query, (path,))]
+            found = passages(self.catalog, keys)
+            return [found[key] for key in keys]
+
     # --- the two sides ----------------------------------------------------------------------------------------------------
 
     def _dense(self, vectors: NDArray[np.float32], allowed: Sequence[frozenset[int] | None]) -> Ranked:

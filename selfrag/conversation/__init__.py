@@ -1,0 +1,1 @@
+"""Conversations: what was asked and answered (`history`), and follow-ups as questions that stand alone (`followup`)."""

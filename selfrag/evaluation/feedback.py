@@ -1,0 +1,81 @@
+"""Thresholds of abstention from what a person thought of answers, instead of questions with known answers.
+
+An answer was right to be given if it is rated good, or if the program abstained and that is rated bad. Everything is read from
+the history at the temperatures that the answers were given with, which the fit keeps.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from selfrag.algorithm.reflection import ISSUP
+from selfrag.conversation.history import Entry
+from selfrag.errors import InputError
+from selfrag.evaluation.calibrate import FEW, Fit, fit_abstention, metrics
+from selfrag.evaluation.temperatures import Example
+
+Json = Mapping[str, Any]
+_METRICS = ("answerability, macro-F1", "answer rate", "accuracy of what is answered")
+
+
+def examples(entries: Sequence[Entry], model: str) -> tuple[list[Example], dict[str, float], Counter[str]]:
+    """The rated answers of ``model``, the temperatures of the newest of them, and why others were left out, counted."""
+    mine = [entry for entry in entries if entry.document["model"] == model]
+    left = Counter({"answered by another model": len(entries) - len(mine)})
+    kept = temperatures(mine[-1]) if mine else {}
+    found = []
+    for entry in mine:
+        judged = [s["distributions"] for s in entry.document["segments"] if "ISREL" in s["distributions"]]
+        if temperatures(entry) != kept:
+            left["answered at other temperatures"] += 1
+        elif not judged:
+            left["answered without evidence"] += 1
+        else:
+            found.append(_example(entry, judged))
+    return found, kept, +left
+
+
+def temperatures(entry: Entry) -> dict[str, float]:
+    return dict(entry.conditions.get("reflector", {}).get("temperatures", {}))
+
+
+def _example(entry: Entry, judged: Sequence[Json]) -> Example:
+    worth = (entry.verdict == "good") == (entry.document["status"] == "answered")
+    isrel = tuple(d["ISREL"]["[Relevant]"] for d in judged)
+    issup = tuple(tuple(d["ISSUP"][t] for t in ISSUP) if "ISSUP" in d else (0.0, 0.0, 1.0) for d in judged)
+    return Example(answerable=worth, right=worth, right_alone=None, p_retrieve=None, isrel=isrel, issup=issup)
+
+
+def fit(found: Sequence[Example], kept: Mapping[str, float], max_risk: float | None = None) -> Fit:
+    """Thresholds of ISREL and ISSUP. Raises InputError where the verdicts do not tell good answers from bad ones."""
+    right = sum(e.right for e in found)
+    if not 0 < right < len(found):
+        what = "there are no rated answers" if not found else f"all {len(found)} rated answers were judged alike"
+        raise InputError(f"{what}: thresholds need good and bad ones", "selfrag feedback ID good|bad")
+    notes = ["Retrieve: feedback does not say whether evidence was needed: its threshold stays as it is"]
+    if len(found) < FEW:
+        notes.append(f"{len(found)} answers are few: other ones may give quite other thresholds; {FEW} and more say something")
+    isrel, issup = fit_abstention(found, {}, max_risk)
+    return Fit(dict(kept), {"isrel": isrel, "issup": issup}, tuple(notes))
+
+
+def crossed(
+    found: Sequence[Example], before: Mapping[str, float], max_risk: float | None = None, folds: int = 5
+) -> list[tuple[str, float | None, float | None]]:
+    """Metrics on held-out folds: (name, before, after). ``before`` holds the thresholds of now."""
+    where = np.random.default_rng(0).permutation(len(found)) % folds
+    old = Fit({}, {"retrieve": 0.0, **before})
+    was, now = [], []
+    for number in range(min(folds, len(found))):
+        training = [e for e, f in zip(found, where, strict=True) if f != number]
+        isrel, issup = fit_abstention(training, {}, max_risk) if training else (before["isrel"], before["issup"])
+        new = Fit({}, {"retrieve": 0.0, "isrel": isrel, "issup": issup})
+        held = [e for e, f in zip(found, where, strict=True) if f == number]
+        was += [(e, old) for e in held]
+        now += [(e, new) for e in held]
+    first, second = metrics(was), metrics(now)
+    return [(name, first[name], second[name]) for name in _METRICS]

@@ -1,0 +1,173 @@
+"""What every service stands on: an agent that stays open, asked for answers, passages, sources and its state."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from selfrag._version import __version__
+from selfrag.agent import Agent, fitted_options, open_agent
+from selfrag.config.options import search_options
+from selfrag.config.settings import Settings
+from selfrag.errors import InputError, UsageError
+from selfrag.service.queue import Queue
+from selfrag.service.requests import Documents, Place, Query, Question
+from selfrag.types import Answer, Observer, Passage, SearchOptions
+
+if TYPE_CHECKING:
+    from selfrag.index.collection import Collection
+    from selfrag.index.retriever import CollectionRetriever
+    from selfrag.index.search.hybrid import Hit
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer, the retriever's warnings of what went wrong in a search that found something all the same, and what else the
+    answer depends on (`Agent.describe`)."""
+
+    answer: Answer
+    warnings: tuple[str, ...] = ()
+    described: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Backend:
+    """One open agent for all requests. ``collections`` are asked where a request names none."""
+
+    def __init__(self, settings: Settings, agent: Agent, collections: Sequence[str], queue: Queue) -> None:
+        from selfrag.index.embedders import open_embedder
+
+        self.settings, self.agent, self.queue = settings, agent, queue
+        self.collections = tuple(collections) or (settings.collection,)
+        self.started = time.time()
+        self._fitted = fitted_options(settings)
+        self._opened: dict[str, Collection] = {}
+        self._embedder = cache(open_embedder)
+
+    # --- asking -----------------------------------------------------------------------------------------------------------
+
+    async def ask(self, asked: Question, observer: Observer | None = None) -> Answered:
+        """Waits for its turn and answers. Raises UsageError, CollectionError, EngineError, and EngineBusy where too many wait."""
+        options = self.options(asked)
+        retriever = None if options.mode == "never" else self.retriever(asked.documents)
+        agent = Agent(self.agent.reflector, retriever, options)
+        async with self.queue.turn():
+            answer = await agent.ask(asked.question, observer=observer)
+        return Answered(answer, retriever.warnings if retriever else (), agent.describe())
+
+    def options(self, asked: Question) -> SearchOptions:
+        """The options of a question: what it asks for, over the service's own settings, over what was fitted for the model."""
+        given = {**({} if asked.only else self.settings.search), **asked.options}
+        return search_options(given, self._fitted, asked.choices)
+
+    async def search(self, query: Query) -> tuple[list[Hit], tuple[str, ...]]:
+        """The best passages, and warnings. Raises CollectionError."""
+        k = query.k or self.options(Question(query.query)).k
+        retriever = self.retriever(query.documents)
+        return await retriever.find(query.query, k), retriever.warnings
+
+    def retriever(self, documents: Documents) -> CollectionRetriever:
+        """The documents as one retriever; collections stay open between requests. Raises CollectionError and UsageError."""
+        from selfrag.index.retriever import CollectionRetriever
+        from selfrag.index.search.hybrid import Filter
+
+        opened, wanted = self._collections(documents.collections), Filter.of(documents.source, documents.where)
+        reranker = self.agent.retriever.reranker if isinstance(self.agent.retriever, CollectionRetriever) else None
+        return CollectionRetriever(opened, wanted, reranker=reranker)
+
+    def _collections(self, names: Sequence[str]) -> list[Collection]:
+        return [self._collection(name) for name in dict.fromkeys(names or self.collections)]
+
+    def _collection(self, name: str) -> Collection:
+        from selfrag.index import open_collection
+
+        if name not in self._opened:
+            opened = open_collection(self.settings.paths.data, name, chroma_url=self.settings.chroma)
+            opened.open_embedder = self._embedder
+            self._opened[name] = opened
+        return self._opened[name]
+
+    # --- reading ----------------------------------------------------------------------------------------------------------
+
+    async def read(self, place: Place) -> Json:
+        """What the index holds of a source around a place. No file is opened: only what was indexed can be read.
+
+        Raises InputError for a source that is not in the collections.
+        """
+        for collection in self._collections(place.collections):
+            found = await asyncio.to_thread(collection.of_source, place.source)
+            if found:
+                return _excerpt(place, collection.name, found)
+        searched = ", ".join(place.collections or self.collections)
+        raise InputError(f"{place.source!r} is not a source of {searched}", "take `source` from a citation, to the letter")
+
+    async def status(self) -> Json:
+        """What is served, and how it goes."""
+        from selfrag.index import maintenance
+
+        rows = await asyncio.to_thread(maintenance.overview, self.settings.paths.data)
+        engine = self.agent.reflector.engine
+        return {
+            "schema": "selfrag.status/1",
+            "version": __version__,
+            "pid": os.getpid(),
+            "seconds": round(time.time() - self.started, 1),
+            "model": engine.model,
+            "engine": engine.name,
+            "reflection": self.agent.reflector.kind,
+            "collections": list(self.collections),
+            "available": [
+                {"collection": row.collection, "sources": row.sources, "chunks": row.chunks, "problem": row.problem}
+                for row in rows
+            ],
+            "options": asdict(self.options(Question("?"))),
+            "questions": asdict(self.queue.counts),
+        }
+
+    def close(self) -> None:
+        for collection in self._opened.values():
+            collection.close()
+
+
+@asynccontextmanager
+async def open_backend(settings: Settings, collections: Sequence[str] = (), queue: Queue | None = None) -> AsyncIterator[Backend]:
+    """Opens the agent that ``settings`` name for as long as the service runs. Raises what `open_agent` raises."""
+    async with open_agent(collections, settings=settings) as agent:
+        backend = Backend(settings, agent, collections, queue or Queue())
+        try:
+            yield backend
+        finally:
+            backend.close()
+
+
+def _excerpt(place: Place, collection: str, found: Sequence[Passage]) -> Json:
+    """The chunks that lie in the wanted lines or on the wanted page."""
+    if place.page is not None:
+        wanted = [each for each in found if each.page == place.page]
+    elif place.line is not None:
+        low, high = place.line - place.context, place.line + place.context
+        wanted = [each for each in found if each.lines and each.lines[0] <= high and each.lines[1] >= low]
+    else:
+        wanted = list(found[:5])
+    if not wanted:
+        pages, lines = {each.page for each in found}, [each.lines[1] for each in found if each.lines]
+        has = f"{len(pages)} pages with text" if place.page is not None else f"lines up to {max(lines, default=0)}"
+        raise UsageError(f"nothing of {place.source} is indexed there; it has {has}", "name another line or page")
+    pieces = [{"lines": each.lines, "page": each.page, "chunk": each.chunk, "text": each.text} for each in wanted]
+    first, last = wanted[0], wanted[-1]
+    return {
+        "source": first.source,
+        "title": first.title,
+        "collection": collection,
+        "lines": [first.lines[0], last.lines[1]] if first.lines and last.lines else None,
+        "page": place.page,
+        "pieces": pieces,
+        "text": "\n".join(each.text for each in wanted),
+    }

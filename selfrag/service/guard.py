@@ -1,0 +1,156 @@
+"""Who may talk to the service: the checks that every HTTP request passes before anything reads its body.
+
+A page in a browser can send requests to a service on its own machine, and by DNS rebinding even read the answers. So the Host
+must be one that the service is known by, an Origin must be allowed by name, and beyond this machine a token is required.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MOST_BYTES = 2**20
+"""Bytes of a request's body."""
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """``tokens`` of which one is required, none for everybody; ``hosts`` and ``origins`` that are allowed besides loopback.
+
+    ``own_tokens`` are accepted, too, but are not a reason to require one.
+    """
+
+    host: str
+    tokens: tuple[str, ...] = ()
+    own_tokens: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    most_bytes: int = MOST_BYTES
+
+    def known_host(self, header: str) -> bool:
+        """Whether a Host header names this service: loopback, what it is bound to, or a name that was allowed."""
+        try:
+            name = urlsplit(f"//{header}").hostname or ""
+        except ValueError:
+            return False
+        return name in _LOCAL or name == self.host or name in self.hosts
+
+    def known_origin(self, origin: str, host: str) -> bool:
+        """Whether a page of ``origin`` may ask: one that the service itself sent, or one that was allowed."""
+        return origin in self.origins or origin in (f"http://{host}", f"https://{host}")
+
+    def admits(self, authorization: str) -> bool:
+        """Whether the Authorization header carries a token, if one is required."""
+        if not self.tokens:
+            return True
+        scheme, _, given = authorization.partition(" ")
+        known = [hmac.compare_digest(given.strip().encode(), token.encode()) for token in (*self.tokens, *self.own_tokens)]
+        return scheme.lower() == "bearer" and any(known)
+
+
+class Guard:
+    """Refuses what the rules do not allow, answers CORS preflights of allowed origins, and cuts off bodies that are too large."""
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self.app, self.rules = app, rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # no WebSocket is served: the connection is closed
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        origin = headers.get("origin")
+        if problem := self.problem(headers):
+            await refuse(send, *problem)
+            return
+        cors = _cors(origin) if origin in self.rules.origins and origin else []
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+            await answer(send, 204 if cors else 403, cors, b"")
+            return
+        if not self.rules.admits(headers.get("authorization", "")):
+            await refuse(send, 401, "a token is required", "send the header Authorization: Bearer TOKEN", "authentication_error")
+            return
+        await self.app(scope, limited(receive, self.rules.most_bytes), _with(send, cors))
+
+    def problem(self, headers: dict[str, str]) -> tuple[int, str, str, str] | None:
+        """Why a request is refused: status, message, hint and type."""
+        host, origin, length = headers.get("host", ""), headers.get("origin"), headers.get("content-length", "0")
+        if not self.rules.known_host(host):
+            return 421, f"this service is not {host!r}", "start it with --allow-host NAME if that is its name", "host_error"
+        if origin is not None and not self.rules.known_origin(origin, host):
+            return 403, f"pages of {origin} may not ask", "start it with --allow-origin URL to let them", "origin_error"
+        if not length.isdigit() or int(length) > self.rules.most_bytes:
+            return 413, f"the request has more than {self.rules.most_bytes:,} bytes", "send less", "size_error"
+        return None
+
+
+class TooLarge(Exception):
+    """A body without an honest Content-Length grew over the limit."""
+
+
+def limited(receive: Receive, most: int) -> Receive:
+    """``receive`` that raises TooLarge when more than ``most`` bytes came."""
+    count = 0
+
+    async def counted() -> Message:
+        nonlocal count
+        message = await receive()
+        count += len(message.get("body", b""))
+        if count > most:
+            raise TooLarge(f"the request has more than {most:,} bytes")
+        return message
+
+    return counted
+
+
+def error_body(message: str, hint: str | None, kind: str, code: str | None = None) -> dict[str, Any]:
+    """An error as OpenAI's clients read it, with our hint."""
+    return {"error": {"message": message, "hint": hint, "type": kind, "code": code or kind, "param": None}}
+
+
+async def refuse(send: Send, status: int, message: str, hint: str, kind: str) -> None:
+    body = json.dumps(error_body(message, hint, kind)).encode()
+    await answer(send, status, [(b"content-type", b"application/json"), (b"connection", b"close")], body)
+
+
+async def answer(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _cors(origin: str) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"access-control-allow-origin", origin.encode("latin-1")),
+        (b"access-control-allow-methods", b"GET, POST, DELETE"),
+        (b"access-control-allow-headers", b"authorization, content-type, mcp-session-id, mcp-protocol-version, last-event-id"),
+        (b"access-control-expose-headers", b"mcp-session-id"),
+        (b"vary", b"origin"),
+    ]
+
+
+def _with(send: Send, headers: list[tuple[bytes, bytes]]) -> Send:
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", []), *headers]}
+        await send(message)
+
+    return sent if headers else send
