@@ -1,0 +1,137 @@
+"""Whole commands as a person runs them, each a process of its own: wall and CPU seconds, peak memory. Ratios of one run.
+
+    python benchmarks/commands.py cold -c COLLECTION [--old CHECKOUT --old-home HOME] [--rounds 3] [--out FILE.md]
+    python benchmarks/commands.py batch QUESTIONS.jsonl -c COLLECTION [--limits 50 500] [--old CHECKOUT --old-home HOME]
+
+`cold` times `search` and `ask` for the same questions; `batch` times `batch` over the first N questions, for each N. ``--old``
+is a checkout of another version, run with the same Python, whose collection COLLECTION is in ``--old-home``. Versions take turns.
+
+Wall seconds on a machine with other work say little; CPU seconds of the process and its children stand beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+QUESTIONS = ("When was the Eiffel Tower built?", "Who discovered the element selenium?", "What is the capital of Nepal?")
+HERE = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one process: seconds, and MiB."""
+
+    wall: float
+    cpu: float
+    peak: float
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A checkout with its SELFRAG_HOME."""
+
+    name: str
+    checkout: Path
+    home: Path
+
+    def run(self, *arguments: str) -> Cost:
+        """Raises SystemExit when the command fails; an abstention is an answer, too."""
+        env = {**os.environ, "PYTHONPATH": str(self.checkout), "SELFRAG_HOME": str(self.home), "NO_COLOR": "1"}
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "selfrag", *arguments], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        said = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for
+        if process.returncode not in (0, 3):
+            raise SystemExit(f"{self.name}: selfrag {' '.join(arguments)}: exit status {process.returncode}\n{said[-2000:]}")
+        return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def median(costs: Sequence[Cost]) -> Cost:
+    return Cost(*(statistics.median(getattr(cost, name) for cost in costs) for name in ("wall", "cpu", "peak")))
+
+
+def cold(versions: Sequence[Version], collection: str, rounds: int) -> dict[str, Cost]:
+    found: dict[str, list[Cost]] = {}
+    for version in versions:
+        for command in ("search", "ask"):
+            version.run(command, QUESTIONS[0], "-c", collection)  # files into the page cache, once
+    for number in range(rounds):
+        question = QUESTIONS[number % len(QUESTIONS)]
+        for version in versions:
+            for command in ("search", "ask"):
+                cost = version.run(command, question, "-c", collection)
+                found.setdefault(f"{version.name} {command}", []).append(cost)
+    return {name: median(costs) for name, costs in found.items()}
+
+
+def batch(versions: Sequence[Version], collection: str, questions: Path, limits: Sequence[int]) -> dict[str, Cost]:
+    found = {}
+    for limit in limits:
+        for version in versions:
+            with tempfile.TemporaryDirectory() as folder:
+                arguments = (str(questions), "-o", f"{folder}/out.jsonl", "-c", collection, "--limit", str(limit), "--quiet")
+                found[f"{version.name} batch of {limit}"] = version.run("batch", *arguments)
+    return found
+
+
+def table(found: Mapping[str, Cost]) -> list[str]:
+    lines = ["| command | wall s | CPU s | peak MiB |", "|---|---:|---:|---:|"]
+    return lines + [f"| {name} | {cost.wall:.2f} | {cost.cpu:.2f} | {cost.peak:,.0f} |" for name, cost in found.items()]
+
+
+def ratios(found: Mapping[str, Cost], pairs: Sequence[tuple[str, str]]) -> list[str]:
+    lines = ["| ratio | wall | CPU | peak |", "|---|---:|---:|---:|"]
+    for upper, lower in pairs:
+        if upper in found and lower in found:
+            a, b = found[upper], found[lower]
+            lines.append(f"| {upper} / {lower} | {a.wall / b.wall:.2f} | {a.cpu / b.cpu:.2f} | {a.peak / b.peak:.2f} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["cold", "batch"])
+    parser.add_argument("questions", nargs="?", type=Path)
+    parser.add_argument("-c", "--collection", required=True)
+    parser.add_argument("--old", type=Path)
+    parser.add_argument("--old-home", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limits", type=int, nargs="+", default=[50, 500])
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    versions = [Version("new", HERE, Path(os.environ["SELFRAG_HOME"]))]
+    if options.old:
+        versions.append(Version("old", options.old, options.old_home or options.old / ".home"))
+    if options.what == "cold":
+        found = cold(versions, options.collection, options.rounds)
+        pairs = [("new ask", "new search"), ("old ask", "old search"), ("new ask", "old ask"), ("new search", "old search")]
+    else:
+        if options.questions is None:
+            parser.error("batch wants a file of questions")
+        found = batch(versions, options.collection, options.questions, options.limits)
+        few, many = f"batch of {min(options.limits)}", f"batch of {max(options.limits)}"
+        pairs = [(f"{name} {many}", f"{name} {few}") for name in ("new", "old")]
+        pairs += [(f"new {size}", f"old {size}") for size in (few, many)]
+    load = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    lines = [f"`python benchmarks/commands.py {' '.join(sys.argv[1:2])}`, {load}", "", *table(found), "", *ratios(found, pairs)]
+    print("\n".join(lines))
+    if options.out:
+        options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
