@@ -10,12 +10,18 @@ Inference, training rows and `selfrag train eval` build their prompts from these
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from selfrag import prompts
 from selfrag.algorithm.reflection import CONTINUE, END_PARAGRAPH, NO_RETRIEVAL, PARAGRAPH, RETRIEVAL
 from selfrag.types import Control, Generated, Part, Passage, Prompt, Segment, Text, Token
+
+_WRAPPED = 40
+"""Characters of a line, at the least, that is taken for a wrapped one."""
+_OPEN = re.compile(r"[^\s.!?:;|{}]$")
+_GOES_ON = re.compile(r"(?!\d{1,3}[.)] |[-*+] |_{3}|```)[\w(\"'“‘`*\[&]")
 
 
 def instruction(text: str, extra: str = "") -> Text:
@@ -26,8 +32,20 @@ def instruction(text: str, extra: str = "") -> Text:
 
 
 def paragraph(title: str, text: str) -> tuple[Control, Text, Control]:
-    """A passage between its markers; its words stay text whatever they say."""
-    return Control(PARAGRAPH), Text(f"{title}\n{text}"), Control(END_PARAGRAPH)
+    """A passage between its markers, its wrapped lines joined; its words stay text whatever they say."""
+    return Control(PARAGRAPH), Text(f"{title}\n{unwrapped(text)}"), Control(END_PARAGRAPH)
+
+
+def unwrapped(text: str) -> str:
+    """``text`` with a space for every line break inside a sentence: a model that copies a sentence would stop there. As long as
+    ``text``, place by place. Blank lines, lists, headings, tables, indented lines and fenced code stay as they are."""
+    lines = text.split("\n")
+    fenced, made = False, lines[0]
+    for before, line in pairwise(lines):
+        fenced ^= before.lstrip().startswith("```")
+        goes_on = not fenced and len(before) >= _WRAPPED and _OPEN.search(before) and _GOES_ON.match(line)
+        made += f"{' ' if goes_on else chr(10)}{line}"
+    return made
 
 
 def evidence(title: str, text: str) -> tuple[Control, Control, Text, Control]:

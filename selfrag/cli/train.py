@@ -45,7 +45,7 @@ def prepare(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where the rows go, as JSONL.")],
     seed: Annotated[int, typer.Option(metavar="N", help="All chance comes from this.")] = 1,
-    everything: Annotated[bool, typer.Option("--all", help="All the data, not two hours' worth for two CPU cores.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All the data, not the mix of the packaged model.")] = False,
     limit: Annotated[
         list[str] | None, typer.Option(metavar="SOURCE=N", help="At most N rows of a source; may be repeated.")
     ] = None,

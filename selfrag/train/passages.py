@@ -29,7 +29,7 @@ def sentences(passage: str) -> list[str]:
 def whole(answer: str) -> bool:
     """Whether an answer is sentences that stand by themselves: three words or more, not begun in the middle, and closed by a
     mark. Korean and the like have no capitals."""
-    return len(answer.split()) > 2 and bool(re.search(r"[.!?。:`\")\]]$", answer)) and not re.match(r"[a-z|,;:]\S* ", answer)
+    return len(answer.split()) > 2 and bool(re.search(r"[.!?。`\")\]]$", answer)) and not re.match(r"[a-z|,;:]\S* ", answer)
 
 
 def sentence_spans(passage: str) -> list[tuple[int, int]]:

@@ -39,3 +39,18 @@ def test_neighbouring_texts_are_joined() -> None:
     generated = Generated((control(RELEVANT),))
     parts = grammar.joined(Text("a"), Text(""), Text("b"), Control(CONTINUE), Text(""), generated, Generated(()), Text("c"))
     assert parts == (Text("ab"), Control(CONTINUE), generated, Text("c"))
+
+
+def test_a_sentence_is_not_broken_by_a_wrapped_line() -> None:
+    """A line break inside a sentence becomes a space; those between sentences, list items, table rows and lines of code stay."""
+    wrapped = "The borrow checker ensures that any references to the\ncontents of a vector are used only while it is valid."
+    assert grammar.unwrapped(wrapped) == wrapped.replace("\n", " ")
+    for kept in (
+        "A sentence that is long enough to be wrapped ends here.\nAnother one",
+        "A line that is long enough to be taken for a wrapped one\n- an item",
+        "A line that is long enough to be taken for a wrapped one\n\nnext",
+        "A short heading\nand its text",
+        "```\nlet a_name_that_is_long = another_name_that_is_long_too()\nlet b = 1\n```",
+        "| a row of a table that is long enough | to be wrapped |\n| b |",
+    ):
+        assert grammar.unwrapped(kept) == kept

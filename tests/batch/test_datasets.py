@@ -51,7 +51,7 @@ def rows(folder: Path, name: str, content: object, task: str | None = None) -> t
 def test_squad_articles_become_questions_with_their_paragraph(tmp_path: Path) -> None:
     """Impossible questions are unanswerable, titles are sources, the paragraph is the gold passage."""
     task, (first, second) = rows(tmp_path, "dev.json", SQUAD)
-    assert (task, first.id, first.instruction) == ("squad", "1", None)
+    assert (task, first.id, first.instruction) == ("squad", "1", "Who wrote?\n\nAnswer in a few words.")
     gold = gold_of(first.extra)
     assert (gold.answers, gold.sources, gold.passage) == (("Aristotle",), ("Force",), "Aristotle wrote on force.")
     assert gold_of(second.extra).answerable is False
