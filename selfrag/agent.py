@@ -148,7 +148,10 @@ def open_retriever(
     """
     from selfrag import index
     from selfrag.index.search.hybrid import Filter
+    from selfrag.ingest import use_converters
 
+    if files:
+        use_converters(settings.readers)
     wanted = Filter.of(source, where)
     names = collections or (() if files else (settings.collection,))
     retriever = index.open_retriever(

@@ -88,8 +88,10 @@ def index(
     from selfrag.config import settings as settings_module
     from selfrag.index import open_collection
     from selfrag.index.sync.pipeline import Options
+    from selfrag.ingest import use_converters
 
     settings = settings_module.load(collection=collection, chroma=chroma, embedder=embedder, engine=engine)
+    use_converters(settings.readers)
     opened = open_collection(settings.paths.data, settings.collection, chroma_url=settings.chroma, create=True)
     options = Options(
         embedder=settings.embedder if embedder or opened.is_new() else None,

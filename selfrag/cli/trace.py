@@ -84,7 +84,9 @@ def verify(file: File, json: Json = False) -> None:
 def read_source(source: str) -> tuple[str, bool]:
     """A source as it is now, and whether its lines are those of the file, not a reader's or a page's."""
     from selfrag import ingest
+    from selfrag.config import settings
 
+    ingest.use_converters(settings.load().readers)
     document = ingest.read(Path(source))
     return document.text, not (document.anchors or document.pages)
 

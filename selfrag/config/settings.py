@@ -83,7 +83,8 @@ def find_project(folder: Path) -> Path | None:
 class Settings:
     """Every setting, as `config show` lists them. None leaves it to the model or the machine.
 
-    ``search`` holds the search options that a person has set, by name; ``origins`` says where each setting comes from.
+    ``readers`` are the converters of ``[readers]``, commands by extension. ``search`` holds the search options that a person has
+    set, by name; ``origins`` says where each setting comes from.
     """
 
     paths: Paths
@@ -110,6 +111,7 @@ class Settings:
     chroma: str | None = option(None, "URL of a Chroma server; embedded when not set.", metavar="URL")
     history: bool = option(True, "Keep questions and answers, for `selfrag history`.")
     history_mb: int = option(100, "Most megabytes of the history; the oldest answers go first.", metavar="N", low=1)
+    readers: Mapping[str, str] = field(default_factory=dict)
     search: Mapping[str, object] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
 
@@ -166,14 +168,32 @@ def _read_file(file: Path) -> dict[str, tuple[object, str]]:
         raise ConfigError(f"{file}: {error}", f"correct the file, or remove it: {file}") from None
     places = {name: f"{file}:{_line(text, name)}" for name in table}
     for name in table:
-        check_key(name, places[name], f"selfrag config unset {name}")
-    return {name: (read_value(name, value, places[name]), places[name]) for name, value in table.items()}
+        if name != "readers":
+            check_key(name, places[name], f"selfrag config unset {name}")
+    return {name: (_read_entry(name, value, places[name]), places[name]) for name, value in table.items()}
+
+
+def _read_entry(name: str, value: object, where: str) -> object:
+    """A setting of the file, or the table of converters. Raises ConfigError."""
+    if name != "readers":
+        return read_value(name, value, where)
+    for suffix, command in value.items() if isinstance(value, dict) else [("readers", value)]:
+        if not (isinstance(value, dict) and suffix.startswith(".") and isinstance(command, str) and "{file}" in command):
+            raise ConfigError(
+                f"{where}: [readers] has {suffix!r} = {command!r}, expected an extension and a command that names {{file}}",
+                '".wpd" = "wpd2text {file}"',
+            )
+    return value
 
 
 def _read_project(file: Path | None) -> dict[str, tuple[object, str]]:
-    """A project's settings. It comes with files that a person may have from anywhere, so it names no server: questions and
-    passages would be sent there."""
+    """A project's settings. It comes with files that a person may have from anywhere, so it names no server, since questions and
+    passages would be sent there, and no command, since it would be run."""
     found = _read_file(file) if file else {}
+    if "readers" in found:
+        raise ConfigError(
+            f"{found['readers'][1]}: [readers] names commands, which a project's file may not", "move it to your own config.toml"
+        )
     for name, (value, place) in found.items():
         if is_url(str(value)):
             raise ConfigError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from selfrag.ingest.clean import matchable
 from selfrag.ingest.document import Chunk, Document, Heading, Limits, Place, Span
-from selfrag.ingest.readers import load, parse, read, supported
+from selfrag.ingest.readers import fingerprint, load, parse, read, supported, use_converters
 from selfrag.ingest.split import CAPACITY, WORDS, capacity_of, split
 
 FINGERPRINT = {"readers": "3", "cleaner": "1", "chunker": "structure 1"}
@@ -26,10 +26,12 @@ __all__ = [
     "Place",
     "Span",
     "capacity_of",
+    "fingerprint",
     "load",
     "matchable",
     "parse",
     "read",
     "split",
     "supported",
+    "use_converters",
 ]

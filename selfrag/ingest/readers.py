@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import BinaryIO
@@ -13,7 +14,7 @@ from selfrag.errors import InputError
 from selfrag.ingest.decode import looks_like_text
 from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats import tabular, text, unread
-from selfrag.ingest.sandbox import Reader, isolated
+from selfrag.ingest.sandbox import COMMAND, Reader, isolated
 
 _POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n|/annex/objects/[A-Z0-9]+-[^\n]*\n?\Z")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -86,10 +87,28 @@ READERS: dict[str, Reader] = {
 }
 """Readers by file name extension. A file with another extension, or none, is read as text if it looks like text."""
 
+_CONVERTERS: dict[str, str] = {}
+
+
+def use_converters(commands: Mapping[str, str]) -> None:
+    """From now on files with these extensions (``.wpd``) are read by these commands, which print their text for ``{file}``."""
+    _CONVERTERS.clear()
+    _CONVERTERS.update({suffix.lower(): command for suffix, command in commands.items()})
+
+
+def fingerprint() -> dict[str, object]:
+    """What chunks depend on beside the version of the readers: the converters."""
+    return {"converters": dict(sorted(_CONVERTERS.items()))} if _CONVERTERS else {}
+
+
+def _reader(suffix: str) -> Reader | None:
+    command = _CONVERTERS.get(suffix)
+    return isolated(COMMAND + command) if command else READERS.get(suffix)
+
 
 def supported(path: Path) -> bool:
     """Whether there is a reader for this file: by its extension, or else by its first bytes."""
-    if path.suffix.lower() in READERS:
+    if _reader(path.suffix.lower()):
         return True
     try:
         with _opened(path) as file:
@@ -123,7 +142,7 @@ def parse(path: PurePath, data: bytes, limits: Limits = Limits()) -> Document:  
     if pointer := _POINTER.match(data[:200]):
         kind, command = ("Git LFS", "git lfs pull") if pointer[0].startswith(b"version") else ("git-annex", "git annex get")
         raise InputError(f"a {kind} pointer; the file itself is not here, `{command}` fetches it")
-    reader = READERS.get(path.suffix.lower())
+    reader = _reader(path.suffix.lower())
     if reader is None and (reason := unread.what(path, data)):
         raise InputError(reason)
     document = _storable((reader or text.read_text)(path, data, limits))

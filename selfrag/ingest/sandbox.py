@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import PurePath
 from typing import IO
 
@@ -27,6 +28,8 @@ _START = 120.0  # seconds for a new process to import its parsers on a busy mach
 _PATIENCE = 10  # times the limit of a file's work that may pass on the clock
 _OUT_OF_TIME = getattr(signal, "SIGPROF", None)
 _INSIDE = threading.Event()
+COMMAND = "command: "
+"""What the name of a reader begins with that is a converter."""
 
 
 Reader = Callable[[PurePath, bytes, Limits], Document]
@@ -47,7 +50,11 @@ def isolated(reader: str) -> Reader:
 
 
 def named(reader: str) -> Reader:
-    """The function behind the name of a reader; its libraries are imported with it."""
+    """The function behind the name of a reader, or of a converter's command; its libraries are imported with it."""
+    if reader.startswith(COMMAND):
+        from selfrag.ingest.formats.converted import read_converted
+
+        return partial(read_converted, reader.removeprefix(COMMAND))
     module, _, function = reader.partition(".")
     found: Reader = getattr(importlib.import_module(f"selfrag.ingest.formats.{module}"), function or f"read_{module}")
     return found

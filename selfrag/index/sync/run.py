@@ -107,6 +107,7 @@ class Update:
             "chunk_words": self.options.chunk_words or old.get("chunk_words") or ingest.WORDS,
             **({"context_model": self._context_model(old)} if context == "llm" else {}),
             **ingest.FINGERPRINT,
+            **ingest.fingerprint(),
         }
 
     def _context_model(self, old: Mapping[str, object]) -> object:
