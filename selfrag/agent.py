@@ -148,10 +148,11 @@ def open_retriever(
     """
     from selfrag import index
     from selfrag.index.search.hybrid import Filter
-    from selfrag.ingest import use_converters
+    from selfrag.ingest import use_converters, use_ocr
 
     if files:
         use_converters(settings.readers)
+        use_ocr(settings.ocr)
     wanted = Filter.of(source, where)
     names = collections or (() if files else (settings.collection,))
     retriever = index.open_retriever(

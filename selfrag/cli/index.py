@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -59,6 +59,10 @@ def index(
     embedder: Annotated[
         str | None, typer.Option(metavar="E", help="Embedder: a name, a folder, or URL#MODEL.  [all-MiniLM-L6-v2]")
     ] = None,
+    ocr: Annotated[
+        Literal["auto", "never", "always"] | None,
+        typer.Option(help="Recognise text in pages without any, in all, or not; needs selfrag[ocr].  [auto]"),
+    ] = None,
     chroma: ChromaUrl = None,
     rebuild: Annotated[
         bool,
@@ -88,10 +92,11 @@ def index(
     from selfrag.config import settings as settings_module
     from selfrag.index import open_collection
     from selfrag.index.sync.pipeline import Options
-    from selfrag.ingest import use_converters
+    from selfrag.ingest import use_converters, use_ocr
 
-    settings = settings_module.load(collection=collection, chroma=chroma, embedder=embedder, engine=engine)
+    settings = settings_module.load(collection=collection, chroma=chroma, embedder=embedder, engine=engine, ocr=ocr)
     use_converters(settings.readers)
+    use_ocr(settings.ocr)
     opened = open_collection(settings.paths.data, settings.collection, chroma_url=settings.chroma, create=True)
     options = Options(
         embedder=settings.embedder if embedder or opened.is_new() else None,

@@ -86,7 +86,9 @@ def read_source(source: str) -> tuple[str, bool]:
     from selfrag import ingest
     from selfrag.config import settings
 
-    ingest.use_converters(settings.load().readers)
+    now = settings.load()
+    ingest.use_converters(now.readers)
+    ingest.use_ocr(now.ocr)
     document = ingest.read(Path(source))
     return document.text, not (document.anchors or document.pages)
 

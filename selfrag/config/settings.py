@@ -108,6 +108,9 @@ class Settings:
         "Re-ranker: FILE of `train reranker`, cross-encoder, URL of a /rerank server, or none.",
         metavar="R",
     )
+    ocr: Literal["auto", "never", "always"] = option(
+        "auto", "Recognise text in pages without any (auto), in all (always), or not (never); needs selfrag[ocr]."
+    )
     chroma: str | None = option(None, "URL of a Chroma server; embedded when not set.", metavar="URL")
     history: bool = option(True, "Keep questions and answers, for `selfrag history`.")
     history_mb: int = option(100, "Most megabytes of the history; the oldest answers go first.", metavar="N", low=1)

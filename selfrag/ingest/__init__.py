@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from selfrag.ingest.clean import matchable
 from selfrag.ingest.document import Chunk, Document, Heading, Limits, Place, Span
-from selfrag.ingest.readers import fingerprint, load, parse, read, supported, use_converters
+from selfrag.ingest.readers import fingerprint, load, parse, read, supported, use_converters, use_ocr
 from selfrag.ingest.split import CAPACITY, WORDS, capacity_of, split
 
 FINGERPRINT = {"readers": "3", "cleaner": "1", "chunker": "structure 1"}
@@ -34,4 +34,5 @@ __all__ = [
     "split",
     "supported",
     "use_converters",
+    "use_ocr",
 ]

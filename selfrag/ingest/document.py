@@ -13,17 +13,22 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
+
+Ocr = Literal["auto", "never", "always"]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What reading one file may cost: ``bytes`` of file, ``characters`` of text, and for parsers that run in a process of their
-    own ``seconds`` (for small files, see ``time``) and bytes of ``memory``."""
+    own ``seconds`` (for small files, see ``time``) and bytes of ``memory``. ``ocr`` says which pages are recognised as
+    pictures: none, those without text, or all."""
 
     bytes: int = 64 * 2**20
     characters: int = 32 * 2**20
     seconds: float = 8.0
     memory: int = 3 * 2**30
+    ocr: Ocr = "auto"
 
     def time(self, size: int) -> float:
         """Seconds that a file of ``size`` bytes gets: a hang in a small file shows soon, a thick book is read to its end."""

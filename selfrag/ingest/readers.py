@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from selfrag.errors import InputError
 from selfrag.ingest.decode import looks_like_text
-from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.document import Document, Limits, Ocr
 from selfrag.ingest.formats import tabular, text, unread
 from selfrag.ingest.sandbox import COMMAND, Reader, isolated
 
@@ -88,6 +90,20 @@ READERS: dict[str, Reader] = {
 """Readers by file name extension. A file with another extension, or none, is read as text if it looks like text."""
 
 _CONVERTERS: dict[str, str] = {}
+_PICTURES = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"))
+_OCR: list[Ocr] = ["auto"]
+
+
+def use_ocr(mode: Ocr) -> None:
+    """From now on text is recognised in pictures and in pages without text (auto), in all pages (always), or nowhere (never)."""
+    _OCR[0] = mode
+
+
+def recognises() -> str:
+    """What recognises text, if anything does and may; empty otherwise."""
+    if _OCR[0] == "never":
+        return ""
+    return "rapidocr" if find_spec("rapidocr") else "tesseract" if shutil.which("tesseract") else ""
 
 
 def use_converters(commands: Mapping[str, str]) -> None:
@@ -97,12 +113,15 @@ def use_converters(commands: Mapping[str, str]) -> None:
 
 
 def fingerprint() -> dict[str, object]:
-    """What chunks depend on beside the version of the readers: the converters."""
-    return {"converters": dict(sorted(_CONVERTERS.items()))} if _CONVERTERS else {}
+    """What chunks depend on beside the version of the readers: the converters, and text recognition where there is one."""
+    found: dict[str, object] = {"converters": dict(sorted(_CONVERTERS.items()))} if _CONVERTERS else {}
+    return {**found, "ocr": f"{recognises()} {_OCR[0]}"} if recognises() else found
 
 
 def _reader(suffix: str) -> Reader | None:
     command = _CONVERTERS.get(suffix)
+    if command is None and suffix in _PICTURES and recognises():
+        return isolated("ocr.read_picture")
     return isolated(COMMAND + command) if command else READERS.get(suffix)
 
 
@@ -142,6 +161,7 @@ def parse(path: PurePath, data: bytes, limits: Limits = Limits()) -> Document:  
     if pointer := _POINTER.match(data[:200]):
         kind, command = ("Git LFS", "git lfs pull") if pointer[0].startswith(b"version") else ("git-annex", "git annex get")
         raise InputError(f"a {kind} pointer; the file itself is not here, `{command}` fetches it")
+    limits = replace(limits, ocr=_OCR[0] if recognises() else "never")
     reader = _reader(path.suffix.lower())
     if reader is None and (reason := unread.what(path, data)):
         raise InputError(reason)

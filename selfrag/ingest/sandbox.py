@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
 from typing import IO
@@ -28,6 +29,7 @@ _START = 120.0  # seconds for a new process to import its parsers on a busy mach
 _PATIENCE = 10  # times the limit of a file's work that may pass on the clock
 _OUT_OF_TIME = getattr(signal, "SIGPROF", None)
 _INSIDE = threading.Event()
+_OUTPUTS: list[IO[bytes]] = []
 COMMAND = "command: "
 """What the name of a reader begins with that is a converter."""
 
@@ -60,9 +62,30 @@ def named(reader: str) -> Reader:
     return found
 
 
-def enter() -> None:
-    """From now on this process is the one that reads."""
+def enter(output: IO[bytes]) -> None:
+    """From now on this process is the one that reads, and answers on ``output``."""
+    _OUTPUTS.append(output)
     _INSIDE.set()
+
+
+@dataclass(frozen=True, slots=True)
+class MoreTime:
+    """What the process that reads sends before work that takes ``seconds``, such as recognising a page."""
+
+    seconds: float
+
+
+def ask_for_time(seconds: float) -> None:
+    """From now on the file that is being read may take ``seconds`` of work more; nothing outside of the process that reads."""
+    if _INSIDE.is_set():
+        alarm(seconds)
+        send(_OUTPUTS[0], MoreTime(seconds))
+
+
+def alarm(seconds: float) -> None:
+    """Ends this process after so many seconds of its own work, in native code, too, and even if its parent is gone; 0: never."""
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def send(pipe: IO[bytes], message: object) -> None:
@@ -143,7 +166,11 @@ class Worker:
         timer.start()
         try:
             send(process.stdin, message)
-            return receive(process.stdout), False
+            while isinstance(reply := receive(process.stdout), MoreTime):
+                timer.cancel()
+                timer = threading.Timer(_PATIENCE * reply.seconds, stop)
+                timer.start()
+            return reply, False
         except (EOFError, OSError):
             self.close()
             return None, late.is_set() or process.returncode == -(_OUT_OF_TIME or 0)

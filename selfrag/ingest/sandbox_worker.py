@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import PurePath
 
 from selfrag.errors import InputError
 from selfrag.ingest.document import Document, Limits
-from selfrag.ingest.sandbox import enter, named, receive, send
+from selfrag.ingest.sandbox import alarm, enter, named, receive, send
 
 
 def serve(memory: int) -> None:
@@ -17,7 +16,7 @@ def serve(memory: int) -> None:
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what native code prints must not look like an answer
     _bound(memory)
-    enter()
+    enter(output)
     while True:
         try:
             request = receive(sys.stdin.buffer)
@@ -27,7 +26,7 @@ def serve(memory: int) -> None:
 
 
 def _answer(reader: str, path: str, data: bytes, limits: Limits) -> Document | str:
-    _alarm(limits.time(len(data)))
+    alarm(limits.time(len(data)))
     try:
         return named(reader)(PurePath(path), data, limits)
     except InputError as error:
@@ -40,7 +39,7 @@ def _answer(reader: str, path: str, data: bytes, limits: Limits) -> Document | s
         # The parsers raise what comes to their minds on damaged files; whatever it is, it is the file's reason.
         return f"damaged: {type(error).__name__}: {str(error)[:200]}"
     finally:
-        _alarm(0)
+        alarm(0)
 
 
 def _bound(memory: int) -> None:
@@ -48,12 +47,6 @@ def _bound(memory: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-
-
-def _alarm(seconds: float) -> None:
-    """Ends this process after so many seconds of its own work, in native code, too, and even if its parent is gone."""
-    if sys.platform != "win32":
-        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ from pypdf.errors import PyPdfError
 
 from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
-from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.document import Document, Limits, Ocr
 from selfrag.ingest.formats import pdf_annotations, pdf_text
 
 _ENDS = (".", "!", "?", ":", ";", "。", "！", "？")
-_NO_UNICODE = "its fonts do not say which letters they show, so that its text would be wrong; save it anew, or use OCR"
-_NO_TEXT = "no text in it; if it is scanned, run it through text recognition (OCR) first"
+_NO_UNICODE = "its fonts do not say which letters they show: its text would be wrong; save it anew, or install selfrag[ocr]"
+_NO_TEXT = "no text in it; if it is scanned, install selfrag[ocr] (OCR)"
 
 
 def read_pdf(path: PurePath, data: bytes, limits: Limits) -> Document:
@@ -48,11 +48,11 @@ def _pdfium(data: bytes, limits: Limits) -> tuple[str, list[str], list[str]]:
         if document.get_formtype():
             document.init_forms()
         lost: list[str] = []
-        pages = (_pdfium_page(document, number, lost) for number in range(len(document)))
+        pages = (_pdfium_page(document, number, lost, limits.ocr) for number in range(len(document)))
         return title, _bounded(pages, limits), lost
 
 
-def _pdfium_page(document: pypdfium2.PdfDocument, number: int, lost: list[str]) -> str:
+def _pdfium_page(document: pypdfium2.PdfDocument, number: int, lost: list[str], ocr: Ocr) -> str:
     try:
         page = document[number]
     except pypdfium2.PdfiumError:
@@ -61,15 +61,23 @@ def _pdfium_page(document: pypdfium2.PdfDocument, number: int, lost: list[str]) 
     text = page.get_textpage()
     try:
         found = pdf_text.of(text)
-        if pdf_text.garbled(text, found):
-            lost.append(f"p.{number + 1}: {_NO_UNICODE}")
+        reason = _NO_UNICODE if pdf_text.garbled(text, found) else _NO_TEXT if not found.strip() and _pictured(page) else ""
+        if ocr == "always" or (reason and ocr == "auto"):
+            found = _recognised(page) or found
+        elif reason:
+            lost.append(f"p.{number + 1}: {reason}")
             found = ""
-        elif not found.strip() and _pictured(page):
-            lost.append(f"p.{number + 1}: {_NO_TEXT}")
         return pdf_annotations.written_in(page, text, found, document.formenv)
     finally:
         text.close()
         page.close()
+
+
+def _recognised(page: pypdfium2.PdfPage) -> str:
+    from selfrag.ingest.formats import ocr
+
+    bitmap = page.render(scale=ocr.DOTS / 72, rev_byteorder=False, no_smoothtext=False, prefer_bgrx=False)
+    return ocr.page(bitmap.to_numpy()[:, :, :3])
 
 
 def _pictured(page: pypdfium2.PdfPage) -> bool:
