@@ -45,6 +45,11 @@ def printable(text: str) -> str:
     return ACTING.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
+def printable_path(path: str) -> str:
+    """A path on one line as a terminal may show it: spaces and tabs stay as they are, a newline is written ``\\n``."""
+    return printable(path.replace("\n", "\\n"))
+
+
 def clean(text: str) -> str:
     """`printable`, on one line: runs of white space become one space."""
     return printable(" ".join(text.split()))

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from selfrag._util import clean, printable
+from selfrag._util import clean, printable, printable_path
 from selfrag.answers.citations import location
 from selfrag.answers.schema import (
     AnswerJson,
@@ -58,7 +58,7 @@ def where(found: Mapping[str, Any], base: Path | None = None) -> str:
     source = str(found["source"])
     if base and Path(source).is_absolute() and Path(source).is_relative_to(base):
         source = str(Path(source).relative_to(base))
-    return clean(location(source, found))
+    return printable_path(location(source, found))
 
 
 def linked(found: Mapping[str, Any], base: Path | None, link: str | None, style: str = "") -> Text:

@@ -7,15 +7,17 @@ question itself.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from selfrag import prompts
-from selfrag.batch.rows import Row, bad_row, make_row, read_csv, read_jsonl
+from selfrag.batch.rows import Row, bad_row, in_utf8, make_row, read_array, read_csv, read_jsonl, read_lines
 from selfrag.errors import InputError
 
 Json = Mapping[str, Any]
@@ -126,11 +128,14 @@ TASKS = (
     Task("pubhealth", pubhealth, frozenset({"claim", "label"})),
     Task("nq_open", nq_open, frozenset({"question", "answer"})),
 )
-NAMES = ("jsonl", "csv", "squad", *(task.name for task in TASKS))
+NAMES = ("jsonl", "json", "csv", "lines", "squad", *(task.name for task in TASKS))
 
 
 def detect(name: str, head: bytes) -> str:
-    """The task of a file from its name and its first bytes; "jsonl" or "csv" for rows in this program's own form."""
+    """The task of a file from its name and its first bytes; "jsonl", "json", "csv" or "lines" for rows in this program's own
+    form."""
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        head = head[: len(head) // 2 * 2].decode("utf-16", "ignore").encode("utf-8", "ignore")
     suffix, start = Path(name).suffix.lower(), head.lstrip(b"\xef\xbb\xbf \r\n\t")
     if suffix in (".csv", ".tsv"):
         columns = frozenset(start.split(b"\n")[0].decode("utf-8", "replace").strip().split("\t" if suffix == ".tsv" else ","))
@@ -139,11 +144,23 @@ def detect(name: str, head: bytes) -> str:
         return "squad"
     if b'"ambiguous_question"' in start[:4000] or (start.startswith(b"[") and b'"qa_pairs"' in start):
         return "asqa"
+    if start.startswith(b"[") and suffix not in (".jsonl", ".ndjson"):
+        return "json"
+    if suffix not in (".json", ".jsonl", ".ndjson") and not any(
+        line.startswith((b"{", b"[", b'"')) for line in start.split(b"\n")
+    ):
+        return "csv" if _has_header(start) else "lines"
     try:
         first = json.loads(start.split(b"\n")[0])
     except ValueError:
         return "jsonl"
     return _by_keys(frozenset(first), "jsonl") if isinstance(first, dict) and "answers" not in first else "jsonl"
+
+
+def _has_header(start: bytes) -> bool:
+    """Whether text that is no JSON begins with the header of a table of questions."""
+    names = re.split(rb"[,;\t]", start.split(b"\n")[0].strip())
+    return len(names) > 1 and b"question" in [name.strip(b'"') for name in names]
 
 
 def _by_keys(keys: frozenset[str], otherwise: str) -> str:
@@ -152,8 +169,15 @@ def _by_keys(keys: frozenset[str], otherwise: str) -> str:
 
 def read_task(stream: BinaryIO, name: str, task: str) -> Iterator[Row]:
     """The rows of a file in the format ``task``. A record that lacks what the format has is a row with a problem."""
-    if task in ("jsonl", "csv"):
-        yield from read_jsonl(stream) if task == "jsonl" else read_csv(stream, name)
+    stream = in_utf8(stream)
+    readers: dict[str, Callable[[], Iterator[Row]]] = {
+        "jsonl": lambda: read_jsonl(stream),
+        "json": lambda: read_array(stream, name),
+        "csv": lambda: read_csv(stream, name),
+        "lines": lambda: read_lines(stream),
+    }
+    if task in readers:
+        yield from readers[task]()
         return
     convert = next((t.convert for t in TASKS if t.name == task), dict)
     for line, record in records(stream, name, task):

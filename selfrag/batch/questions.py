@@ -43,7 +43,7 @@ def open_questions(
     if source == "-":
         if count is not None:
             raise UsageError("standard input cannot be sampled, since its length is not known", "write it to a file first")
-        return Questions("standard input", task or "jsonl", lambda: islice(_stdin(task or "jsonl"), limit), limit, None)
+        return Questions("standard input", task or "as they are", lambda: islice(_stdin(task), limit), limit, None)
     path = Path(source)
     found = survey(path)
     with path.open("rb") as stream:
@@ -61,14 +61,15 @@ def open_questions(
     return Questions(source, kind, lambda: islice(everything(), limit), shown, found.sha256)
 
 
-def _stdin(task: str) -> Iterator[Row]:
+def _stdin(task: str | None) -> Iterator[Row]:
     # A reader of its own: the interpreter cannot close one that another thread waits in.
     with open(sys.stdin.fileno(), "rb", closefd=False) as stream:
-        yield from unique(read_task(stream, "standard input", task))
+        kind = task or detect("", stream.peek(1))
+        yield from unique(read_task(stream, "standard input", kind))
 
 
 def _length(path: Path, task: str, lines: int, everything: Callable[[], Iterator[Row]]) -> int:
     """Exact where it is cheap; lines of text otherwise, which blank lines and quoted line breaks make a little too many."""
-    if task in ("squad", "asqa", "csv") or path.suffix.lower() in (".csv", ".tsv", ".json"):
+    if task in ("squad", "asqa", "csv", "json") or path.suffix.lower() in (".csv", ".tsv", ".json"):
         return sum(1 for _ in everything())
     return lines

@@ -6,6 +6,7 @@ line is told. Only an input that cannot be read at all raises.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
@@ -138,6 +139,41 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
+# --- other forms ---------------------------------------------------------------------------------------------------------------
+
+
+def in_utf8(stream: BinaryIO) -> BinaryIO:
+    """The same text in UTF-8: what spreadsheets write as "Unicode text" is UTF-16."""
+    buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # type: ignore[type-var]
+    if buffered.peek(2)[:2] not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return buffered
+    try:
+        return io.BytesIO(buffered.read().decode("utf-16").encode("utf-8", "surrogatepass"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"the questions are not valid UTF-16 (byte {error.start})", "save them as UTF-8") from None
+
+
+def read_array(stream: BinaryIO, name: str) -> Iterator[Row]:
+    """The items of one JSON array: objects with "question", or questions. A row's line is the item's number."""
+    try:
+        items = json.loads(stream.read().decode("utf-8-sig"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is not a JSON array: {error}", "correct it, or use JSON Lines") from None
+    for number, item in enumerate(items, 1):
+        if isinstance(item, str | dict):
+            yield make_row({"question": item} if isinstance(item, str) else item, number)
+        else:
+            yield bad_row(number, json.dumps(item), "neither a JSON object nor a text")
+
+
+def read_lines(stream: BinaryIO) -> Iterator[Row]:
+    """A question a line; blank lines are no rows."""
+    for number, raw in enumerate(stream, 1):
+        text = raw.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape").strip()
+        if text:
+            yield make_row({"question": text}, number)
+
+
 # --- CSV -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -226,13 +262,11 @@ class Survey:
 
 
 def survey(path: Path) -> Survey:
-    """InputError if the file cannot be read, or is in UTF-16, where no line would be readable."""
+    """Raises InputError if the file cannot be read."""
     mark, lines, last = hashlib.sha256(), 0, b"\n"
     try:
         with path.open("rb") as stream:
             while block := stream.read(1 << 20):
-                if lines == 0 and block[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                    raise InputError(f"{path} is in UTF-16", f"iconv -f UTF-16 -t UTF-8 {path} > utf8.jsonl")
                 mark.update(block)
                 lines += block.count(b"\n")
                 last = block[-1:]

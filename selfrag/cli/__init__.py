@@ -9,6 +9,7 @@ import difflib
 import errno
 import importlib
 import os
+import re
 import signal
 import sys
 import traceback
@@ -66,7 +67,26 @@ def _load(name: str) -> Any:
     part = typer.Typer(rich_markup_mode=None)
     part.callback()(lambda: None)
     importlib.import_module(f"selfrag.cli.{COMMANDS[name].module}").register(part)
-    return typer.main.get_group(part).commands[name]
+    command = typer.main.get_group(part).commands[name]
+    parse = command.parse_args
+    command.parse_args = lambda ctx, args: parse(ctx, _texts_last(command, args))  # type: ignore[method-assign]
+    return command
+
+
+def _texts_last(command: Any, arguments: list[str]) -> list[str]:
+    """``arguments`` with those behind a ``--`` that begin with a dash and are no options: a number, or several words."""
+    if "--" in arguments:
+        return arguments
+    taking = {name: not each.is_flag for each in command.params if each.param_type_name == "option" for name in each.opts}
+    kept: list[str] = []
+    texts: list[str] = []
+    value = False
+    for argument in arguments:
+        begins = argument.split("=")[0] in taking or (not argument.startswith("--") and argument[:2] in taking)
+        text = not value and not begins and re.match(r"-(?:[\d.,]|.*\s)", argument, re.DOTALL)
+        (texts if text else kept).append(argument)
+        value = not value and taking.get(argument, False)
+    return [*kept, "--", *texts] if texts else arguments
 
 
 class Commands(TyperGroup):
@@ -143,11 +163,23 @@ def selfrag(
 def main() -> None:
     """The console script."""
     signal.signal(signal.SIGTERM, _end)
+    _open_streams()
     silence_libraries()
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=errors)  # what is typed, and a file's name, need not be valid text
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_streams() -> None:
+    """A standard stream that is closed is None in Python: nothing can be read from it, and messages go nowhere."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stdout is None:
+        terminal.complain(SelfragError("standard output is closed, the result has nowhere to go", "> FILE keeps it"))
+        sys.exit(FAILED)
 
 
 def _end(_number: int, _frame: Any) -> None:
@@ -163,6 +195,7 @@ def run(arguments: list[str]) -> int:
     else:
         warnings.simplefilter("ignore")  # what libraries have to say to their programmers
     try:
+        _check_text(arguments)
         return _invoke(arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -177,6 +210,19 @@ def run(arguments: list[str]) -> int:
         return FAILED
     finally:
         _flush()
+
+
+def _check_text(arguments: list[str]) -> None:
+    """Raises UsageError for an argument whose bytes are no text."""
+    for argument in arguments:
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError as error:
+            shown = argument.encode("utf-8", "backslashreplace").decode()
+            raise UsageError(
+                f"the argument {shown!r} is not valid UTF-8 at character {error.start + 1}",
+                "type it in UTF-8; a file with such a name can be renamed, or its folder be indexed without it",
+            ) from None
 
 
 def _log_to_stderr() -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfrag._util import clean
+from selfrag._util import clean, printable_path
 from selfrag.cli import terminal
-from selfrag.cli.options import CollectionName, Json, Quiet
+from selfrag.cli.options import CollectionName, Json, Quiet, check_paths
 from selfrag.errors import FAILED, UsageError
 
 if TYPE_CHECKING:
@@ -61,14 +61,14 @@ def _show_status(found: CollectionStatus) -> None:
     sizes = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in found.bytes.items())
     terminal.put(f"{found.collection}: {found.sources:,} sources, {found.chunks:,} chunks, {found.vectors:,} vectors ({sizes})")
     for root in found.roots:
-        terminal.put(f"  folder      {clean(root)}")
+        terminal.put(f"  folder      {printable_path(root)}")
     terminal.put(
         f"  fingerprint {', '.join(f'{key} {value}' for key, value in found.fingerprint.items() if value not in ('', None))}"
     )
     if found.chroma:
         terminal.put(f"  chroma      {found.chroma}")
     for path, reason in found.skipped[:_LISTED]:
-        terminal.put(f"  skipped     {clean(path)}: {clean(reason)}")
+        terminal.put(f"  skipped     {printable_path(path)}: {clean(reason)}")
     if len(found.skipped) > _LISTED:
         terminal.put(f"  skipped     … and {len(found.skipped) - _LISTED} more (--json lists all)")
     if found.consistent is None:
@@ -106,7 +106,7 @@ def collections(json: Json = False) -> None:
 
 
 def rm(
-    paths: Annotated[list[Path] | None, typer.Argument(metavar="[PATH...]", help="Sources, or folders; none: all of it.")] = None,
+    paths: Annotated[list[str] | None, typer.Argument(metavar="[PATH...]", help="Sources, or folders; none: all of it.")] = None,
     collection: CollectionName = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a whole collection is removed.")] = False,
     json: Json = False,
@@ -123,6 +123,7 @@ def rm(
     """
     from selfrag.index import maintenance
 
+    check_paths(paths, "rm")
     opened = _open(collection)
     if not paths:
         _confirm(opened.name, yes)

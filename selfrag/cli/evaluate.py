@@ -77,6 +77,11 @@ def evaluate(
         gold = gold_by_id(questions.rows()) if file != "-" else None
     if not (outcomes := outcomes_of(rows, gold)):
         raise InputError(f"{file} holds no question" + (f" that {results} answers" if results else ""), "name another file")
+    if not any(each.gold.answerable is not None for each in outcomes):
+        raise InputError(
+            f"no row of {file} has known answers, so there is nothing to compare with",
+            'give rows "answers" or "unanswerable": true; `selfrag batch` answers questions without',
+        )
     report = report_of(outcomes, run_of(rows))
     if plot:
         save_plot(report, plot, f"{Path(file).name}, {report.questions} questions")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from selfrag._util import clean
+from selfrag._util import clean, printable_path
 from selfrag.cli import terminal
-from selfrag.cli.options import CollectionName, Json, Quiet
+from selfrag.cli.options import CollectionName, Json, Quiet, check_paths
 from selfrag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 def index(
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="PATH...", help="Files and folders; none: all that it has.")
+        list[str] | None, typer.Argument(metavar="PATH...", help="Files and folders; none: all that it has.")
     ] = None,
     collection: CollectionName = None,
     include: Annotated[
@@ -64,11 +63,17 @@ def index(
         typer.Option(help="Recognise text in pages without any, in all, or not; needs selfrag[ocr].  [auto]"),
     ] = None,
     chroma: ChromaUrl = None,
+    chunk_words: Annotated[
+        int | None, typer.Option(metavar="N", min=20, help="Words of a passage at most; a change needs --rebuild.  [160]")
+    ] = None,
     rebuild: Annotated[
         bool,
         typer.Option("--rebuild", help="Rebuild from scratch, then switch over. Needed for a new embedder or context."),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done, and do nothing.")] = False,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Remove what is known of a folder that is empty now, without asking.")
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and follow every change, until Ctrl-C.")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -94,7 +99,10 @@ def index(
     from selfrag.index.sync.pipeline import Options
     from selfrag.ingest import use_converters, use_ocr
 
-    settings = settings_module.load(collection=collection, chroma=chroma, embedder=embedder, engine=engine, ocr=ocr)
+    check_paths(paths, "index")
+    settings = settings_module.load(
+        collection=collection, chroma=chroma, embedder=embedder, engine=engine, ocr=ocr, chunk_words=chunk_words
+    )
     use_converters(settings.readers)
     use_ocr(settings.ocr)
     opened = open_collection(settings.paths.data, settings.collection, chroma_url=settings.chroma, create=True)
@@ -105,15 +113,27 @@ def index(
         exclude=None if exclude is None else tuple(exclude),
         rebuild=rebuild,
         dry_run=dry_run,
+        chunk_words=settings.chunk_words if chunk_words or opened.is_new() else None,
+        allow_empty=allow_empty,
     )
     if watch and (dry_run or rebuild):
         raise UsageError("--watch goes with neither --dry-run nor --rebuild", "selfrag index PATH --watch")
     with _context_writer(opened, options, settings, model) as given:
         with terminal.stopping("the files in hand") as stop, progress(quiet or json) as observer:
             report = opened.sync(paths or (), given, observer, stop)
+            if report.emptied and not dry_run and _confirmed(report.emptied):
+                report = opened.sync(paths or (), replace(given, allow_empty=True), observer, stop)
         _print(report, dry_run, json, watch)
         if watch:
             _watch(opened, given, quiet, json)
+
+
+def _confirmed(emptied: Mapping[str, int]) -> bool:
+    """Whether a person at a terminal says that what is known of empty folders is to be removed."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    folders = ", ".join(f"{printable_path(folder)} ({count:,} files)" for folder, count in emptied.items())
+    return typer.confirm(f"Empty now: {folders}. Remove what is known of it?", default=False, err=True)
 
 
 @contextmanager
@@ -149,6 +169,7 @@ def report_json(report: SyncReport) -> dict[str, Any]:
     document = asdict(report)
     plan = document.pop("plan")
     document.pop("embedded")
+    document.pop("emptied")
     return {**document, "plan": [{"action": action, "path": path} for action, path in plan]} if plan else document
 
 
@@ -159,12 +180,16 @@ def _print(report: SyncReport, dry_run: bool, json: bool, line: bool = False) ->
         terminal.print_json(report_json(report))
     else:
         for action, path in report.plan:
-            terminal.put(f"{action:>8}  {clean(path)}")
+            terminal.put(f"{action:>8}  {printable_path(path)}")
         terminal.put(f"{'would be: ' if dry_run else ''}{summary(report)}")
         for skipped in report.skipped[:_LISTED]:
-            terminal.put(f" skipped  {clean(skipped.path)}: {clean(skipped.reason)}")
+            terminal.put(f" skipped  {printable_path(skipped.path)}: {clean(skipped.reason)}")
         if len(report.skipped) > _LISTED:
             terminal.put(f" skipped  … and {len(report.skipped) - _LISTED} more (--json lists all)")
+        for note in report.notes[:_LISTED]:
+            terminal.put(f"    note  {printable_path(note.path)}: {clean(note.note)}")
+        if len(report.notes) > _LISTED:
+            terminal.put(f"    note  … and {len(report.notes) - _LISTED} more (--json lists all)")
 
 
 def summary(report: SyncReport) -> str:

@@ -6,7 +6,7 @@ Every default is None: what is not given on the command line comes from the sett
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 
 from selfrag.cli import terminal
+from selfrag.errors import UsageError
 
 if TYPE_CHECKING:
     from selfrag.agent import Agent
@@ -142,3 +143,9 @@ class AgentFlags:
             for warning in agent.warnings:
                 terminal.say(f"warning: {warning}", quiet)
             yield agent
+
+
+def check_paths(paths: Sequence[str] | None, command: str) -> None:
+    """Raises UsageError for an empty path: an unset variable of a script must not mean the current folder."""
+    if any(not path.strip() for path in paths or ()):
+        raise UsageError("a path is empty", f"selfrag {command} . means the current folder")

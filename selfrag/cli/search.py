@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from selfrag.types import Passage
 
 _SHOWN = 400
+_TWINS = 5
 
 
 class Format(StrEnum):
@@ -134,7 +135,10 @@ def hit_json(hit: Hit, explain: bool, around: list[Passage] | None) -> dict[str,
     document = {name: passage[name] for name in PASSAGE}
     if explain:
         ranks = {"dense_rank": hit.dense_rank, "bm25_rank": hit.bm25_rank, "rerank": hit.rerank}
-        document |= {**ranks, "duplicates": list(hit.duplicates)}
+        document |= ranks
+    document["duplicates"] = [
+        {name: asdict(each)[name] for name in ("source", "lines", "page", "place", "chunk")} for each in hit.duplicates
+    ]
     if around is not None:
         document["neighbours"] = [
             {name: asdict(each)[name] for name in ("chunk", "lines", "page", "place", "text")} for each in around
@@ -145,7 +149,7 @@ def hit_json(hit: Hit, explain: bool, around: list[Passage] | None) -> dict[str,
 def _show(number: int, hit: Hit, explain: bool, around: list[Passage] | None) -> None:
     from rich.text import Text
 
-    from selfrag.answers.render import linked
+    from selfrag.answers.render import linked, where
     from selfrag.answers.schema import passage_json
 
     passage = hit.passage
@@ -154,11 +158,14 @@ def _show(number: int, hit: Hit, explain: bool, around: list[Passage] | None) ->
     if explain:
         sides = [_side("dense", passage.dense, hit.dense_rank), _side("bm25", passage.bm25, hit.bm25_rank)]
         sides += [] if hit.rerank is None else [f"re-ranker {hit.rerank:z.3f}"]
-        twins = f"  +{len(hit.duplicates)} nearly the same" if hit.duplicates else ""
-        lines.append(Text(f"   score {passage.score:.4f}  {'  '.join(sides)}{twins}", style="cyan"))
+        lines.append(Text(f"   score {passage.score:.4f}  {'  '.join(sides)}", style="cyan"))
     for each in around or [passage]:
         text = clean(each.text)
         lines.append(Text(f"   {text if around or len(text) <= _SHOWN else text[:_SHOWN] + ' …'}"))
+    if hit.duplicates:
+        twins = [where(passage_json(each), None) for each in hit.duplicates[:_TWINS]]
+        more = f" and {len(hit.duplicates) - _TWINS} more" if len(hit.duplicates) > _TWINS else ""
+        lines.append(Text(f"   nearly the same: {', '.join(twins)}{more}", style="dim"))
     terminal.show(*lines, "")
 
 

@@ -6,6 +6,7 @@ Everything here runs in one thread at a time; `Collection.search` brings the que
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from selfrag._util import printable_path
 from selfrag.errors import UsageError
 from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.embedders import Embedder
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 _QUERY_CHARACTERS = 8000
+_PLACE = re.compile(r"(?::\d+(?:-\d+)?| p\.\d+)\Z")
 
 Ranked = list[list[tuple[str, float]]]
 """For each question the keys of chunks with their score, best first."""
@@ -69,9 +72,14 @@ class Filter:
         return cls(tuple(sources), tuple(pairs))
 
     def takes(self, path: str, metadata: Mapping[str, Sequence[str]], spec: GitIgnoreSpec | None) -> bool:
-        if spec is not None and not spec.match_file(path.lstrip("/")):
+        if spec is not None and not spec.match_file(path.lstrip("/")) and not self._named(path):
             return False
         return all(any(value.casefold() == each.casefold() for each in metadata.get(key, ())) for key, value in self.where)
+
+    def _named(self, path: str) -> bool:
+        """Whether a source is named just as it is printed, with or without the line or the page behind it."""
+        shown = (path, printable_path(path))
+        return any(source in shown or _PLACE.sub("", source) in shown for source in self.sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +96,13 @@ class Question:
 class Hit:
     """A passage and how it was found: its rank on each side, from 1, None where it was not among the candidates.
 
-    ``duplicates`` are the keys of passages that say nearly the same and were left out. ``rerank`` is what a re-ranker said of it.
+    ``duplicates`` are passages that say nearly the same and were left out. ``rerank`` is what a re-ranker said of it.
     """
 
     passage: Passage
     dense_rank: int | None
     bm25_rank: int | None
-    duplicates: tuple[str, ...] = ()
+    duplicates: tuple[Passage, ...] = ()
     rerank: float | None = None
 
 
@@ -255,7 +263,7 @@ def collapse(hits: Sequence[Hit], k: int) -> list[Hit]:
         mine = dedup.shingles(hit.passage.text)
         twin = next((at for at, other in enumerate(seen) if dedup.near_duplicates(mine, other)), None)
         if twin is not None:
-            kept[twin] = replace(kept[twin], duplicates=(*kept[twin].duplicates, hit.passage.chunk))
+            kept[twin] = replace(kept[twin], duplicates=(*kept[twin].duplicates, hit.passage))
         elif len(kept) < k:
             kept.append(hit)
             seen.append(mine)

@@ -76,7 +76,8 @@ class Note:
 @dataclass(slots=True)
 class SyncReport:
     """What a run did. Counts are of files, ``chunks`` of all chunks in the collection; ``skipped`` lists every file, or part of
-    one, that was left out; ``notes`` what was guessed in files read now, and how much ignore files left out."""
+    one, that was left out; ``notes`` what was guessed in files read now, and how much ignore files left out; ``emptied`` the
+    folders that are empty now, with the number of files that are kept of them."""
 
     collection: str
     new: int = 0
@@ -89,6 +90,7 @@ class SyncReport:
     chunks: int = 0
     seconds: float = 0.0
     embedded: int = 0
+    emptied: dict[str, int] = field(default_factory=dict)
     plan: list[tuple[str, str]] = field(default_factory=list)
 
 

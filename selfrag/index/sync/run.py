@@ -157,6 +157,7 @@ class Update:
         found = scan({root: options for root, options in looked_at.items() if root not in absent}, self.handle.home)
         known = catalog.sources()
         empty = {} if self.options.allow_empty else self._emptied(looked_at, known)
+        self.report.emptied = empty
         kept = [*found.closed, *empty, *(root for root in absent if root in asked)]
         self.report.skipped += [
             pipeline.Skipped(root, "it is not there; what was known of it is kept") for root in absent if root in asked
