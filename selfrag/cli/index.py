@@ -170,6 +170,8 @@ def report_json(report: SyncReport) -> dict[str, Any]:
     plan = document.pop("plan")
     document.pop("embedded")
     document.pop("emptied")
+    if not report.notes:
+        document.pop("notes")
     return {**document, "plan": [{"action": action, "path": path} for action, path in plan]} if plan else document
 
 

@@ -136,9 +136,10 @@ def hit_json(hit: Hit, explain: bool, around: list[Passage] | None) -> dict[str,
     if explain:
         ranks = {"dense_rank": hit.dense_rank, "bm25_rank": hit.bm25_rank, "rerank": hit.rerank}
         document |= ranks
-    document["duplicates"] = [
-        {name: asdict(each)[name] for name in ("source", "lines", "page", "place", "chunk")} for each in hit.duplicates
-    ]
+    if hit.duplicates:
+        document["duplicates"] = [
+            {name: asdict(each)[name] for name in ("source", "lines", "page", "place", "chunk")} for each in hit.duplicates
+        ]
     if around is not None:
         document["neighbours"] = [
             {name: asdict(each)[name] for name in ("chunk", "lines", "page", "place", "text")} for each in around

@@ -103,7 +103,7 @@ class Settings:
         None, "Write from a passage as relevant when ISREL is at least P.", metavar="P", high=1, fitted=True
     )
     embedder: str = option(DEFAULT_EMBEDDER, "Embedder of new collections.", metavar="E")
-    chunk_words: int = option(160, "Words of a passage of new collections, at most.", least=20, metavar="N")
+    chunk_words: int = option(160, "Words of a passage of new collections, at most.", low=20, metavar="N")
     reranker: str = option(
         DEFAULT_RERANKER,
         "Re-ranker: FILE of `train reranker`, cross-encoder, URL of a /rerank server, or none.",

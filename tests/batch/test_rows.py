@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from selfrag.batch.questions import open_questions
 from selfrag.batch.rows import MAX_LINE, Row, read_csv, read_jsonl, sample, survey, unique
 from selfrag.errors import InputError
 
@@ -127,13 +128,36 @@ def test_the_same_seed_draws_the_same_sample() -> None:
     assert len(list(sample(rows, 50, 99, seed=1))) == 50
 
 
-def test_a_survey_counts_rows_and_refuses_utf16(tmp_path: Path) -> None:
+def test_a_survey_counts_rows(tmp_path: Path) -> None:
     """One pass gives the fingerprint and the number of lines, also without a newline at the end."""
     path = tmp_path / "q.jsonl"
     path.write_bytes(b"a\nb")
     assert survey(path).lines == 2
-    path.write_bytes("a\n".encode("utf-16"))
-    with pytest.raises(InputError, match="UTF-16"):
-        survey(path)
     with pytest.raises(InputError, match="cannot be read"):
         survey(tmp_path / "none.jsonl")
+
+
+def test_other_forms_of_questions(tmp_path: Path) -> None:
+    """A JSON array of rows or of texts, plain lines, and what a spreadsheet writes as Unicode text, are told apart."""
+    files = {
+        "array.json": b'[{"question": "one", "id": "a"},\n {"question": "two"}]',
+        "texts.json": b'["one", "two"]',
+        "lines.txt": b"one\n\ntwo\n",
+        "table.csv": "question;answers\r\none;x\r\ntwo;y\r\n".encode("utf-16"),
+        "rows.jsonl": '{"question": "one"}\n{"question": "two"}\n'.encode("utf-16"),
+    }
+    for name, data in files.items():
+        path = tmp_path / name
+        path.write_bytes(data)
+        questions = open_questions(str(path))
+        assert [(row.question, row.problem) for row in questions.rows()] == [("one", None), ("two", None)], name
+
+
+def test_a_broken_array_is_told(tmp_path: Path) -> None:
+    """What begins as a JSON array and is none cannot be read at all; items that are no questions are rows with a problem."""
+    path = tmp_path / "broken.json"
+    path.write_text('["one", ')
+    with pytest.raises(InputError, match="not a JSON array"):
+        list(open_questions(str(path)).rows())
+    path.write_text('["one", 2]')
+    assert [row.problem for row in open_questions(str(path)).rows()] == [None, "neither a JSON object nor a text"]

@@ -184,3 +184,84 @@ def test_watch_follows_changes_and_ends_on_ctrl_c(docs: Path, home: Path) -> Non
         kill.cancel()
         process.kill()
     assert json.loads(selfrag(home, "status", "--json").stdout)["consistent"] is True
+
+
+# --- what a person types ------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_path_is_refused(docs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unset variable of a script never means the current folder."""
+    monkeypatch.chdir(docs)
+    for command in ("index", "rm"):
+        status, out, err = call(capsys, command, "")
+        assert (status, out) == (2, "")
+        assert "a path is empty" in err
+
+
+def test_an_argument_that_is_no_text_is_refused(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes that are not UTF-8 are a usage error, in words, for every command."""
+    for arguments in (("search", "caf\udce9"), ("index", "latin1-\udce9.txt"), ("ask", "caf\udce9")):
+        status, _, err = call(capsys, *arguments)
+        assert status == 2
+        assert "not valid UTF-8" in err
+        assert "internal" not in err
+
+
+def test_a_closed_output_is_an_error(docs: Path) -> None:
+    """A result that nobody can read is not silently lost."""
+    command = f"{COMMAND[0]} " + " ".join(COMMAND[1:]) + " search x >&-"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment(docs.parent))
+    assert ended.returncode == 1
+    assert "standard output is closed" in ended.stderr
+
+
+def test_words_that_begin_with_a_dash_are_a_question(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A negative number, and several words, are no option; an unknown option still is an error."""
+    (docs / "cold.txt").write_text("At -5 degrees the pond freezes.")
+    call(capsys, "index", docs)
+    for query in ("-5 degrees", "-5", "--5 degrees of frost"):
+        document = call_json(capsys, "search", query, "-k", "1")
+        assert (document["query"], len(document["passages"])) == (query, 1)
+    assert call(capsys, "search", "--frost")[0] == 2
+
+
+def test_a_source_is_named_as_it_is_printed(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The path of a result, with the line behind it, names that source, whatever characters are in it."""
+    odd = docs / "a[1] b*.txt"
+    odd.write_text("The otter swims in the lake.")
+    call(capsys, "index", docs)
+    for source in (str(odd), f"{odd}:1"):
+        document = call_json(capsys, "search", "otter", "--source", source)
+        assert [passage["source"] for passage in document["passages"]] == [str(odd)]
+
+
+def test_names_stand_on_one_line(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A newline in a name is written as such, a tab stays, and no escape reaches the terminal."""
+    (docs / "new\nline.txt").write_text("The stork Anton nests on the church.")
+    (docs / "tab\tname.txt").write_text("The crane Ulla dances in spring.")
+    (docs / "esc\x1b[31mred.txt").write_text("The wren Zoe sings in the hedge.")
+    call(capsys, "index", docs)
+    out = "".join(call(capsys, "search", query)[1] for query in ("stork Anton", "crane Ulla", "wren Zoe"))
+    assert "new\\nline.txt:1" in out
+    assert "tab\tname.txt:1" in out
+    assert "\x1b" not in out
+
+
+def test_duplicates_say_what_they_stand_for(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A passage names the sources that say nearly the same, in text and in JSON."""
+    (docs / "again.txt").write_text("The badger digs in the wood.")
+    call(capsys, "index", docs)
+    passage = call_json(capsys, "search", "badger digs")["passages"][0]
+    (twin,) = passage["duplicates"]
+    assert {passage["source"], twin["source"]} == {str(docs / "again.txt"), str(docs / "badger.txt")}
+    assert f"nearly the same: {twin['source']}:1" in call(capsys, "search", "badger digs")[1]
+
+
+def test_what_was_guessed_is_noted(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file in another encoding is read, and that it was a guess is said."""
+    (docs / "old.txt").write_bytes("Der Preis beträgt 40 £ für Müller.".encode("cp1252"))
+    (docs / ".gitignore").write_text("*.log\n")
+    (docs / "x.log").write_text("text")
+    out = call(capsys, "index", docs)[1]
+    assert f"note  {docs / 'old.txt'}: not UTF-8, read as cp1252" in out
+    assert f"note  {docs / '.gitignore'}: left out 1 file" in out

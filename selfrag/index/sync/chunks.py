@@ -15,6 +15,7 @@ from pathlib import PurePath
 from selfrag.index.catalog.rows import Entry
 from selfrag.index.search.fulltext import words
 from selfrag.ingest import Chunk, Document, matchable
+from selfrag.ingest.formats.text import LABELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ def index_chunks(path: str, document: Document, chunks: Sequence[Chunk], heading
     A chunk's key depends on the path, its text, and how many equal texts came before it in the file: it survives an edit
     elsewhere in the file.
     """
+    labels = " ".join(value for key in LABELS & document.metadata.keys() for value in document.metadata[key])
     own = document.title if headings and _says_title(path, document) else ""
     seen: Counter[str] = Counter()
     entries, texts = [], {}
@@ -51,7 +53,7 @@ def index_chunks(path: str, document: Document, chunks: Sequence[Chunk], heading
         text = matchable(f"{situation}\n{chunk.text}" if situation else chunk.text)
         name = digest(text)
         texts[name] = text
-        head = f"{PurePath(path).name} {document.title if headings else ''} {situation}"
+        head = f"{PurePath(path).name} {document.title if headings else ''} {situation} {labels}"
         entries.append(_entry(digest(path, chunk.text, str(seen[chunk.text])), chunk, name, head))
     return Indexed(tuple(entries), texts)
 

@@ -27,8 +27,13 @@ _HOUSEKEEPING = frozenset((
     "toc", "toc_depth", "template", "nav_order", "sidebar_position", "sidebar_label", "has_children", "parent", "hide_title",
     "hide_table_of_contents", "outline", "editLink", "format", "output",
 ))
+LABELS = frozenset((
+    "tags", "tag", "topic", "topics", "category", "categories", "keyword", "keywords", "kind", "type", "lang", "language",
+    "status",
+))
 # fmt: on
-"""Keys of front matter that steer a site and say nothing, or that are in every chunk's context anyway (the title)."""
+"""Keys of front matter that steer a site and say nothing, or that are in every chunk's context anyway (the title); and those
+that sort documents: they are matched with every chunk, and make no chunk of their own."""
 _MOST = 500  # values of front matter: aliases of YAML multiply
 
 
@@ -50,7 +55,7 @@ def read_markdown(path: PurePath, data: bytes, _: Limits) -> Document:
     found = decoded(data)
     front = front_matter(found.text)
     headings, spans = _outline(found.text, front.end)
-    steers = front.readable and front.metadata.keys() <= _HOUSEKEEPING and bool(found.text[front.end :].strip())
+    steers = front.readable and front.metadata.keys() <= _HOUSEKEEPING | LABELS and bool(found.text[front.end :].strip())
     title = next(iter(front.metadata.get("title", ())), "") or first_title(headings) or path.stem
     return Document(
         text=found.text,
