@@ -50,6 +50,10 @@ def printable_path(path: str) -> str:
     return printable(path.replace("\n", "\\n"))
 
 
+HELD_TAB = "\ue009"
+"""Stands for a tab that rich is not to turn into spaces, until `cli.console` writes it."""
+
+
 def clean(text: str) -> str:
     """`printable`, on one line: runs of white space become one space."""
     return printable(" ".join(text.split()))

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from selfrag._util import clean, printable, printable_path
+from selfrag._util import HELD_TAB, clean, printable, printable_path
 from selfrag.answers.citations import location
 from selfrag.answers.schema import (
     AnswerJson,
@@ -71,7 +71,7 @@ def linked(found: Mapping[str, Any], base: Path | None, link: str | None, style:
         shown += Style(
             link=link.replace("{path}", path).replace("{line}", str(line)).replace("{page}", str(found.get("page") or 1))
         )
-    return Text(where(found, base), style=shown)
+    return Text(where(found, base).replace("\t", HELD_TAB), style=shown)
 
 
 def level(value: float, low: float = 0.0) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from selfrag._util import ACTING, printable
+from selfrag._util import ACTING, HELD_TAB, printable
 
 
 class SafeConsole(Console):
@@ -15,5 +15,6 @@ class SafeConsole(Console):
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
-            acts = not segment.control and ACTING.search(segment.text)
-            yield Segment(printable(segment.text), segment.style) if acts else segment
+            if not segment.control and (ACTING.search(segment.text) or HELD_TAB in segment.text):
+                segment = Segment(printable(segment.text).replace(HELD_TAB, "\t"), segment.style)
+            yield segment
