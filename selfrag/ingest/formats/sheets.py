@@ -26,6 +26,7 @@ from selfrag.ingest.formats.package import Package, attribute, below, child, chi
 _NUMBER = re.compile(r"[-+]?[\d.,\s]*\d[\d.,\s]*%?\Z")
 _BUILT_IN = {9: "0%", 10: "0.00%", 1: "0", 2: "0.00", 3: "#,##0", 4: "#,##0.00", 37: "#,##0", 38: "#,##0", 39: "#,##0.00"}
 _WIDEST = 2000
+_CELLS = 4_000_000
 
 
 @dataclass(slots=True)
@@ -139,6 +140,8 @@ def _calamine(data: bytes, extras: _Extras | None) -> Iterator[_Sheet]:
         if meta.typ != python_calamine.SheetTypeEnum.WorkSheet:
             continue
         sheet = book.get_sheet_by_name(meta.name)
+        if sheet.height * sheet.width > _CELLS:
+            raise InputError(f"sheet {meta.name!r} spans {sheet.height * sheet.width:,} cells; the limit is {_CELLS:,}")
         own = extras.sheet(meta.name) if extras else _Own()
         top, left = sheet.start or (0, 0)
         rows: dict[int, dict[int, str]] = {}
