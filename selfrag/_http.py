@@ -80,17 +80,19 @@ class Endpoint:
         return text.replace(self.key, "***") if self.key else text
 
 
-def endpoint(url: str, *, named: bool = False, variable: str = "", environ: Mapping[str, str] = os.environ) -> Endpoint:
+def endpoint(
+    url: str, *, named: bool = False, variable: str = "", verbatim: bool = False, environ: Mapping[str, str] = os.environ
+) -> Endpoint:
     """The server at ``url``; ``/v1`` is added to an address without a version, and a pasted ``/chat/completions`` taken off.
 
     ``named`` says that a person named this URL for this command, ``variable`` that the environment variable of this name holds
-    the key of this very server (a preset's). Raises UsageError for what is no URL.
+    the key of this very server (a preset's), ``verbatim`` that the path is taken as it is. Raises UsageError for what is no URL.
     """
     parts = _split(url)
     base = url.rstrip("/")
     for ending in _ENDPOINTS:
         base = base.removesuffix(ending)
-    if not _VERSION.search(urlsplit(base).path):
+    if not verbatim and not _VERSION.search(urlsplit(base).path):
         base += "/v1"
     host = parts.hostname or ""
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{urlsplit(base).path.removesuffix('/v1')}"

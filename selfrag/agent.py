@@ -192,28 +192,53 @@ class Instruct:
 
 
 def find_instruct(settings: Settings, name: str) -> Instruct:
-    """The instruct model ``name`` for the engine of the settings, or ``URL#NAME`` behind a server.
+    """The instruct model ``name`` for the engine of the settings, or ``URL#NAME``, ``PRESET#NAME`` behind a server.
 
     Raises ModelError for one that does not exist, UsageError for a URL without a name.
     """
-    from selfrag import models
+    from selfrag import engines, models
 
-    engine, _, model = name.partition("#") if is_url(name) else (settings.engine, "", name)
+    before, mark, after = name.partition("#")
+    engine, model = (before, after) if is_url(name) or (mark and engines.is_server(before)) else (settings.engine, name)
     if not model:
         raise UsageError(f"{engine} names no model", f"name one that it serves: {engine}#MODEL")
-    return Instruct(model, model if is_url(engine) else str(models.resolve(model, settings.paths.cache).path), engine)
+    return Instruct(model, model if engines.is_server(engine) else str(models.resolve(model, settings.paths.cache).path), engine)
 
 
 def find_model(settings: Settings) -> ModelInfo:
     """What is known of the model. It must have been fetched, if only for its tokenizer, unless a server is asked in words.
 
-    Raises ModelError.
+    Raises ModelError, and EngineError where a server must be asked what it serves and does not answer.
     """
+    from selfrag import engines, models
+
+    engines.check_spec(settings.engine)
+    name, cache = settings.model, settings.paths.cache
+    if not engines.is_server(settings.engine):
+        return models.resolve(name, cache)
+    if "model" not in settings.origins:
+        name = _only_served(settings.engine) or name
+    foreign = models.ModelInfo(name, name, "hub", reflection="prompted")
+    if settings.reflection == "prompted" or (settings.reflection == "auto" and not models.reflects_by_tokens(name, cache)):
+        return foreign
+    return models.resolve(name, cache)
+
+
+def _only_served(spec: str) -> str | None:
+    """The model of a server that serves a single one."""
+    from selfrag.engines.http.presets import served_models
+
+    _, found = served_models(spec)
+    return found[0].name if len(found) == 1 else None
+
+
+def reflection_kind(settings: Settings, model: ModelInfo) -> ReflectionKind:
+    """How ``model`` reflects: as it was told to, or by its own reflection tokens where it has them and else asked by prompts."""
     from selfrag import models
 
-    if is_url(settings.engine) and settings.reflection == "prompted":
-        return models.ModelInfo(settings.model, settings.model, "hub")
-    return models.resolve(settings.model, settings.paths.cache)
+    if settings.reflection != "auto":
+        return settings.reflection
+    return models.reflection_of(model) or "tokens"
 
 
 def find_profile(settings: Settings) -> Profile | None:
@@ -227,7 +252,7 @@ def open_reflector(settings: Settings, model: ModelInfo, profile: Profile | None
     """The model behind its engine, and the way that it reflects."""
     from selfrag.engines import open_engine
 
-    kind: ReflectionKind = "prompted" if settings.reflection == "prompted" else "tokens"
+    kind = reflection_kind(settings, model)
     engine = open_engine(
         settings.engine,
         model.path,

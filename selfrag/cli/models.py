@@ -9,6 +9,7 @@ import typer
 
 from selfrag.cli import terminal
 from selfrag.cli.options import Json, Quiet
+from selfrag.errors import UsageError
 
 if TYPE_CHECKING:
     from selfrag.models import ModelInfo
@@ -40,19 +41,29 @@ def _cache() -> Path:
     return settings.load().paths.cache
 
 
-def list_(json: Json = False) -> None:
-    """List the models that selfrag knows by name.
+def list_(
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="E", help="List what a server serves: ollama, lmstudio, llamacpp, vllm, openai, or a URL."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the models that selfrag knows by name, or those of a server.
 
     \b
     Examples:
       selfrag models list
       selfrag models list --json | jq -r '.[].name'
+      selfrag models list --engine ollama
     """
     from rich.table import Table
     from rich.text import Text
 
     from selfrag import models
 
+    if engine:
+        _list_served(engine, json)
+        return
     found = models.list_models(_cache())
     if json:
         terminal.print_json([described(info) for info in found])
@@ -63,6 +74,31 @@ def list_(json: Json = False) -> None:
     for info in found:
         table.add_row(Text(info.name), Text(state(info)), Text(info.about))
     terminal.out().print(table)
+
+
+def _list_served(engine: str, json: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from selfrag import engines
+    from selfrag.engines.http.presets import PRESETS, served_models
+
+    if engine not in PRESETS:
+        engines.check_spec(engine)
+        if not engines.is_server(engine):
+            raise UsageError(f"{engine} runs in this process and serves nothing", "selfrag models list, without --engine")
+    address, found = served_models(engine)
+    if json:
+        terminal.print_json([{"name": model.name, "window": model.window, "server": address} for model in found])
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("name", "context window"):
+        table.add_column(heading, overflow="fold")
+    for model in found:
+        table.add_row(Text(model.name), f"{model.window} tokens" if model.window else "")
+    terminal.show(table)
+    if not found:
+        terminal.say(f"{address} serves no model: load one first")
 
 
 def state(info: ModelInfo) -> str:

@@ -92,8 +92,12 @@ class Settings:
     model: str = option(
         DEFAULT_MODEL, "Registry name, Hugging Face name or folder of the model.", metavar="M", flags=("--model", "-m")
     )
-    engine: str = option("auto", "auto, onnx, transformers, vllm, or the URL of an OpenAI-compatible server.", metavar="E")
-    reflection: ReflectionChoice = option("auto", "How the model reflects: with its own reflection tokens, or asked by prompts.")
+    engine: str = option(
+        "auto", "auto, onnx, transformers, vllm, ollama, lmstudio, llamacpp, openai, or a server's URL.", metavar="E"
+    )
+    reflection: ReflectionChoice = option(
+        "auto", "How the model reflects: by reflection tokens, or asked by prompts; auto: by tokens if it has them."
+    )
     device: str | None = option(None, "Device of the transformers engine: cpu, cuda, cuda:1.", metavar="D")
     cache_mb: int | None = option(
         None, "Memory for keys and values in a local engine, MiB; by default 256 with onnx, else 2048.", metavar="N", low=1

