@@ -37,7 +37,7 @@ class TransientError(EngineBusy):
     that the server asks to wait."""
 
     def __init__(self, message: str, *, unreachable: bool = False, after: float = 0.0) -> None:
-        super().__init__(message, "is the server running?" if unreachable else None)
+        super().__init__(message, "is the server running?" if unreachable else "try again in a moment")
         self.unreachable, self.after = unreachable, after
 
 

@@ -18,7 +18,7 @@ from selfrag._util import is_url
 from selfrag.algorithm.search import Search, check
 from selfrag.config import settings as settings_module
 from selfrag.config.options import search_options
-from selfrag.errors import UsageError
+from selfrag.errors import EngineBusy, UsageError
 from selfrag.types import Answer, Observer, Reflector, Retriever, SearchOptions
 
 if TYPE_CHECKING:
@@ -225,10 +225,13 @@ def find_model(settings: Settings) -> ModelInfo:
 
 
 def _only_served(spec: str) -> str | None:
-    """The model of a server that serves a single one."""
+    """The model of a server that serves a single one; None too where it still loads, which the engine waits for."""
     from selfrag.engines.http.presets import served_models
 
-    _, found = served_models(spec)
+    try:
+        _, found = served_models(spec)
+    except EngineBusy:
+        return None
     return found[0].name if len(found) == 1 else None
 
 

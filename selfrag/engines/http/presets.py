@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selfrag.errors import EngineBusy, EngineError, UsageError
+from selfrag.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from selfrag._http import Endpoint
@@ -93,7 +93,7 @@ class ServedModel:
 def served_models(spec: str, environ: Mapping[str, str] = os.environ) -> tuple[str, list[ServedModel]]:
     """The address of the server ``spec``, a preset or a URL (the first of several), and the models that it lists.
 
-    Raises UsageError for what is neither, EngineError where nobody answers.
+    Raises UsageError for what is neither, EngineError where nobody answers, EngineBusy for a server that still loads.
     """
     from selfrag import _http
     from selfrag.engines.http import completions
@@ -104,7 +104,9 @@ def served_models(spec: str, environ: Mapping[str, str] = os.environ) -> tuple[s
     caller = _http.Caller(server, timeout=20.0, attempts=1)
     try:
         cards = model_cards(caller.fetch("/models"))
-    except EngineBusy as error:
+    except _http.TransientError as error:
+        if not error.unreachable:
+            raise
         raise EngineError(error.message, PRESETS[first].start if first in PRESETS else error.hint) from error
     finally:
         caller.close()

@@ -77,7 +77,7 @@ def installed_program() -> tuple[str, ...]:
         ModelError: when vLLM is not installed.
     """
     if importlib.util.find_spec("vllm") is None:
-        raise ModelError("vLLM is not installed", "pip install 'selfrag[vllm]'; without a GPU see docs/vllm.md")
+        raise ModelError("vLLM is not installed", "pip install 'selfrag[vllm]'; without a GPU see docs/servers.md")
     script = Path(sys.executable).with_name("vllm")
     try:
         importlib.metadata.version("vllm")

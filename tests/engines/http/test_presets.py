@@ -13,7 +13,7 @@ from selfrag.algorithm.reflection import REFLECTION_TOKENS
 from selfrag.config.settings import Settings, find_paths
 from selfrag.engines.http.engine import ServerEngine
 from selfrag.engines.http.presets import PRESETS, endpoint_of, served_models
-from selfrag.errors import EngineError, UsageError
+from selfrag.errors import EngineBusy, EngineError, UsageError
 from tests.test_http import answering
 
 
@@ -93,6 +93,15 @@ def test_nobody_there_is_told_how_to_start_it(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(EngineError, match=r"no server answers at http://127.0.0.1:9") as caught:
         served_models("ollama")
     assert "ollama serve" in str(caught.value.hint)
+
+
+def test_a_server_that_still_loads_is_not_told_to_start(tmp_path: Path) -> None:
+    """llama.cpp's 503: its list is an error that may pass, and a question goes on to the engine, which waits."""
+    loading = (503, {}, '{"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}')
+    with answering(lambda path: loading) as (url, _):
+        with pytest.raises(EngineBusy, match="Loading model"):
+            served_models(url)
+        assert agent.find_model(settings(tmp_path, engine=url, reflection="prompted")).name == "smollm2-135m-selfrag"
 
 
 # --- how a model reflects ------------------------------------------------------------------------------------------------------
