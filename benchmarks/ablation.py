@@ -15,13 +15,14 @@ import argparse
 import asyncio
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import harness
 
 from selfrag.agent import Agent, open_agent
 from selfrag.batch.questions import Questions, open_questions
@@ -38,9 +39,6 @@ from selfrag.models.build import sha256
 from selfrag.models.registry import entries
 from selfrag.types import Completion, Engine, OnToken, Request, SearchOptions, Weights
 
-_DESCRIBE = ["git", "describe", "--always", "--dirty"]
-COMMIT = subprocess.run(_DESCRIBE, capture_output=True, text=True, check=False).stdout.strip()
-"""The state that this process loads; "-dirty" where files differ from it. At the end of a long run there may be another one."""
 COLUMNS = (
     "accuracy",
     "em",
@@ -196,7 +194,7 @@ def circumstances(command: str, given: argparse.Namespace, asked: Mapping[Path, 
     ``asked``: how many questions of which files.
     """
     lines = [
-        f"command: `{command} --model MODEL`, commit {COMMIT}",
+        f"command: `{command} --model MODEL`, commit {harness.COMMIT}",
         f"machine: {os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}, no GPU",
         *(f"data: {file.name} (sha256 {sha256(file)[:12]}…), {count} questions" for file, count in asked.items()),
         f"model: {checkpoint(given.model)}",
@@ -213,7 +211,7 @@ def checkpoint(model: str | None) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.parser(__doc__)
     parser.add_argument("questions")
     parser.add_argument("-c", "--collection", default="default")
     parser.add_argument("--model")

@@ -11,7 +11,6 @@ Wall seconds on a machine with other work say little; CPU seconds of the process
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -21,6 +20,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import harness
 
 QUESTIONS = ("When was the Eiffel Tower built?", "Who discovered the element selenium?", "What is the capital of Nepal?")
 HERE = Path(__file__).parent.parent
@@ -103,7 +104,7 @@ def ratios(found: Mapping[str, Cost], pairs: Sequence[tuple[str, str]]) -> list[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.parser(__doc__)
     parser.add_argument("what", choices=["cold", "batch"])
     parser.add_argument("questions", nargs="?", type=Path)
     parser.add_argument("-c", "--collection", required=True)

@@ -8,7 +8,6 @@ All unanswerable questions are asked, and a fixed random sample of the others.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import random
@@ -16,6 +15,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import harness
 
 from selfrag.agent import Agent, open_agent
 from selfrag.train.passages import holds
@@ -37,7 +38,7 @@ async def ask(agent: Agent, row: dict[str, Any], correct: bool) -> dict[str, Any
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = harness.parser(__doc__)
     parser.add_argument("questions", type=Path)
     parser.add_argument("-c", "--collection", required=True)
     parser.add_argument("--answerable", type=int, default=40)

@@ -8,7 +8,6 @@ in memory. Weights of the re-ranker are compared on the questions with even numb
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import sqlite3
@@ -16,6 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import harness
 import numpy as np
 from corpus import first_ranks, intervals, measures, squad, wikipedia
 from numpy.typing import NDArray
@@ -87,7 +87,7 @@ def line(name: str, first: NDArray[np.float64], numbers: Sequence[int]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = harness.parser(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--reranker", required=True)

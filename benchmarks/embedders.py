@@ -8,8 +8,6 @@ else the machine does falls on all alike; the rate is per second of processor ti
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import platform
 import time
@@ -18,6 +16,7 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import harness
 import numpy as np
 import torch
 from corpus import Corpus, first_ranks, measures, wikipedia
@@ -79,7 +78,7 @@ def chosen(corpus: Corpus, number: int) -> list[int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = harness.parser(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--documents", type=int, default=3000)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS))
@@ -107,7 +106,7 @@ def main() -> None:
         print(name, results[name], flush=True)
     report = {"documents": len(texts), "questions": len(corpus.questions), "machine": platform.machine(), "results": results}
     if options.out:
-        options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        harness.write_json(options.out, report)
 
 
 if __name__ == "__main__":

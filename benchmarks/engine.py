@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import harness
 import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -32,8 +33,6 @@ from selfrag.engines.local.engine import LocalEngine
 from selfrag.engines.local.onnx import OnnxEngine
 from selfrag.engines.local.transformers import TransformersEngine
 from selfrag.types import Completion, Control, Generated, Prompt, Request, Text
-
-CORPUS = Path(__file__).parent.parent / "corpora" / "wikipedia"
 
 
 @dataclass
@@ -66,7 +65,7 @@ class Cost:
 
 def questions(count: int, passages: int) -> Iterator[list[Prompt]]:
     """Prompts of ``passages`` passages for each of ``count`` questions, from the shipped Wikipedia summaries."""
-    texts = [" ".join(path.read_text(encoding="utf-8").split()[:150]) for path in sorted(CORPUS.glob("*/*.md"))]
+    texts = [" ".join(path.read_text(encoding="utf-8").split()[:150]) for path in sorted(harness.CORPUS.glob("*/*.md"))]
     texts = [text for text in texts if len(text.split()) >= 80][:: max(1, 300 // (count * passages))]
     for n in range(count):
         asked = f"### Instruction:\nWhat is number {n} best known for?\n\n### Response:\n"
@@ -165,7 +164,7 @@ async def compare(model: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.parser(__doc__)
     parser.add_argument("model", help="a checkpoint folder with reflection tokens")
     parser.add_argument("--questions", type=int, default=6)
     parser.add_argument("--passages", type=int, default=5)

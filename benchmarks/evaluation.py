@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import harness
 from ablation import answer, circumstances, model_flags, outcomes, rows, thresholds
 from corpus import Corpus, read_rows, wikipedia, write_rows
 
@@ -172,7 +173,7 @@ async def main(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.parser(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--thresholds-of", metavar="NAME", help="the registry's thresholds of NAME, where MODEL is a folder")

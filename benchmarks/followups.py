@@ -9,9 +9,10 @@ follow-up stands on the one before it.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 from pathlib import Path
+
+import harness
 
 from selfrag import open_agent
 from selfrag.answers.schema import answer_json
@@ -109,7 +110,7 @@ def shown(text: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = harness.parser(__doc__)
     parser.add_argument("-c", "--collection", default="wikipedia")
     parser.add_argument("-o", "--out", type=Path)
     arguments = parser.parse_args()

@@ -9,7 +9,6 @@ others find. Passages and questions are those of benchmarks/passages.py.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sqlite3
 import statistics
@@ -17,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import harness
 from passages import Titled, asked, passages
 
 from selfrag.index.search import fulltext
@@ -95,7 +95,7 @@ def bm25s_search(folder: Path, texts: Sequence[Titled]) -> Search:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split(":", maxsplit=1)[0])
+    parser = harness.parser(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--count", type=int, default=200_000)

@@ -8,13 +8,13 @@ VLLM_USE_FLASHINFER_SAMPLER=0.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import harness
 import torch
 from throughput import given_passages, installed
 
@@ -27,7 +27,7 @@ QUESTIONS, IN_FLIGHT, ROUNDS = 144, 256, 3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.parser(__doc__)
     parser.add_argument("model")
     parser.add_argument("--questions", type=int, default=QUESTIONS)
     parser.add_argument("--out", type=Path, default=Path("throughput-gpu.md"))

@@ -11,7 +11,6 @@ Times are of the processor, of one query at a time.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -23,6 +22,7 @@ import time
 from pathlib import Path
 
 import chromadb
+import harness
 import numpy as np
 from chromadb.config import Settings
 from numpy.typing import NDArray
@@ -98,7 +98,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--step"]:
         print(json.dumps(step(*sys.argv[2:])))
         return
-    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options = harness.parser(__doc__)
     options.add_argument("folder", type=Path)
     options.add_argument("--count", type=int, default=20_000)
     options.add_argument("--real", type=int, default=0, help="how many vectors are real ones; 0: all that there are")
@@ -132,7 +132,7 @@ def main() -> None:
                 print(lines[-1], file=sys.stderr, flush=True)
     print("\n".join(lines))
     if given.out:
-        given.out.write_text("\n".join(["# Chroma's graph", "", *lines, ""]), encoding="utf-8")
+        harness.write(given.out, "Chroma's graph", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ dimensions, since the vectors do not count), and only the run that finds nothing
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import os
@@ -23,6 +22,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import harness
 
 from selfrag import ingest
 from selfrag.config.library_env import silence_libraries
@@ -65,7 +66,7 @@ def _cpu() -> float:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options = harness.parser(__doc__)
     options.add_argument("data", type=Path, nargs="?")
     options.add_argument("--unchanged", default="", metavar="SIZES")
     options.add_argument("--documents", type=int, default=10_033)
@@ -82,7 +83,7 @@ def main() -> None:
             lines = measure(docs, home, given.documents)
     print("\n".join(lines))
     if given.out:
-        given.out.write_text("\n".join(["# Indexing", "", *lines, ""]), encoding="utf-8")
+        harness.write(given.out, "Indexing", "\n".join(lines))
 
 
 def measure(docs: Path, home: Path, documents: int) -> list[str]:

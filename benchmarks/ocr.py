@@ -7,12 +7,11 @@ FOLDER holds texts, a file a language, drawn in FONT; without it, the English of
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from pathlib import Path
 
+import harness
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -75,7 +74,7 @@ def errors(read: str, written: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = harness.parser(__doc__)
     parser.add_argument("--texts", type=Path)
     parser.add_argument("--font")
     parser.add_argument("--out", type=Path)
@@ -102,7 +101,7 @@ def main() -> None:
             }
             print(name, kind, report[f"{name} {kind}"], flush=True)
     if options.out:
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        harness.write_json(options.out, report)
 
 
 if __name__ == "__main__":

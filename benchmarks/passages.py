@@ -11,7 +11,6 @@ end: `grown` makes up for vectors that are not there.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -20,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 from corpus import read_rows, write_rows
 from numpy.typing import NDArray
@@ -134,7 +134,7 @@ def embedded(path: Path, of: Sequence[str], query: bool) -> None:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options = harness.parser(__doc__)
     options.add_argument("data", type=Path)
     options.add_argument("folder", type=Path)
     options.add_argument("--count", type=int, default=200_000)

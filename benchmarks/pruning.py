@@ -9,15 +9,15 @@ its scores differ by less than 1e-4: batches of another make-up round differentl
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import platform
 import resource
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import harness
 
 from selfrag.agent import Agent, open_agent
 from selfrag.batch.questions import open_questions
@@ -64,7 +64,7 @@ async def measure(questions: list[str], collection: str, model: str) -> list[Ask
 
 def report(asked: list[Asked], command: str, model: str) -> str:
     """Markdown: totals of both runs and their ratio."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    commit = harness.COMMIT
     figures = {
         "tokens written": lambda a, _s: a.usage.completion_tokens,
         "prompt tokens computed": lambda a, _s: a.usage.prompt_tokens,
@@ -90,7 +90,7 @@ def report(asked: list[Asked], command: str, model: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.parser(__doc__)
     parser.add_argument("questions", type=Path)
     parser.add_argument("-c", "--collection", default="demo")
     parser.add_argument("--limit", type=int, default=50)

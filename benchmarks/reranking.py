@@ -9,13 +9,12 @@ fixed random sample of those with odd numbers, on which nothing was chosen.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import random
 import time
 from pathlib import Path
 
+import harness
 import numpy as np
 from corpus import first_ranks, intervals, measures, squad, wikipedia
 from retrieval import indexed
@@ -57,7 +56,7 @@ async def with_hyde(collection: Collection, questions: list[str], model: str, dt
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = harness.parser(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model", required=True)
@@ -89,7 +88,7 @@ async def main() -> None:
         report.append({"method": name, "questions": len(sample), "seconds": round(seconds.get(name, 0.0), 1), **cells})
         print(report[-1], flush=True)
     if options.out:
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        harness.write_json(options.out, report)
 
 
 if __name__ == "__main__":

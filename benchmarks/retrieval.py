@@ -9,13 +9,12 @@ and reported on the odd ones, too. A question counts as answered by a passage if
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
+import harness
 import numpy as np
 from corpus import Corpus, first_ranks, intervals, measures, squad, wikipedia
 from numpy.typing import NDArray
@@ -201,7 +200,7 @@ def markdown(studies: list[dict[str, object]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = harness.parser(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path)
@@ -213,7 +212,7 @@ def main() -> None:
     text = markdown(studies)
     print(text)
     if options.out:
-        options.out.write_text(json.dumps(studies, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        harness.write_json(options.out, studies)
         options.out.with_suffix(".md").write_text(text, encoding="utf-8")
 
 

@@ -11,7 +11,6 @@ Processor time depends less on what else runs than that of the wall, but it does
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -23,6 +22,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+import harness
 import numpy as np
 from numpy.typing import NDArray
 from passages import DIMENSION, grown, rows, vectors
@@ -174,7 +174,7 @@ def main() -> None:
         else:
             print(json.dumps(search(Path(home), Path(given), url or None, int(queries))))
         return
-    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options = harness.parser(__doc__)
     options.add_argument("folder", type=Path)
     options.add_argument("--work", type=Path, required=True)
     options.add_argument("--sizes", default="1000,10000,100000,200000")
@@ -195,7 +195,7 @@ def main() -> None:
         lines.append(row(size, given.chroma, given.queries, given.folder, given.work / str(size)))
         print(lines[-1], file=sys.stderr, flush=True)
         if given.out:
-            given.out.write_text("\n".join(["# Search by size", "", *lines, ""]), encoding="utf-8")
+            harness.write(given.out, "Search by size", "\n".join(lines))
     print("\n".join(lines))
 
 

@@ -21,7 +21,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import harness
 import psutil
 from vllm import SamplingParams
 from vllm.inputs import tokens_input
@@ -44,7 +44,6 @@ from selfrag.engines.vllm.engine import VllmEngine
 from selfrag.reflectors.tokens import STOP, TokenReflector
 from selfrag.types import Completion, Engine, OnToken, Passage, Request, SearchOptions, Weights
 
-CORPUS = Path(__file__).parent.parent / "corpora" / "wikipedia"
 PASSAGES, WORDS, MAX_TOKENS = 5, 150, 100
 # Threshold 0: the decision is asked for, as it always is, and every question gets its passages, so that all ways do the same.
 OPTIONS = SearchOptions(k=PASSAGES, threshold=0.0, beam_width=1, max_segments=1)
@@ -91,7 +90,7 @@ def words(text: str) -> set[str]:
 
 def read_passage(path: Path) -> Passage:
     text = " ".join(line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
-    source = str(path.relative_to(CORPUS))
+    source = str(path.relative_to(harness.CORPUS))
     return Passage(source, path.stem.replace("-", " "), " ".join(text.split()[:WORDS]), source)
 
 
@@ -101,10 +100,10 @@ def nearest(question: str, passages: list[Passage]) -> list[Passage]:
 
 
 def given_passages(count: int) -> dict[str, list[Passage]]:
-    rows = [json.loads(line) for line in (CORPUS / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in (harness.CORPUS / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
     found: dict[str, list[Passage]] = {}
     for row in (row for row in rows if row.get("sources") and not row.get("unanswerable")):
-        own = CORPUS / row["sources"][0]
+        own = harness.CORPUS / row["sources"][0]
         others = [read_passage(path) for path in sorted(own.parent.glob("*.md")) if path != own]
         found[row["question"]] = [*nearest(row["question"], others)[: PASSAGES - 1], read_passage(own)]
     return dict(list(found.items())[:count])
@@ -298,7 +297,7 @@ def ratios(runs: dict[str, list[Run]], way: str) -> str:
 
 
 def heading(arguments: argparse.Namespace, count: int) -> str:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    commit = harness.COMMIT
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
         f"`python benchmarks/throughput.py {Path(arguments.model).name} --questions {count} --rounds {arguments.rounds} "
@@ -320,7 +319,7 @@ def installed() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.parser(__doc__)
     parser.add_argument("model")
     parser.add_argument("--questions", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=2, help="times that (a) and (d) are run, in turns; (b) and (c) once")

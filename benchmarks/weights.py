@@ -32,6 +32,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 from ablation import circumstances
 from corpus import read_rows, write_rows
@@ -311,7 +312,7 @@ TOLD = (
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = harness.parser(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--limit", type=int)
