@@ -34,9 +34,10 @@ from selfrag.agent import open_agent
 from selfrag.batch.questions import open_questions
 from selfrag.config.library_env import silence_libraries
 from selfrag.config.settings import find_paths
+from selfrag.evaluation.baselines import attempted, best_sentence, margin
 from selfrag.evaluation.compare import compare
 from selfrag.evaluation.outcome import Outcome
-from selfrag.evaluation.report import Report, evaluate
+from selfrag.evaluation.report import Report, evaluate, read_run
 from selfrag.evaluation.tables import comparison_markdown, limits, markdown_table, number
 
 ROWS = ("full", "plain", "none")
@@ -145,9 +146,27 @@ def document(
         "*: judged by the model's own critique.",
         *([table.note] if table.note else []),
     ]
+    blocks += against_baselines(given, table)
     for other in ROWS[1:]:
         blocks.append(comparison_markdown(compare(found[other], found["full"]), (other, "full"), changes=5).strip())
     return "\n\n".join(blocks) + "\n"
+
+
+def against_baselines(given: argparse.Namespace, table: Table) -> list[str]:
+    """`full` beside rules that need less, each answering as many questions as it, the ones that it is surest of."""
+    full, plain = (read_run(given.work / f"{table.name}.{name}.jsonl") for name in ("full", "plain"))
+    others = {
+        "the first passage, with a threshold of its own": [attempted(row) for row in plain],
+        "the sentence with most of the question's words, no model": [best_sentence(row) for row in full],
+    }
+    lines = []
+    for name, attempts in others.items():
+        found = margin(full, attempts)
+        signed = "–" if found.difference.value is None else f"{found.difference.value:+.3f}"
+        lines.append([name, f"{found.run:.3f}", f"{found.baseline:.3f}", signed, limits(found.difference)])
+    head = ["baseline", "full", "baseline", "difference", "95 % interval"]
+    said = "Share of all questions that are answered rightly (what is shown holds the gold answer), at the coverage of `full`:"
+    return [said, markdown_table(head, lines)]
 
 
 def metrics(reports: Mapping[str, Report]) -> list[list[str]]:
