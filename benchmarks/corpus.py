@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from selfrag.evaluation.intervals import ratios
+
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
@@ -77,11 +79,11 @@ def measures(ranks: NDArray[np.float64]) -> dict[str, float]:
     return {**recalls, "mrr": float((1 / ranks).mean() * 100)}
 
 
-def intervals(ranks: NDArray[np.float64], resamples: int = 2000, seed: int = 0) -> dict[str, tuple[float, float]]:
+def intervals(ranks: NDArray[np.float64]) -> dict[str, tuple[float, float]]:
     """95 % percentile bootstrap intervals of ``measures`` over the questions."""
-    rng = np.random.default_rng(seed)
-    drawn = [measures(rng.choice(ranks, len(ranks))) for _ in range(resamples)]
-    return {name: tuple(np.percentile([each[name] for each in drawn], (2.5, 97.5))) for name in drawn[0]}
+    columns = np.stack([100.0 * (ranks <= 1), 100.0 * (ranks <= 5), 100.0 * (ranks <= 10), 100 / ranks], axis=1)
+    found = ratios(columns, np.ones_like(columns))
+    return {name: (each.low or 0.0, each.high or 0.0) for name, each in zip(measures(ranks), found, strict=True)}
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

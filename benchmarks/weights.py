@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from selfrag.agent import Agent, open_agent
 from selfrag.batch.questions import open_questions
 from selfrag.config.library_env import silence_libraries
-from selfrag.evaluation import metrics
+from selfrag.evaluation import intervals, metrics
 from selfrag.evaluation.tables import markdown_table
 from selfrag.train.evaluate import binary_f1
 from selfrag.types import Event, Expanded, SearchOptions
@@ -255,9 +255,9 @@ def rows(
 
 def line(weights: Sequence[float], group: Sequence[Asked], free: SearchOptions, options: SearchOptions) -> list[str]:
     mine, first = outcomes(group, weights, free), outcomes(group, FIRST, free)
-    draws = np.random.default_rng(0).integers(0, len(group), (2000, len(group)))
-    low, high = np.quantile((mine - first)[draws].mean(axis=1), [0.025, 0.975])
-    apart = f"{mine.mean() - first.mean():+.3f} ({low:+.3f} – {high:+.3f})"
+    ones = np.ones(len(group))
+    found = intervals.paired(np.asarray(first, dtype=np.float64), ones, np.asarray(mine, dtype=np.float64), ones)
+    apart = f"{found.value or 0.0:+.3f} ({found.low or 0.0:+.3f} – {found.high or 0.0:+.3f})"
     kept = outcomes(group, weights, options).mean()
     return [f"{mine.mean():.3f}", apart, f"{kept:.3f}", f"{abstains(group, weights, options).mean():.3f}"]
 
