@@ -91,7 +91,7 @@ async def test_a_collection_travels_as_one_file(filled: Place, tmp_path: Path) -
     with pytest.raises(CollectionError, match="already"):
         maintenance.import_file(other, file)
     file.write_bytes(b"SQLite format 3\x00 and no more")
-    with pytest.raises(InputError, match="no exported collection"):
+    with pytest.raises(InputError, match="not an exported collection"):
         maintenance.import_file(filled.open("third"), file)
 
 
