@@ -48,7 +48,7 @@ class Handle:
         generation = generations.current(self.folder)
         if generation is None:
             return {}
-        with self.opened(generation) as catalog:
+        with self.opened(generation, old=True) as catalog:
             return catalog.table("made_with")
 
     def missing(self) -> CollectionError:
@@ -65,10 +65,10 @@ class Handle:
         return self.chroma_url or str(catalog.meta("chroma") or "") or None
 
     @contextmanager
-    def opened(self, generation: Path, writable: bool = False) -> Iterator[Catalog]:
-        """The catalog of a generation. Raises CollectionError, also for what SQLite cannot read or write meanwhile."""
+    def opened(self, generation: Path, writable: bool = False, old: bool = False) -> Iterator[Catalog]:
+        """The catalog of a generation, with ``old`` of version 1 too. Raises CollectionError, also for what SQLite cannot read or write meanwhile."""
         path = generations.catalog_in(generation)
-        with sqlite_errors(path), closing(Catalog.open(path, writable)) as catalog:
+        with sqlite_errors(path), closing(Catalog.open(path, writable, old)) as catalog:
             yield catalog
 
     def mirror(self, catalog: Catalog) -> Mirror:

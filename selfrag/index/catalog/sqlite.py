@@ -71,9 +71,10 @@ class Database:
         return cls(Path(":memory:"), connection, True)
 
     @classmethod
-    def open(cls, path: Path, writable: bool = False) -> Self:
+    def open(cls, path: Path, writable: bool = False, old: bool = False) -> Self:
         """Opens an existing catalog; a reader can open one in a folder that it cannot write to.
 
+        ``old`` also takes version 1, of which a reader may read what it was made with, and no chunks.
         Raises CollectionError if it is missing, damaged, or of another version.
         """
         uri = path.absolute().as_uri()
@@ -81,22 +82,22 @@ class Database:
             opened = cls(path, connect(uri + ("?mode=rw" if writable else "?mode=ro"), writable), writable)
             if writable:
                 opened.db.execute("PRAGMA journal_mode=WAL")
-            opened._check_version()
+            opened._check_version(old)
         except sqlite3.OperationalError as error:
             if writable or not path.exists() or os.access(path.parent, os.W_OK):
                 raise CollectionError(f"The catalog {path} cannot be opened: {error}.", "selfrag status") from error
             opened = cls(path, connect(uri + "?mode=ro&immutable=1", write=False), False)
-            opened._check_version()
+            opened._check_version(old)
         except sqlite3.DatabaseError as error:
             raise damaged(path, error) from error
         return opened
 
-    def _check_version(self) -> None:
+    def _check_version(self, old: bool) -> None:
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
         self.db.execute("SELECT count(*) FROM meta").fetchone()
         if self.writable and version == 1:
             self._upgrade()
-        elif version != SCHEMA_VERSION:
+        elif version != SCHEMA_VERSION and not (old and version == 1):
             raise CollectionError(
                 f"The catalog {self.path} has version {version}, this program reads {SCHEMA_VERSION}.",
                 f"selfrag index --rebuild -c {self.path.absolute().parents[1].name}",
