@@ -196,6 +196,7 @@ async def test_a_catalog_of_the_version_before_is_named_and_rebuilt(filled: Plac
     with pytest.raises(CollectionError, match="version 1") as refused:
         await filled.open().search("otters", 1)
     assert refused.value.hint == "selfrag index --rebuild -c default"
+    assert filled.open().made_with()["readers"] == "1"  # `index --rebuild` reads it first
     embedder = filled.embedder()
     before = len(embedder.embedded)
     filled.collection = filled.open()
