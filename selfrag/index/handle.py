@@ -66,7 +66,10 @@ class Handle:
 
     @contextmanager
     def opened(self, generation: Path, writable: bool = False, old: bool = False) -> Iterator[Catalog]:
-        """The catalog of a generation, with ``old`` of version 1 too. Raises CollectionError, also for what SQLite cannot read or write meanwhile."""
+        """The catalog of a generation, with ``old`` of version 1 too.
+
+        Raises CollectionError, also for what SQLite cannot read or write meanwhile.
+        """
         path = generations.catalog_in(generation)
         with sqlite_errors(path), closing(Catalog.open(path, writable, old)) as catalog:
             yield catalog
