@@ -56,7 +56,7 @@ def rows(base: SearchOptions) -> dict[str, tuple[str, SearchOptions]]:
     """Each row's label, with the flags that make it, and its options."""
     short = replace(base, max_segments=1)
     weights, nothing = base.weights, Weights(0.0, 0.0, 0.0, True)
-    plain = replace(short, mode="always", k=1, weights=nothing, abstain_isrel=1e-9, abstain_issup=0.0)
+    plain = replace(short, mode="always", k=1, weights=nothing, abstain_isrel=1e-9, abstain_issup=0.0, abstain_isuse=-1.0)
     found = {
         "full": ("full, short form: `--max-segments 1`", short),
         "none": ("no retrieval: `--mode never`", replace(short, mode="never")),
@@ -69,7 +69,7 @@ def rows(base: SearchOptions) -> dict[str, tuple[str, SearchOptions]]:
         "hard": ("hard constraint: `--require-support full`", replace(short, require_support="full")),
         "answer-all": (
             "no abstention: `--abstain-isrel 1e-9 --abstain-issup 0`",
-            replace(short, abstain_isrel=1e-9, abstain_issup=0.0),
+            replace(short, abstain_isrel=1e-9, abstain_issup=0.0, abstain_isuse=-1.0),
         ),
     }
     for threshold in (0.1, 0.5, 0.9):
@@ -127,6 +127,7 @@ def model_flags(given: argparse.Namespace) -> dict[str, Any]:
         "threshold": fitted.get("retrieve"),
         "abstain_isrel": fitted.get("isrel"),
         "abstain_issup": fitted.get("issup"),
+        "abstain_isuse": fitted.get("isuse"),
     }
 
 
@@ -185,7 +186,8 @@ def cells(label: str, report: Report) -> list[str]:
 
 
 def thresholds(options: SearchOptions) -> str:
-    return f"retrieve {options.threshold:g}, abstain below ISREL {options.abstain_isrel:g} and ISSUP {options.abstain_issup:g}"
+    abstain = f"ISREL {options.abstain_isrel:g}, ISSUP {options.abstain_issup:g}, ISUSE {options.abstain_isuse:g}"
+    return f"retrieve {options.threshold:g}, abstain below {abstain}"
 
 
 def circumstances(command: str, given: argparse.Namespace, asked: Mapping[Path, int], *more: str) -> str:

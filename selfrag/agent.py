@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_OPTION_OF = {"retrieve": "threshold", "isrel": "abstain_isrel", "issup": "abstain_issup"}
+_OPTION_OF = {"retrieve": "threshold", "isrel": "abstain_isrel", "issup": "abstain_issup", "isuse": "abstain_isuse"}
 """The option that each fitted threshold is the default of."""
 
 

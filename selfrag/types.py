@@ -328,6 +328,9 @@ class SearchOptions:
     prune: bool = option(True, "Skip candidates that cannot win; the answer is the same.")
     abstain_isrel: float = option(0.0, "Abstain when relevance is below P.", metavar="P", high=1, fitted=True)
     abstain_issup: float = option(0.0, "Abstain when support is below P.", metavar="P", high=1, fitted=True)
+    abstain_isuse: float = option(
+        -1.0, "Abstain when usefulness, from -1 to 1, is below X.", metavar="X", low=-1, high=1, fitted=True
+    )
     choices: tuple[str, ...] = ()
     correct: bool = option(False, "Search again in other words, twice at most, where nothing relevant was found.")
     found_isrel: float = option(0.5, "Search again while the best ISREL is below P.", metavar="P", high=1)

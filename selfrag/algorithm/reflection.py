@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from selfrag.errors import UsageError
-from selfrag.types import Critique, Decision, Segment, Support, Token, Weights
+from selfrag.types import Critique, Decision, SearchOptions, Segment, Support, Token, Weights
 
 NO_RETRIEVAL, RETRIEVAL, CONTINUE = "[No Retrieval]", "[Retrieval]", "[Continue to Use Evidence]"
 IRRELEVANT, RELEVANT = "[Irrelevant]", "[Relevant]"
@@ -233,11 +233,18 @@ def evidence_means(critiques: Iterable[Critique]) -> tuple[float, float] | None:
     return sum(c.isrel for c in judged) / len(judged), sum(c.issup for c in judged) / len(judged)
 
 
-def doubtful(segments: Sequence[Segment], abstain_isrel: float, abstain_issup: float) -> bool:
-    """Whether to abstain: the answer's ISREL or ISSUP lies below its threshold. A decision on probabilities, not on wording;
-    an answer that needed no evidence is not doubted."""
+def doubtful(segments: Sequence[Segment], options: SearchOptions) -> bool:
+    """Whether to abstain: the answer's mean ISREL, ISSUP or ISUSE lies below its threshold.
+
+    A decision on probabilities, not on wording. An answer that needed no evidence is not doubted, and ISUSE counts only where a
+    segment carries it.
+    """
     scores = evidence_means(segment.critique for segment in segments)
-    return scores is not None and (scores[0] < abstain_isrel or scores[1] < abstain_issup)
+    if scores is None:
+        return False
+    uses = [segment.critique.isuse for segment in segments if "ISUSE" in segment.critique.distributions]
+    useless = bool(uses) and sum(uses) / len(uses) < options.abstain_isuse
+    return useless or scores[0] < options.abstain_isrel or scores[1] < options.abstain_issup
 
 
 def supported(critique: Critique, required: Support | None) -> bool:

@@ -269,7 +269,7 @@ class Search:
     def answer(self, path: Path, warnings: tuple[str, ...]) -> Answer:
         cited, evidence = cite(path)
         text = text_of(cited)
-        abstained = not text or reflection.doubtful(path.segments, self.options.abstain_isrel, self.options.abstain_issup)
+        abstained = not text or reflection.doubtful(path.segments, self.options)
         if abstained and not evidence:
             evidence = tuple(passage for _, passage in sorted(self.nearest, key=lambda pair: -pair[0].isrel))
         return Answer(
@@ -322,6 +322,8 @@ def check(options: SearchOptions) -> SearchOptions:
         value = getattr(options, name)
         if not 0 <= value <= 1:
             raise UsageError(f"--{name.replace('_', '-')} is {value}, but a probability lies between 0 and 1")
+    if not -1 <= options.abstain_isuse <= 1:
+        raise UsageError(f"--abstain-isuse is {options.abstain_isuse}, but ISUSE lies between -1 and 1")
     return options
 
 

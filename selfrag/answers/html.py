@@ -37,7 +37,7 @@ def content(trace: Trace, base: Path | None = None) -> Json:
         "segments": segments(trace) if answer["status"] == "answered" else [],
         "weights": {name: getattr(trace.options.weights, name) for name in ("rel", "sup", "use", "ret", "sequence")},
         "support": trace.options.require_support,
-        "abstain": [trace.options.abstain_isrel, trace.options.abstain_issup],
+        "abstain": [trace.options.abstain_isrel, trace.options.abstain_issup, trace.options.abstain_isuse],
         "candidates": candidates(trace),
         "tree": tree(trace),
         "order": list(trace.passages),

@@ -37,6 +37,7 @@ from selfrag.answers.schema import (
     RetrievedJson,
     SegmentJson,
     evidence_means,
+    utility,
 )
 from selfrag.types import SearchOptions
 
@@ -219,7 +220,10 @@ def why_abstained(document: AnswerJson, options: SearchOptions | None = None) ->
         return f"the best answer is not relevant enough (ISREL {means[0]:.2f}, at least {options.abstain_isrel:.3g} is wanted)."
     if options and means[1] < options.abstain_issup:
         return f"the best answer is not supported enough (ISSUP {means[1]:.2f}, at least {options.abstain_issup:.3g} is wanted)."
-    return "the best answer is not relevant or supported enough."
+    use = utility(document["segments"])
+    if options and use < options.abstain_isuse:
+        return f"the best answer is not useful enough (ISUSE {use:.2f}, at least {options.abstain_isuse:.3g} is wanted)."
+    return "the best answer is not relevant, supported or useful enough."
 
 
 def answer(

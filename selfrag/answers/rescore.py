@@ -50,7 +50,7 @@ def segment_from(row: WrittenJson, passages: Mapping[str, Passage]) -> Segment:
 def answer_again(trace: Trace, path: beam.Path, options: SearchOptions) -> AnswerJson:
     cited, evidence = beam.cite(path)
     text = beam.text_of(cited)
-    abstained = not text or reflection.doubtful(path.segments, options.abstain_isrel, options.abstain_issup)
+    abstained = not text or reflection.doubtful(path.segments, options)
     return {
         **trace.answer,
         "status": "abstained" if abstained else "answered",

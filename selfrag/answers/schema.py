@@ -247,6 +247,7 @@ class OptionsJson(TypedDict):
     prune: bool
     abstain_isrel: float
     abstain_issup: float
+    abstain_isuse: float
     choices: list[str]
     correct: bool
     found_isrel: float

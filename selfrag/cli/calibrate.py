@@ -148,7 +148,7 @@ async def both(
         before = {"retrieve": now.threshold, "isrel": now.abstain_isrel, "issup": now.abstain_issup}
         if isinstance(agent.reflector, TokenReflector):
             agent.reflector = replace(agent.reflector, temperatures={}, relevant_above=ANY_RELEVANCE)
-        free = replace(now, abstain_isrel=0.0, abstain_issup=0.0, threshold=0.0, require_support=None)
+        free = replace(now, abstain_isrel=0.0, abstain_issup=0.0, abstain_isuse=-1.0, threshold=0.0, require_support=None)
         runs = []
         for name, options in (("evidence", free), ("alone", replace(free, mode="never"))):
             to = out / f"{name}.jsonl" if out else None

@@ -27,7 +27,7 @@ from selfrag.algorithm.reflection import (
 )
 from selfrag.engines.scripted import control, words
 from selfrag.errors import UsageError
-from selfrag.types import Critique, Segment, Weights
+from selfrag.types import Critique, SearchOptions, Segment, Weights
 from tests import golden
 
 FEW = Path(__file__).parents[1] / "data" / "golden_few.json"
@@ -198,4 +198,15 @@ def test_temperature_flattens_one_group_alone() -> None:
 
 def test_an_answer_without_evidence_is_not_doubted() -> None:
     """Thresholds judge evidence; an answer that needed none passes."""
-    assert not reflection.doubtful([Segment("known", None, Critique())], 0.9, 0.9)
+    strict = SearchOptions(abstain_isrel=0.9, abstain_issup=0.9, abstain_isuse=0.9)
+    assert not reflection.doubtful([Segment("known", None, Critique())], strict)
+
+
+def test_an_answer_of_little_use_is_doubted() -> None:
+    """ISUSE below its threshold is a reason to abstain, where a segment carries it."""
+    judged = {"ISREL": {}, "ISSUP": {}}
+    useless = Critique(isrel=1.0, issup=1.0, isuse=-0.5, distributions={**judged, "ISUSE": {}})
+    assert reflection.doubtful([Segment("so", None, useless)], SearchOptions(abstain_isuse=0.0))
+    assert not reflection.doubtful([Segment("so", None, useless)], SearchOptions())
+    unsaid = Critique(isrel=1.0, issup=1.0, distributions=judged)
+    assert not reflection.doubtful([Segment("so", None, unsaid)], SearchOptions(abstain_isuse=0.5))

@@ -314,7 +314,7 @@ async def test_a_client_that_goes_away(indexed: Path, tiny_model: Path) -> None:
             for stream in (False, True):
                 body = {"question": "Tell me about Korea", "stream": stream, "options": {"prune": False, "max_segments": 40}}
                 with pytest.raises(httpx.TimeoutException):
-                    await web.post(service.url + "/v1/ask", json=body, timeout=0.05)
+                    await web.post(service.url + "/v1/ask", json=body, timeout=httpx.Timeout(WAIT, read=0.001))
             until = time.monotonic() + WAIT
             while time.monotonic() < until:
                 counts = (await web.get(service.url + "/v1/status", timeout=WAIT)).json()["questions"]
