@@ -22,7 +22,7 @@ from selfrag.index.vectors.replica import Writer
 CONTEXTS = ("headings", "none", "llm")
 Roots = dict[str, dict[str, list[str]]]
 _SPARE = 20_000
-"""Embeddings that no chunk uses any more and that are kept, in case that their text comes back."""
+"""Unused embeddings to keep in case their text comes back."""
 
 
 class Update:
@@ -150,7 +150,7 @@ class Update:
             catalog.put_root(path, _patterns(self.options, roots.get(path, {})))
 
     def _look(self, catalog: Catalog, roots: Roots, paths: Sequence[str]) -> tuple[Scan, dict[str, Source], dict[str, Source]]:
-        """What lies under ``paths``, or all roots; of the files known before, those that are no more; and all known ones."""
+        """The files under ``paths``, or under all roots; the known files that no longer exist; and all known files."""
         asked = list(roots) if self.options.rebuild or not paths else list(paths)
         looked_at = {root: roots[root] for root in roots if any(_below(root, path) for path in asked)}
         absent = [root for root in looked_at if not os.path.lexists(root)]
@@ -181,8 +181,7 @@ class Update:
         self.report.notes += [pipeline.Note(path, f"left out {left}") for path, left in sorted(found.ignored.items())]
 
     def _emptied(self, roots: Iterable[str], known: Iterable[str]) -> dict[str, int]:
-        """Folders in which nothing lies now and of which several files are known, with their number: a disk that is not mounted
-        looks like that."""
+        """Folders that are empty now but had several known files, with that number: an unmounted disk looks like that."""
         empty = [root for root in roots if os.path.isdir(root) and is_empty(root)]
         counts = {root: sum(_below(path, root) for path in known) for root in empty}
         return {root: count for root, count in counts.items() if count > 1}

@@ -1,4 +1,4 @@
-"""Search without an index: every vector compared, from one matrix in memory, or from the catalog a part at a time."""
+"""Brute-force kNN: compares every vector, from one matrix in memory, or from the catalog a part at a time."""
 
 from __future__ import annotations
 
