@@ -1,6 +1,6 @@
-"""Where things lie on this machine, and what a person has set: the configuration file, ``SELFRAG_*``, the command line.
+"""Paths on this machine, and the user's settings: the configuration file, ``SELFRAG_*``, the command line.
 
-The later wins. Knows no command and no library of models. API keys are never settings: they stay in the environment.
+Later sources win. Knows no command and no model library. API keys are never settings: they stay in the environment.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Paths:
 
 
 def find_paths(environ: Mapping[str, str] = os.environ) -> Paths:
-    """The folders that ``environ`` asks for; none of them is made."""
+    """The folders that ``environ`` asks for; creates none of them."""
     chosen = Path(environ["SELFRAG_CONFIG"]).expanduser() if environ.get("SELFRAG_CONFIG") else None
     if home := environ.get("SELFRAG_HOME"):
         root = Path(home).expanduser().resolve()
@@ -72,7 +72,7 @@ def find_paths(environ: Mapping[str, str] = os.environ) -> Paths:
 
 
 def find_project(folder: Path) -> Path | None:
-    """The `.selfrag.toml` of ``folder`` or of the nearest folder above it, None if there is none."""
+    """The `.selfrag.toml` of ``folder`` or of the nearest folder above it, or None."""
     return next((file for each in (folder, *folder.parents) if (file := each / PROJECT).is_file()), None)
 
 
@@ -148,7 +148,7 @@ def check_key(name: str, where: str, mend: str = "`selfrag config show` lists ev
 
 
 def read_value(name: str, value: object, where: str) -> object:
-    """The setting ``name`` from ``value``, found at ``where``. Raises ConfigError for a value that cannot be."""
+    """The setting ``name`` from ``value``, found at ``where``. Raises ConfigError for an invalid value."""
     check_key(name, where)
     try:
         return TABLE[name].read(value)

@@ -33,7 +33,7 @@ def list_models(cache: Path) -> list[ModelInfo]:
 
 
 def show(name: str, cache: Path) -> ModelInfo:
-    """What is known of ``name``, fetched or not.
+    """The model ``name``, fetched or not.
 
     Raises:
         ModelError: when ``name`` is neither in the registry, nor a folder with a checkpoint, nor a Hugging Face name.

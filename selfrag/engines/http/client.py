@@ -1,7 +1,7 @@
-"""One or several OpenAI-compatible servers of the same model, kept equally busy.
+"""Load balancing over one or several OpenAI-compatible servers of the same model.
 
-Knows load, time-outs and retries; nothing of tokens. A server that cannot be reached is left alone for a while and tried again
-later, while the others take over its work. What addresses, keys and answers mean is in `selfrag/_http.py`.
+Handles load, time-outs and retries, not tokens. An unreachable server is retried after a back-off, while the others take over its
+work. `selfrag/_http.py` interprets addresses, keys and answers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ START_COMMAND = "start one with `selfrag serve`, then pass the --engine URL that
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How much is asked of the servers at once, and how long they are waited for; times in seconds.
+    """Concurrency, retries and time-outs; times in seconds.
 
     ``attempts`` bounds how often one request is put to servers that answer 429 or 5xx, ``pause`` is the first wait between
     two of them and doubles up to ``longest``. ``patience`` is how long a request waits for servers that did answer before and
@@ -54,8 +54,8 @@ class Policy:
 
 @dataclass(slots=True, eq=False)
 class Server:
-    """One server and its state. Until ``backoff_until`` (monotonic) it is left alone. ``drops_streams``: it closes a connection
-    after a streamed answer without saying so, as llama.cpp does."""
+    """One server and its state. It gets no requests until ``backoff_until`` (monotonic). ``drops_streams``: it closes a
+    connection after a streamed answer without saying so, as llama.cpp does."""
 
     endpoint: Endpoint
     in_flight: int = 0
@@ -96,7 +96,7 @@ class Client:
         )
 
     async def run(self, call: Callable[[Server], Awaitable[T]]) -> T:
-        """What ``call`` returns for the server that it is given; after a TransientError it is called again.
+        """The result of ``call`` for a server; retried after a TransientError.
 
         Raises:
             EngineError: when no server was ever reached, or one refuses the call for good.
@@ -132,7 +132,7 @@ class Client:
             await asyncio.sleep(min(server.backoff_until for server in self.servers) - now)
 
     def _count(self, server: Server, failure: TransientError, state: _Call) -> None:
-        """Notes a failure, and gives up where no further attempt is due."""
+        """Records a failure, and raises if no further attempt is due."""
         state.overloaded += not failure.unreachable
         state.lost_since = (state.lost_since or time.monotonic()) if failure.unreachable else None
         if failure.unreachable:

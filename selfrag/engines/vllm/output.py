@@ -52,7 +52,7 @@ def diverted_output() -> Iterator[IO[str]]:
 
 
 def root_cause(log: IO[str]) -> str | None:
-    """The message of the first exception in a log that does not merely report another one, None if there is none."""
+    """The message of the first exception in a log that does not merely report another one, or None."""
     log.seek(0)
     return _first_cause(log)
 

@@ -40,7 +40,7 @@ def start_shielded(work: Callable[[], T]) -> tuple[T, list[psutil.Process]]:
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
-    """Ends those that still run, and waits until they have."""
+    """Kills the processes still running, and waits for their end."""
     running = [process for process in processes if _runs(process)]
     for process in running:
         with suppress(psutil.NoSuchProcess):
