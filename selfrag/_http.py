@@ -29,7 +29,7 @@ OPENAI_HOST = "api.openai.com"
 _ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/models")
 _VERSION = re.compile(r"/v\d+\w*(/|$)")
 STALE = "Server disconnected without sending a response"
-"""What httpx says where a kept connection turns out to be closed."""
+"""httpx's messages for a kept connection that turns out to be closed."""
 
 
 class TransientError(EngineBusy):
@@ -259,8 +259,8 @@ class Caller:
         )
 
     def fetch(self, path: str, payload: Mapping[str, Any] | None = None, refusals: frozenset[int] = frozenset()) -> Any:
-        """The JSON value that ``path`` answers, asked with POST if there is a ``payload``. A status among ``refusals`` is the
-        payload's fault, and not asked about again.
+        """The JSON answer of ``path``; uses POST if there is a ``payload``. A status among ``refusals`` is the payload's fault
+        and not retried.
 
         Raises TransientError when every attempt failed in a way that may pass, ClientError and EngineError at once.
         """

@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hin
 from selfrag.types import Option, SearchOptions, Weights
 
 _WEIGHTS = {"rel": "w_rel", "sup": "w_sup", "use": "w_use", "ret": "w_ret", "sequence": "sequence"}
-"""How the fields of `Weights` are called as options."""
+"""Option names of the fields of `Weights`."""
 
 
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
@@ -54,7 +54,7 @@ class Row:
 
     @property
     def allowed(self) -> str:
-        """The values that are allowed, in words: ``a number from 0 to 1``."""
+        """The allowed values, in words: ``a number from 0 to 1``."""
         if isinstance(self.kind, tuple):
             return "one of " + ", ".join(self.kind)
         if self.kind is bool:

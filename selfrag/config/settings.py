@@ -133,7 +133,7 @@ TABLE: Mapping[str, options.Row] = {**options.rows_of(Settings), **options.SEARC
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The one of ``names`` that ``name`` was probably meant to be."""
+    """The one of ``names`` that ``name`` probably meant."""
     return next(iter(difflib.get_close_matches(name.replace("-", "_"), list(names), n=1, cutoff=0.5)), None)
 
 
@@ -195,8 +195,9 @@ def _read_entry(name: str, value: object, where: str) -> object:
 
 
 def _read_project(file: Path | None) -> dict[str, tuple[object, str]]:
-    """A project's settings. It comes with files that a person may have from anywhere, so it names no server, since questions and
-    passages would be sent there, and no command, since it would be run."""
+    """A project's settings. It may come with files from an untrusted source, so it may name no server, which would receive
+    questions and passages, and no command, which would be run.
+    """
     found = _read_file(file) if file else {}
     if "readers" in found:
         raise ConfigError(

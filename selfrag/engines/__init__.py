@@ -77,7 +77,7 @@ def _open(
 
 
 def is_server(spec: str) -> bool:
-    """Whether ``spec`` is a model behind HTTP: one URL or several, or a preset. "vllm" counts only if vLLM is not installed here."""
+    """Whether ``spec`` is a model behind HTTP: one URL or several, or a preset. "vllm" counts unless vLLM is installed here."""
     if spec == "vllm":
         return importlib.util.find_spec("vllm") is None
     urls = _parts(spec)

@@ -25,7 +25,7 @@ from selfrag.models.registry import Entry, Wheel
 Say = Callable[[str], None]
 Merge = Callable[[Path, Path | None, Path], None]
 FORMAT = "2"
-"""Changes when a checkpoint would be built differently from the same base and adapter."""
+"""Increased whenever the same base and adapter would give a different checkpoint."""
 
 
 def target(entry: Entry, cache: Path) -> Path:

@@ -48,7 +48,7 @@ class Policy:
     read: float = 600.0
 
     def wait(self, failures: int) -> float:
-        """The pause after so many failures in a row, with jitter, so that what failed together does not return together."""
+        """The pause after this many failures in a row, with jitter, so that failed requests do not all retry at once."""
         return min(self.longest, self.pause * 2.0 ** min(failures - 1, 16)) * random.uniform(0.5, 1.0)
 
 
@@ -72,7 +72,7 @@ class Server:
 
 @dataclass(slots=True)
 class _Call:
-    """What one request went through: the server asked last, how often one answered 429 or 5xx, since when none was reached."""
+    """One request's state: the last server asked, the number of 429 or 5xx answers, since when no server was reachable."""
 
     last: Server | None = None
     overloaded: int = 0
@@ -80,9 +80,9 @@ class _Call:
 
 
 class Client:
-    """Puts every call to the server with the least in flight, at most ``policy.in_flight`` at once, and again if it failed.
+    """Sends each call to the server with the least in flight, at most ``policy.in_flight`` at once, and retries failures.
 
-    ``start`` is the remedy where no server answers at all.
+    ``start`` is the hint if no server answers at all.
     """
 
     def __init__(self, endpoints: Sequence[Endpoint], policy: Policy, start: str = START_COMMAND) -> None:
@@ -124,7 +124,7 @@ class Client:
         return result
 
     async def _next(self, avoid: Server | None) -> Server:
-        """The server with the least in flight, once one may be asked; after a failure rather another one."""
+        """The server with the least in flight, once one is available; after a failure preferably another one."""
         while True:
             now = time.monotonic()
             if ready := [server for server in self.servers if server.backoff_until <= now]:
@@ -151,7 +151,7 @@ class Client:
             raise EngineBusy(f"{failure}, for {self.policy.patience:.0f} s", self._start) from failure
 
     def _pause(self, state: _Call, tried: RetryCallState) -> float:
-        """Seconds before the next attempt. A server that is left alone is waited for in ``_next``; other servers need no wait."""
+        """Seconds before the next attempt. ``_next`` waits for servers that back off; other servers need no wait."""
         failure = tried.outcome.exception() if tried.outcome else None
         waits_itself = isinstance(failure, TransientError) and (failure.unreachable or failure.after)
         return 0.0 if waits_itself or len(self.servers) > 1 else self.policy.wait(state.overloaded)
@@ -173,7 +173,7 @@ class Client:
     # --- one call to one server ------------------------------------------------------------------------------------------------
 
     async def fetch(self, server: Server, path: str, payload: Mapping[str, Any] | None = None) -> Any:
-        """The JSON value that ``path`` answers, asked with POST if there is a ``payload``."""
+        """The JSON answer of ``path``; uses POST if there is a ``payload``."""
         async with self._exchange(server, path, payload) as response:
             return _http.json_of(server.endpoint, await response.aread())
 

@@ -59,7 +59,7 @@ class LocalEngine:
         return self._scheduler.cache.tokens
 
     async def complete(self, request: Request, on_token: OnToken | None = None) -> Completion:
-        """Raises EngineError when the request does not fit the model's context, and whatever goes wrong in the thread."""
+        """Raises EngineError if the request does not fit the model's context, or for any failure in the thread."""
         job = self._job(request)
         self._scheduler.put(job)
         tokens: list[Token] = []

@@ -27,7 +27,7 @@ Event = tuple[Token, Finish | None] | BaseException
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A request on its way through the scheduler. Only ``cancelled`` is written from outside."""
+    """A request in the scheduler. Only ``cancelled`` is set from outside."""
 
     ids: list[int]
     max_tokens: int
@@ -44,7 +44,7 @@ class Job:
     def tell(self, event: Event) -> None:
         try:
             self.loop.call_soon_threadsafe(self.events.put_nowait, event)
-        except RuntimeError:  # the loop is closed: nobody listens any more
+        except RuntimeError:  # the loop is closed: no listener is left
             self.cancelled = True
 
 

@@ -140,7 +140,7 @@ class ServerProcess:
         raise EngineError(f"the server has ended with status {status}", "selfrag serve --debug shows its log")
 
     def stop(self) -> None:
-        """Sends SIGINT and waits up to a minute, then kills its whole session; a server that is still loading is killed at once."""
+        """Sends SIGINT and waits up to a minute, then kills the whole session; a server that still loads is killed at once."""
         if self._works and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):

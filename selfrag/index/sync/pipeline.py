@@ -197,7 +197,7 @@ class _Run:
         self.waiting.append((prepared, indexed))
 
     def _situate(self, writer: Situate, document: Document, chunks: Sequence[Chunk]) -> list[str]:
-        """The context of each chunk; those of a part of the document are written together, and kept at once."""
+        """The context of each chunk; those of one part of the document are generated together and stored at once."""
         contexts: list[str] = []
         for part, some in groupby(chunks, key=lambda chunk: writer.part(document.text, chunk.start)):
             self._check_stop()
@@ -269,7 +269,7 @@ class _Run:
 
 
 def _ahead(preparer: Preparer, files: Mapping[str, Hints]) -> Iterator[Prepared]:
-    """What ``preparer`` makes of ``files``, in order, made in a thread a few files ahead."""
+    """The results of ``preparer`` for ``files``, in order, computed in a thread a few files ahead."""
     todo = iter(files.items())
     with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
         made: deque[Future[Prepared]] = deque()

@@ -1,4 +1,4 @@
-"""What happens around a sync: the lock, the generation that is written to, its fingerprint, and the roots that are looked at."""
+"""The frame of a sync: the lock, the generation to write to, its fingerprint, and the roots to scan."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Update:
         return catalog
 
     def _made_with(self, before: Mapping[str, object] | None) -> dict[str, object]:
-        """What the chunks and their vectors depend on, as far as it is known without opening the embedder."""
+        """What the chunks and their vectors depend on, as far as known without opening the embedder."""
         old = before or {}
         context = self.options.context or old.get("context") or CONTEXTS[0]
         return {
@@ -187,7 +187,7 @@ class Update:
         return {root: count for root, count in counts.items() if count > 1}
 
     def _forget_moved_roots(self, catalog: Catalog) -> None:
-        """Roots that are gone and of which nothing is known any more, since all that they held was found elsewhere."""
+        """Roots that no longer exist and have no known files left, since all their files were found elsewhere."""
         gone = [root for root in catalog.roots() if not os.path.lexists(root)]
         known = catalog.sources() if gone and self.report.moved else {}
         for root in gone:
