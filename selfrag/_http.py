@@ -29,7 +29,7 @@ OPENAI_HOST = "api.openai.com"
 _ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/models")
 _VERSION = re.compile(r"/v\d+\w*(/|$)")
 STALE = "Server disconnected without sending a response"
-"""What httpx says where a kept connection turns out to be closed."""
+"""httpx's messages for a kept connection that turns out to be closed."""
 
 
 class TransientError(EngineBusy):
@@ -56,7 +56,7 @@ class ClientError(EngineError):
 class Endpoint:
     """``url`` is the base of the API (``…/v1``), ``shown`` what people may read of it, without its user and password.
 
-    ``key`` is None where no key is meant for this host; ``withheld`` says why one that was given is not sent.
+    ``key`` is None if no key is meant for this host; ``withheld`` is the reason why a given key is not sent.
     """
 
     url: str
@@ -86,7 +86,7 @@ def endpoint(
     """The server at ``url``; ``/v1`` is added to an address without a version, and a pasted ``/chat/completions`` taken off.
 
     ``named`` says that a person named this URL for this command, ``variable`` that the environment variable of this name holds
-    the key of this very server (a preset's), ``verbatim`` that the path is taken as it is. Raises UsageError for what is no URL.
+    the key of this very server (a preset's), ``verbatim`` that the path is used unchanged. Raises UsageError for an invalid URL.
     """
     parts = _split(url)
     base = url.rstrip("/")
@@ -148,7 +148,7 @@ def is_loopback(host: str) -> bool:
 
 @contextmanager
 def transport_errors(server: Endpoint) -> Iterator[None]:
-    """Turns what httpx raises into TransientError, or EngineError for what no second attempt changes."""
+    """Turns httpx errors into TransientError, or into EngineError if a retry would not help."""
     try:
         yield
     except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL) as error:
@@ -259,8 +259,8 @@ class Caller:
         )
 
     def fetch(self, path: str, payload: Mapping[str, Any] | None = None, refusals: frozenset[int] = frozenset()) -> Any:
-        """The JSON value that ``path`` answers, asked with POST if there is a ``payload``. A status among ``refusals`` is the
-        payload's fault, and not asked about again.
+        """The JSON answer of ``path``; uses POST if there is a ``payload``. A status among ``refusals`` is the payload's fault
+        and not retried.
 
         Raises TransientError when every attempt failed in a way that may pass, ClientError and EngineError at once.
         """

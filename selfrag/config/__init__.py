@@ -1,1 +1,1 @@
-"""What a person has set and where things lie: paths, settings, fitted profiles, the environment of libraries."""
+"""Configuration: paths, settings, fitted profiles, the environment of libraries."""

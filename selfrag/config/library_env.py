@@ -26,13 +26,13 @@ _QUIET = {
 def silence_libraries(environ: MutableMapping[str, str] = os.environ) -> None:
     """Turns off telemetry, advice and background downloads of every library. Call it before they are imported.
 
-    What a person has set in the environment already is left as it is.
+    Variables already set in the environment stay unchanged.
     """
     for name, value in _QUIET.items():
         environ.setdefault(name, value)
 
 
 def allow_downloads(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Lets the model hub be reached, for commands that say that they fetch something. Call it before libraries are imported."""
+    """Allows access to the model hub, for commands that say that they fetch something. Call it before libraries are imported."""
     environ["HF_HUB_OFFLINE"] = environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "0"
     environ.pop("TQDM_DISABLE", None)

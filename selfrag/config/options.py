@@ -1,7 +1,7 @@
-"""The one table of options: what a person can set, on the command line, in the environment and in the configuration file.
+"""The single table of options, for the command line, the environment and the configuration file.
 
-A search option is a field of `SearchOptions` or `Weights`; every other setting is a field of `Settings`. This module derives
-the table from those fields: names, types, ranges, defaults and help texts stand nowhere else.
+A search option is a field of `SearchOptions` or `Weights`; every other setting is a field of `Settings`. This module derives the
+table from those fields, the only place for names, types, ranges, defaults and help texts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hin
 from selfrag.types import Option, SearchOptions, Weights
 
 _WEIGHTS = {"rel": "w_rel", "sup": "w_sup", "use": "w_use", "ret": "w_ret", "sequence": "sequence"}
-"""How the fields of `Weights` are called as options."""
+"""Option names of the fields of `Weights`."""
 
 
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
@@ -45,7 +45,7 @@ class Row:
 
     @property
     def default_text(self) -> str:
-        """The default in words, empty where there is none."""
+        """The default in words; empty without one."""
         if self.default is None:
             return "the model's" if self.option.fitted else ""
         words = ("on" if self.default else "off") if isinstance(self.default, bool) else f"{self.default}"
@@ -54,7 +54,7 @@ class Row:
 
     @property
     def allowed(self) -> str:
-        """The values that are allowed, in words: ``a number from 0 to 1``."""
+        """The allowed values, in words: ``a number from 0 to 1``."""
         if isinstance(self.kind, tuple):
             return "one of " + ", ".join(self.kind)
         if self.kind is bool:
@@ -119,7 +119,7 @@ SEARCH: Mapping[str, Row] = {**rows_of(SearchOptions), **rows_of(Weights, _WEIGH
 
 
 def search_options(given: Mapping[str, Any], fitted: Mapping[str, float], choices: tuple[str, ...] = ()) -> SearchOptions:
-    """The options of a search: what a person has ``given``, over what was ``fitted`` for the model, over the defaults."""
+    """The options of a search: ``given`` by the user, else ``fitted`` for the model, else the defaults."""
     known: dict[str, Any] = {**{name: value for name, value in fitted.items() if name in SEARCH}, **given}
     weights = {field: known.pop(name) for field, name in _WEIGHTS.items() if name in known}
     return SearchOptions(**known, weights=Weights(**weights), choices=choices)

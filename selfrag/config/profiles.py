@@ -42,7 +42,7 @@ def names(folder: Path) -> list[str]:
 
 
 def load(name: str, folder: Path) -> Profile:
-    """The profile ``name`` of ``folder``; UsageError if there is none, ConfigError if its file is damaged."""
+    """The profile ``name`` of ``folder``; UsageError if it does not exist, ConfigError if its file is damaged."""
     path, mend = path_of(name, folder), f"selfrag calibrate QUESTIONS.jsonl --name {name}"
     try:
         found = tomllib.loads(path.read_text("utf-8"))

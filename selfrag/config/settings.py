@@ -1,6 +1,6 @@
-"""Where things lie on this machine, and what a person has set: the configuration file, ``SELFRAG_*``, the command line.
+"""Paths on this machine, and the user's settings: the configuration file, ``SELFRAG_*``, the command line.
 
-The later wins. Knows no command and no library of models. API keys are never settings: they stay in the environment.
+Later sources win. Knows no command and no model library. API keys are never settings: they stay in the environment.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Paths:
 
 
 def find_paths(environ: Mapping[str, str] = os.environ) -> Paths:
-    """The folders that ``environ`` asks for; none of them is made."""
+    """The folders that ``environ`` asks for; creates none of them."""
     chosen = Path(environ["SELFRAG_CONFIG"]).expanduser() if environ.get("SELFRAG_CONFIG") else None
     if home := environ.get("SELFRAG_HOME"):
         root = Path(home).expanduser().resolve()
@@ -72,7 +72,7 @@ def find_paths(environ: Mapping[str, str] = os.environ) -> Paths:
 
 
 def find_project(folder: Path) -> Path | None:
-    """The `.selfrag.toml` of ``folder`` or of the nearest folder above it, None if there is none."""
+    """The `.selfrag.toml` of ``folder`` or of the nearest folder above it, or None."""
     return next((file for each in (folder, *folder.parents) if (file := each / PROJECT).is_file()), None)
 
 
@@ -133,7 +133,7 @@ TABLE: Mapping[str, options.Row] = {**options.rows_of(Settings), **options.SEARC
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The one of ``names`` that ``name`` was probably meant to be."""
+    """The one of ``names`` that ``name`` probably meant."""
     return next(iter(difflib.get_close_matches(name.replace("-", "_"), list(names), n=1, cutoff=0.5)), None)
 
 
@@ -148,7 +148,7 @@ def check_key(name: str, where: str, mend: str = "`selfrag config show` lists ev
 
 
 def read_value(name: str, value: object, where: str) -> object:
-    """The setting ``name`` from ``value``, found at ``where``. Raises ConfigError for a value that cannot be."""
+    """The setting ``name`` from ``value``, found at ``where``. Raises ConfigError for an invalid value."""
     check_key(name, where)
     try:
         return TABLE[name].read(value)
@@ -195,8 +195,9 @@ def _read_entry(name: str, value: object, where: str) -> object:
 
 
 def _read_project(file: Path | None) -> dict[str, tuple[object, str]]:
-    """A project's settings. It comes with files that a person may have from anywhere, so it names no server, since questions and
-    passages would be sent there, and no command, since it would be run."""
+    """A project's settings. It may come with files from an untrusted source, so it may name no server, which would receive
+    questions and passages, and no command, which would be run.
+    """
     found = _read_file(file) if file else {}
     if "readers" in found:
         raise ConfigError(

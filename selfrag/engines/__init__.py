@@ -1,4 +1,4 @@
-"""How text is generated. ``open_engine`` is the only door; it imports an engine's libraries when that engine is opened."""
+"""Text generation engines. ``open_engine`` is the only entry point; it imports an engine's libraries on opening."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from selfrag.errors import UsageError
 from selfrag.types import Engine, ReflectionKind
 
 SPECS = ("auto", "onnx", "transformers", *PRESETS)
-"""What an engine can be called besides a URL. "vllm" runs in this process where vLLM is installed, elsewhere it is its server."""
+"""Engine names besides a URL. "vllm" runs in process if vLLM is installed, otherwise it means a vLLM server."""
 
 
 def open_engine(
@@ -32,9 +32,9 @@ def open_engine(
     ``spec`` is "auto" (on a GPU vLLM if it is installed, else transformers; on a CPU onnx for a model that has a graph, else
     transformers), "onnx", "transformers", "vllm" (in this process if it is installed, else its server), another server's preset
     ("ollama", "lmstudio", "llamacpp", "openai"), or the URL of an OpenAI-compatible server, several of them separated by commas.
-    ``dtype`` is "float32" or "bfloat16"; None takes float32 on a CPU and bfloat16 on CUDA. ``cache_bytes`` bounds the keys and
-    values that an engine in this process keeps. With ``reflection="prompted"`` the model needs no reflection tokens.
-    ``name`` is what answers call the model, where that is not ``model``.
+    ``dtype`` is "float32" or "bfloat16"; None takes float32 on a CPU and bfloat16 on CUDA. ``cache_bytes`` bounds the KV cache of
+    an in-process engine. With ``reflection="prompted"`` the model needs no reflection tokens. ``name`` is the model's name in
+    answers, if not ``model``.
 
     Raises UsageError for an unknown ``spec``, ModelError for a model that cannot be loaded or lacks reflection tokens.
     """
@@ -77,7 +77,7 @@ def _open(
 
 
 def is_server(spec: str) -> bool:
-    """Whether ``spec`` is a model behind HTTP: one URL or several, or a preset. "vllm" is none where vLLM is installed here."""
+    """Whether ``spec`` is a model behind HTTP: one URL or several, or a preset. "vllm" counts unless vLLM is installed here."""
     if spec == "vllm":
         return importlib.util.find_spec("vllm") is None
     urls = _parts(spec)
@@ -89,7 +89,7 @@ def _parts(spec: str) -> list[str]:
 
 
 def check_spec(spec: str) -> None:
-    """Raises UsageError for what names no engine, with the URL that was probably meant."""
+    """Raises UsageError for an unknown engine, suggesting the URL that was probably meant."""
     if spec in SPECS or is_server(spec):
         return
     if re.fullmatch(r"[\w.-]+:\d+(/.*)?|localhost(/.*)?|[\w-]+(\.[\w-]+)+(/.*)?", spec):

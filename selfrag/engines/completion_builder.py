@@ -1,7 +1,7 @@
-"""The tokens of one completion as a foreign engine delivers them, held to the limits of the request that asked for them.
+"""Collects the tokens of one completion from an external engine and enforces the request's limits.
 
-Shared by the engines that receive ids with log-probabilities (vLLM in process, a server). What an engine was told and may
-have ignored (stop tokens, the token limit) is applied here all the same.
+Shared by the engines that receive ids with log-probabilities (vLLM in process, a server). Stop tokens and the token limit are
+enforced here, in case the engine ignored them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Collector:
 
     @property
     def watched_ids(self) -> list[int]:
-        """The ids whose log-probabilities are wanted at every position, each once."""
+        """The ids whose log-probabilities are requested at every position, each once."""
         return sorted(set(self._watched.values()))
 
     @property
@@ -39,7 +39,9 @@ class Collector:
         return [token.id for token in self.tokens]
 
     def add(self, token_id: int, logprobs: Mapping[int, float]) -> bool:
-        """Takes the next token and the log-probabilities told at its position, its own among them; whether more is wanted."""
+        """Takes the next token and the log-probabilities reported at its position, its own included; returns whether more is
+        wanted.
+        """
         if self.finish is not None:
             return False
         watched = {name: logprobs[i] for name, i in self._watched.items() if math.isfinite(logprobs.get(i, -math.inf))}
@@ -52,7 +54,7 @@ class Collector:
         return self.finish is None
 
     def completion(self, prompt_tokens: int, cached_tokens: int = 0) -> Completion:
-        """What came of the request; one that stopped short of its limit was cut by the model's context window."""
+        """The completion; one that stopped short of its limit was cut off by the model's context window."""
         return Completion(tuple(self.tokens), self.finish or "length", prompt_tokens, cached_tokens, self.exact)
 
     def _ending(self, token_id: int) -> Finish | None:

@@ -1,4 +1,4 @@
-"""An engine that answers from a script: the fake that tests of everything above the engines use, and that ships with them."""
+"""An engine that answers from a script: the fake for tests of everything above the engines, shipped with them."""
 
 from __future__ import annotations
 

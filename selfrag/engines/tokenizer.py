@@ -1,8 +1,8 @@
 """Prompt parts to token ids and generated ids back to tokens, for every engine that works on ids.
 
-What a person, a document or a model wrote is encoded without added tokens, so that its characters cannot become control; the
-result is checked all the same. Only a ``Control`` part, a chat template's own
-scaffolding and the ids of tokens that were generated before can put a special id into a prompt.
+Text from a person, a document or a model is encoded without added tokens, so that its characters cannot become control tokens;
+the result is checked as well. Only a ``Control`` part, a chat template's own scaffolding and the ids of tokens that were
+generated before can put a special id into a prompt.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Vocabulary:
         return ids if self._empty.isdisjoint(ids) else self._broken_up(text)
 
     def part_ids(self, part: Part) -> list[int]:
-        """The ids of one part that is no message."""
+        """The ids of one part that is not a message."""
         match part:
             case Text(text):
                 return self.text_ids(text)
@@ -108,7 +108,7 @@ class Vocabulary:
     def _chat_ids(self, messages: Sequence[Message]) -> list[int]:
         """The chat template is rendered around stand-ins; its scaffolding becomes special tokens, the contents plain text.
 
-        A last message of the assistant is left open, for the model to go on with.
+        A last assistant message is left open for the model to continue.
         """
         if not self._chat.chat_template:
             raise ModelError("the model has no chat template, so it cannot be asked with messages", "use an instruct model")
@@ -227,7 +227,7 @@ class TokenizerFile:
 
     @classmethod
     def find(cls, folder: Path) -> TokenizerFile | None:
-        """None where the tokenizer is of a class that does more than its file says, or where there is no folder."""
+        """None if the tokenizer's class does more than its file says, or if the folder is missing."""
         try:
             settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
             if settings.get("tokenizer_class") not in ("TokenizersBackend", "PreTrainedTokenizerFast"):
@@ -247,13 +247,13 @@ class TokenizerFile:
 
     @property
     def is_plain_without_special(self) -> bool:
-        """Whether the text tokens are those that are left when special ones are not looked for."""
+        """Whether the text tokens are the same without a search for special tokens."""
         added = self.backend_tokenizer.get_added_tokens_decoder().values()
         return all(token.special or not token.content.strip() for token in added)
 
     @cached_property
     def scaffolding(self) -> Tokenizer:
-        """Another reading of the file, which looks for special tokens."""
+        """A second load of the file, which matches special tokens."""
         return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
 
     @cached_property
@@ -294,8 +294,8 @@ def _scaffolding(tokenizer: Any) -> Tokenizer:
 def _without_added_tokens(source: Any) -> tuple[Tokenizer, dict[int, int]]:
     """A tokenizer that knows its model's own pieces alone, and the ids of the original where it has others.
 
-    Runs of white space stay: some models have them as added tokens, which are numbered anew when others are left out. From now
-    on a ``TokenizerFile`` does not look for special tokens itself, where that is enough; a copy is made of any other.
+    Runs of white space stay: some models have them as added tokens, which are renumbered when others are removed. From now on a
+    ``TokenizerFile`` does not look for special tokens itself, where that is enough; a copy is made of any other.
     """
     tokenizer: Tokenizer = source.backend_tokenizer
     if isinstance(source, TokenizerFile) and source.is_plain_without_special:

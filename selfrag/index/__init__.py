@@ -1,4 +1,4 @@
-"""Collections of documents: SQLite holds the truth, Chroma the vectors.
+"""Collections of documents: SQLite is the source of truth, Chroma holds the vectors.
 
 collection = index.open_collection(home, "default")
 collection.sync(["~/Documents"])             # bring it up to date with a folder
@@ -29,9 +29,9 @@ __all__ = ["names", "open_collection", "open_retriever"]
 
 
 def open_collection(home: Path, name: str = "default", *, chroma_url: str | None = None, create: bool = False) -> Collection:
-    """The collection ``name`` of the data folder ``home``; with ``create`` it need not exist, `Collection.sync` makes it.
+    """The collection ``name`` of the data folder ``home``; with ``create`` it need not exist: `Collection.sync` creates it.
 
-    Raises CollectionError if it is not there, UsageError for what cannot be a name.
+    Raises CollectionError if it does not exist, UsageError for an invalid name.
     """
     from selfrag.index.collection import Collection
 
@@ -55,8 +55,8 @@ def open_retriever(
     """One collection, or several searched together, and a temporary one of ``files`` (paths, ``-`` for stdin, URLs), whose texts
     ``embedder`` embeds.
 
-    Raises CollectionError for one that is not there, InputError for a file that cannot be read, ModelError for a re-ranker that
-    cannot be had.
+    Raises CollectionError for a missing collection, InputError for an unreadable file, ModelError for a re-ranker that cannot be
+    loaded.
     """
     from selfrag.index.embedders import open_embedder
     from selfrag.index.rerankers import open_reranker
@@ -70,7 +70,7 @@ def open_retriever(
 
 
 def _temporary(files: Sequence[str], open_embedder: Callable[[str], Embedder], embedder: str) -> list[Searchable]:
-    """The files as a collection in memory, none where there are none."""
+    """The files as a collection in memory; None without files."""
     if not files:
         return []
     from selfrag.index.temporary import TemporaryCollection

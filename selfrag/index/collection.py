@@ -1,4 +1,4 @@
-"""A collection, as the rest of the program sees it: search it, bring it up to date, look after it."""
+"""A collection as the rest of the program sees it: search, sync, maintenance."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Waiting:
 class Collection(Handle):
     """One collection; a `Retriever`. Opening it opens no file; `search` opens what it needs, `sync` is the only writer.
 
-    ``window`` texts are embedded together.
+    ``window`` is the number of texts embedded together.
     """
 
     fusion: Fusion = field(default_factory=Fusion)
@@ -53,11 +53,11 @@ class Collection(Handle):
     # --- searching --------------------------------------------------------------------------------------------------------
 
     async def search(self, query: str, k: int) -> list[Passage]:
-        """The best ``k`` passages; as many calls at once as one likes, they are embedded and answered together."""
+        """The best ``k`` passages. Concurrent calls are batched: embedded and answered together."""
         return [hit.passage for hit in await self.find(Question(query, k))]
 
     async def find(self, question: Question) -> list[Hit]:
-        """The same with filters and hypotheses, and with how each passage was found."""
+        """`search` with filters and hypotheses; also returns how each passage was found."""
         mine = _Waiting(question, asyncio.get_running_loop().create_future())
         self._waiting.append(mine)
         await asyncio.sleep(0)  # whoever asks in this moment comes along
@@ -83,17 +83,17 @@ class Collection(Handle):
                 each.answer.set_result(hits)
 
     def find_now(self, questions: Sequence[Question]) -> list[list[Hit]]:
-        """`find` for several questions, without an event loop."""
+        """Synchronous `find` for several questions."""
         with self._work, _sqlite_errors(self.name):
             return self._current().search(questions)
 
     def warm(self) -> None:
-        """Opens what a search needs, for a caller who has other things to open. What goes wrong is left to the search."""
+        """Opens what a search needs, ahead of time. Errors are left to the search."""
         with suppress(SelfragError, OSError), self._work, _sqlite_errors(self.name):
             self._current().open()
 
     def neighbours(self, chunk: str, before: int = 1, after: int = 1) -> list[Passage]:
-        """The passage with this chunk id, between those around it in its source; empty if there is none."""
+        """The passage with this chunk id and its neighbours in the source, in order; empty if it does not exist."""
         with self._work, _sqlite_errors(self.name):
             return self._current().neighbours(chunk, before, after)
 
@@ -104,7 +104,7 @@ class Collection(Handle):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Why the last search did without Chroma, if Chroma is damaged or gone; its results were exact all the same."""
+        """Why the last search bypassed Chroma, if Chroma is damaged or missing; its results are brute-force, so still correct."""
         if self._searcher is None or self._searcher.mirror.problem is None:
             return ()
         mirror = self._searcher.mirror
@@ -115,7 +115,7 @@ class Collection(Handle):
             self._close()
 
     def _current(self) -> Searcher:
-        """The searcher of the generation that is served now."""
+        """The searcher of the current generation."""
         generation = self.generation()
         if self._searcher is None or self._searcher.catalog.path.parent != generation:
             self._close()
@@ -144,11 +144,11 @@ class Collection(Handle):
         observer: pipeline.Observer = lambda _: None,
         stop: threading.Event | None = None,
     ) -> pipeline.SyncReport:
-        """Brings the collection up to date with ``paths``, which it remembers, or with all that it remembers if none are given.
+        """Brings the collection up to date with ``paths``, which it remembers, or with all remembered paths if none are given.
 
-        Files below these paths that are no more are removed. Raises InputError for a path that is not there, LockedError while
-        another process writes, CollectionError if the fingerprint does not fit (``rebuild`` mends it), Interrupted after
-        ``stop`` was set.
+        Removes files that no longer exist below these paths. Raises InputError for a missing path, LockedError while another
+        process writes, CollectionError if the fingerprint does not match (``rebuild`` fixes it), Interrupted after ``stop`` was
+        set.
         """
         from selfrag.index.sync import pipeline  # the readers of documents come with it; a search does without
         from selfrag.index.sync.run import Update

@@ -1,6 +1,6 @@
-"""Where collections lie: a folder each, in it numbered generations and a file ``current`` that names the one that is served.
+"""Where collections are stored: one folder each, with numbered generations and a file ``current`` that names the served one.
 
-A rebuild makes the next generation beside the current one and switches when it is complete; the switch is one rename.
+A rebuild writes the next generation beside the current one and switches over when complete; the switch is one rename.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CURRENT = "current"
 
 
 def folder_of(home: Path, name: str) -> Path:
-    """The folder of the collection ``name``, there or not. Raises UsageError for what cannot be a name."""
+    """The folder of the collection ``name``, whether or not it exists. Raises UsageError for an invalid name."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot be the name of a collection.", "use letters, digits, '-', '_' and '.'")
     return home / "collections" / name
@@ -34,7 +34,7 @@ def names(home: Path) -> list[str]:
 
 
 def current(folder: Path) -> Path | None:
-    """The folder of the generation that is served; None if there is none."""
+    """The folder of the current generation, or None."""
     try:
         return folder / (folder / _CURRENT).read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):
@@ -48,7 +48,7 @@ def catalog_in(generation: Path) -> Path:
 
 
 def make(folder: Path) -> Path:
-    """The folder where collections are written, made if need be. Raises CollectionError if it cannot be."""
+    """The folder where collections are written, created if missing. Raises CollectionError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -59,7 +59,7 @@ def make(folder: Path) -> Path:
 
 
 def new_generation(folder: Path, made_with: Mapping[str, object]) -> Catalog:
-    """The catalog of a generation that is not served yet; an unfinished one that is made with the same is taken up again."""
+    """The catalog of a generation not served yet; resumes an unfinished one with the same fingerprint."""
     served = current(folder)
     generation = folder / f"g{int(served.name[1:]) + 1 if served else 1}"
     if unfinished := _unfinished(generation, made_with):
@@ -86,7 +86,7 @@ def _unfinished(generation: Path, made_with: Mapping[str, object]) -> Catalog | 
 
 
 def serve(folder: Path, generation: Path) -> None:
-    """Makes ``generation`` the current one, in one step, and throws the others away."""
+    """Makes ``generation`` the current one, atomically, and deletes the others."""
     draft = folder / (_CURRENT + ".new")
     try:
         with draft.open("w", encoding="utf-8") as file:
@@ -102,7 +102,7 @@ def serve(folder: Path, generation: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Throws away every generation but the current one."""
+    """Deletes every generation but the current one."""
     served = current(folder)
     for each in folder.glob("g*"):
         if each.is_dir() and each != served:
@@ -110,7 +110,7 @@ def sweep(folder: Path) -> None:
 
 
 def delete(folder: Path) -> None:
-    """Removes a collection: it is gone in one step, its files follow."""
+    """Removes a collection: first atomically out of sight, then its files."""
     try:
         (folder / _CURRENT).unlink(missing_ok=True)
         shutil.rmtree(folder)

@@ -18,7 +18,7 @@ from selfrag.index.vectors.replica import Mirror
 
 @dataclass
 class Handle:
-    """The collection ``name`` of the data folder ``home``, there or not.
+    """The collection ``name`` of the data folder ``home``, whether or not it exists.
 
     ``chroma_url`` None uses what the collection was made with. ``open_embedder`` is asked for an embedder by name, once.
     """
@@ -33,14 +33,14 @@ class Handle:
         self.folder = generations.folder_of(self.home, self.name)
 
     def generation(self) -> Path:
-        """The folder of the generation that is served. Raises CollectionError if there is no collection of this name."""
+        """The folder of the current generation. Raises CollectionError if the collection does not exist."""
         generation = generations.current(self.folder)
         if generation is None:
             raise self.missing()
         return generation
 
     def is_new(self) -> bool:
-        """Whether nothing of this name is there yet."""
+        """Whether no collection of this name exists yet."""
         return generations.current(self.folder) is None
 
     def made_with(self) -> dict[str, object]:
@@ -86,7 +86,7 @@ class Handle:
         return self._embedders[name]
 
     def checked_embedder(self, catalog: Catalog) -> Embedder:
-        """The embedder of the collection. Raises CollectionError if it does not make the vectors that it made before."""
+        """The collection's embedder. Raises CollectionError if its vectors would not match the stored ones."""
         embedder = self.embedder(str(catalog.table("made_with")["embedder"]))
         stored, now = catalog.table("vectors"), dict(embedder.fingerprint)
         if not stored and catalog.writable:

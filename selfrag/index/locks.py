@@ -1,4 +1,4 @@
-"""Who may write, across processes: one writer of a collection, and Chroma's files held still while they are read."""
+"""Locks across processes: one writer for each collection, and no writes to Chroma's files while they are read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PATIENCE = 60.0  # seconds; readers hold Chroma for the time of one query
 def only_writer(folder: Path, name: str) -> Iterator[None]:
     """Makes this process the only writer of the collection ``name`` in ``folder``.
 
-    Raises LockedError, naming the process that is, or CollectionError if the folder cannot be written to.
+    Raises LockedError, naming the current writer, or CollectionError if the folder is not writable.
     """
     lock = FileLock(folder / _WRITER, timeout=0)
     try:
@@ -45,7 +45,7 @@ def only_writer(folder: Path, name: str) -> Iterator[None]:
 
 
 def holder(folder: Path) -> int | None:
-    """The process that said last that it writes here."""
+    """The last process that registered as the writer."""
     try:
         return int(json.loads((folder / _HOLDER).read_text())["pid"])
     except (OSError, ValueError, KeyError):
@@ -53,7 +53,7 @@ def holder(folder: Path) -> int | None:
 
 
 def writing_process(folder: Path) -> int | None:
-    """The process that is writing here now, 0 if it is unknown; None if there is none."""
+    """The current writer's process id, 0 if unknown; None without a writer."""
     lock = FileLock(folder / _WRITER, timeout=0)
     try:
         lock.acquire()
@@ -76,7 +76,7 @@ def _write_holder(folder: Path) -> None:
 
 @contextmanager
 def chroma_still(folder: Path) -> Iterator[bool]:
-    """Keeps writers from Chroma's files for a moment; False if one is at work, or if the folder cannot be written to."""
+    """Locks writers out of Chroma's files for a moment; False if one is active, or if the folder is not writable."""
     try:
         lock = ReadWriteLock(folder / _CHROMA, is_singleton=False)
         lock.acquire_read(timeout=0)
@@ -92,7 +92,7 @@ def chroma_still(folder: Path) -> Iterator[bool]:
 
 @contextmanager
 def chroma_alone(folder: Path) -> Iterator[None]:
-    """Chroma's files for this process alone. Raises CollectionError if another one never lets go of them."""
+    """Locks Chroma's files for this process. Raises CollectionError if another process never releases them."""
     try:
         lock = ReadWriteLock(folder / _CHROMA, is_singleton=False)
         lock.acquire_write(timeout=_PATIENCE)

@@ -1,4 +1,4 @@
-"""Looking after collections: what they hold, whether it is sound, mending, removing, and moving them between machines."""
+"""Collection maintenance: statistics, checks, repair, removal, and moving collections between machines."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from selfrag.index.locks import only_writer, writing_process
 
 @dataclass(frozen=True, slots=True)
 class CollectionStatus:
-    """What a collection holds. ``vectors`` counts those in Chroma, ``pending`` those that it still lacks.
+    """A collection's statistics. ``vectors`` counts those in Chroma, ``pending`` those that it still lacks.
 
-    ``consistent``: catalog, full-text table and Chroma agree; None while another process (``writer``) is writing. ``mend`` is
-    what helps against the ``problems``, empty if there are none.
+    ``consistent``: catalog, FTS index and Chroma agree; None while another process (``writer``) is writing. ``mend`` is the fix
+    for the ``problems``, empty without any.
     """
 
     collection: str
@@ -43,9 +43,9 @@ class CollectionStatus:
 
 
 def status(collection: Collection, thorough: bool = True) -> CollectionStatus:
-    """Checks a collection; ``thorough`` compares every vector with the catalog, otherwise only the files' seals are looked at.
+    """Checks a collection; ``thorough`` compares every vector with the catalog, otherwise only the files' seals are checked.
 
-    Raises CollectionError if there is none of this name.
+    Raises CollectionError if the collection does not exist.
     """
     generation = collection.generation()
     with collection.opened(generation) as catalog:
@@ -110,7 +110,7 @@ def _line(collection: Collection) -> Overview:
 
 
 def repair(collection: Collection) -> int:
-    """Makes the vectors anew from the catalog, without embedding anything; returns how many.
+    """Rebuilds the vector store from the catalog, without embedding anything; returns the number of vectors.
 
     Raises CollectionError if the catalog itself is damaged, LockedError while another process writes.
     """
@@ -130,9 +130,9 @@ def repair(collection: Collection) -> int:
 
 
 def remove(collection: Collection, paths: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Forgets these sources, or all below these folders, with all that was kept of their text; returns their paths.
+    """Removes these sources, or all below these folders, with everything stored of their text; returns their paths.
 
-    Raises InputError for a path of which the collection knows nothing.
+    Raises InputError for a path that the collection does not know.
     """
     generation = collection.generation()
     wanted = [os.path.abspath(path) for path in paths]
@@ -162,8 +162,7 @@ def _known_below(collection: Collection, catalog: Catalog, wanted: Sequence[str]
 
 
 def delete(collection: Collection) -> str | None:
-    """Removes the whole collection; returns what could not be removed with it. Raises LockedError while another process writes
-    to it."""
+    """Removes the whole collection; returns what could not be removed. Raises LockedError while another process writes to it."""
     generation = collection.generation()
     if (pid := writing_process(collection.folder)) is not None:
         raise LockedError(
@@ -199,9 +198,9 @@ def export(collection: Collection, file: Path) -> int:
 
 
 def import_file(collection: Collection, file: Path) -> int:
-    """Makes the collection from a file that `export` wrote; returns the number of its chunks.
+    """Creates the collection from a file written by `export`; returns the number of chunks.
 
-    Raises CollectionError if there is a collection of this name, InputError if the file is none.
+    Raises CollectionError if the collection exists already, InputError if the file is not an export.
     """
     if generations.current(collection.folder) is not None:
         raise CollectionError(f"There is a collection {collection.name!r} already.", f"selfrag import {file} -c OTHER")

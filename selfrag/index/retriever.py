@@ -33,8 +33,8 @@ class Searchable(Protocol):
 class CollectionRetriever:
     """Asks every collection and merges the hits by fused score, which is 0 to 1 within each, so it compares across embedders.
 
-    ``filter`` says which sources may answer. ``hyde`` generates a hypothetical passage for every query. ``reranker`` reads the
-    first passages of all collections together and puts them in order.
+    ``filter`` restricts the sources. ``hyde`` generates a hypothetical passage for every query. ``reranker`` reorders the top
+    passages of all collections together.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class CollectionRetriever:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What went wrong in a search that found something all the same."""
+        """What went wrong in a search that still returned results."""
         return tuple(warning for each in self.collections for warning in each.warnings)
 
     def describe(self) -> dict[str, object]:
@@ -88,7 +88,7 @@ class CollectionRetriever:
         return hits[:k]
 
     def neighbours(self, chunk: str, before: int = 1, after: int = 1) -> list[Passage]:
-        """The passage with this chunk id, between those around it in its source; empty if there is none."""
+        """The passage with this chunk id and its neighbours in the source, in order; empty if it does not exist."""
         found = (each.neighbours(chunk, before, after) for each in self.collections)
         return next(filter(None, found), [])
 

@@ -22,7 +22,7 @@ from selfrag.types import Passage
 
 
 class _NoMirror(Mirror):
-    """Compares every vector of the catalog; there is no second copy of them."""
+    """Brute-force search over the catalog's vectors, without a second copy of them."""
 
     def query(self, vectors: NDArray[np.float32], k: int) -> Found:
         return self.exact.nearest(vectors, k)
@@ -33,7 +33,7 @@ class _NoMirror(Mirror):
 
 
 class TemporaryCollection:
-    """``documents`` by what names them; their chunks, vectors and citations are those that an index of them would have."""
+    """``documents`` by name; chunks, vectors and citations equal those of an indexed collection."""
 
     warnings: tuple[str, ...] = ()
 

@@ -13,7 +13,7 @@ from selfrag.ingest.readers import fingerprint, load, parse, read, supported, us
 from selfrag.ingest.split import CAPACITY, WORDS, capacity_of, split
 
 FINGERPRINT = {"readers": "3", "cleaner": "1", "chunker": "structure 1"}
-"""Versions of what chunks depend on; raised when the same file would give other chunks."""
+"""Versions of what chunks depend on; increased whenever the same file would give other chunks."""
 
 __all__ = [
     "CAPACITY",

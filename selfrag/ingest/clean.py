@@ -1,4 +1,4 @@
-"""What is mended in text: for matching always, for display only where the text was extracted and not copied."""
+"""Text normalisation: always for matching; for display only if the text was extracted rather than copied."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff
 
 
 def matchable(text: str) -> str:
-    """``text`` as it is embedded and searched: NFC, without soft hyphens, controls and marks that have no width.
+    """``text`` for embedding and search: NFC, without soft hyphens, control characters and zero-width marks.
 
-    Offsets do not survive this: use it for vectors and the word index, never for what is shown or cited.
+    Offsets change: use it for vectors and the FTS index, never for displayed or cited text.
     """
     return unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
 
 
 def readable(text: str) -> str:
-    """Extracted text as a person would copy it: words that were broken at a line's end are whole, ligatures are letters, control
-    characters are gone."""
+    """Cleans extracted text: joins words broken at line ends, expands ligatures, removes control characters."""
     joined = _BROKEN.sub("", text).translate(_LIGATURES)
     return _CONTROL.sub("", joined.replace("\r\n", "\n").replace("\r", "\n").replace("\x0c", "\n").replace("\u00ad", ""))

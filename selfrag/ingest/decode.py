@@ -1,4 +1,4 @@
-"""Bytes to text: which encoding a file is in, and whether it is text at all."""
+"""Bytes to text: detects a file's encoding, and whether it is text at all."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _MARKS = (
 )
 _SAMPLE = 64 * 1024
 _GUESSED = 2**20
-"""Bytes that the detector sees; it counts letter pairs, and more text than this changes nothing."""
+"""Bytes given to the detector; it counts letter pairs, and more text changes nothing."""
 _CONTROLS = bytes([*range(0x09), *range(0x0E, 0x1B), *range(0x1C, 0x20)])
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~])?")
-"""What colours a terminal (ECMA-48): logs are full of it, and nobody reads it."""
+"""Terminal escape sequences (ECMA-48), which are frequent in logs and not content."""
 _NUL_RUN = re.compile(rb"\x00{8,}")
 _HIGH = re.compile(rb"[\x80-\xff]")
 _MULTIBYTE = re.compile(
@@ -61,7 +61,7 @@ _SUPERSETS = {
     "big5-hkscs": "big5hkscs",
     "koi8-r": "koi8_u",
 }
-"""Labels whose text is, in practice, in a superset of what they name: what browsers decode them as (WHATWG Encoding)."""
+"""Labels whose text is, in practice, in a superset of the named encoding, as browsers decode them (WHATWG Encoding)."""
 _OLD = ("cp850", "cp437", "mac_roman", "cp852", "cp866", "mac_cyrillic", "mac_latin2", "cp858", "mac_greek", "cp737", "cp862")
 """Code pages of DOS and the old Macintosh, which the detector does not know."""
 _BETWEEN = frozenset(("Sc", "Sk", "Sm", "So", "Ps", "Pi", "Po", "No"))

@@ -1,4 +1,4 @@
-"""What reading and splitting produce. Offsets count characters of ``Document.text``; lines and pages are 1-based.
+"""The results of reading and splitting. Offsets count characters of ``Document.text``; lines and pages are 1-based.
 
 Where a text stands has three forms, each only where the format has it: ``lines`` of the source file (text, Markdown, code, HTML,
 mark-up), a ``page`` (PDF), and a ``place``, the format's own name for it: ``¶12`` (Word), ``slide 3`` (slides), ``Tariffs!A2:C9``
@@ -20,9 +20,10 @@ Ocr = Literal["auto", "never", "always"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What reading one file may cost: ``bytes`` of file, ``characters`` of text, and for parsers that run in a process of their
-    own ``seconds`` (for small files, see ``time``) and bytes of ``memory``. ``ocr`` says which pages are recognised as
-    pictures: none, those without text, or all."""
+    """Limits for reading one file: ``bytes`` of file, ``characters`` of text, and for parsers in a process of their own
+    ``seconds`` (for small files, see ``time``) and bytes of ``memory``. ``ocr`` selects the pages for OCR: none, those without
+    text, or all.
+    """
 
     bytes: int = 64 * 2**20
     characters: int = 32 * 2**20
@@ -31,7 +32,9 @@ class Limits:
     ocr: Ocr = "auto"
 
     def time(self, size: int) -> float:
-        """Seconds that a file of ``size`` bytes gets: a hang in a small file shows soon, a thick book is read to its end."""
+        """Time limit in seconds for a file of ``size`` bytes: short for small files, so that hangs show soon; enough for long
+        books.
+        """
         return self.seconds + 4 * size / 2**20
 
 
@@ -67,9 +70,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """``text[start:end]`` that reads as one, and is not cut where it fits into a chunk: a table, a row, a list, an item, a code
-    block, a record. Spans nest. ``header`` says what a part of it needs beside it to be understood, such as a table's first row:
-    chunks that begin inside the span carry it."""
+    """``text[start:end]`` that is kept whole if it fits into a chunk: a table, a row, a list, an item, a code block, a record.
+    Spans nest. ``header`` is the context that a part of it needs, such as a table's first row: chunks that begin inside the span
+    carry it."""
 
     start: int
     end: int
@@ -87,8 +90,8 @@ class Document:
     ``sections`` are further offsets that no chunk crosses: slides, sheets, chapters, messages; the first is 0. ``body`` is where
     the text to be searched begins; ``metadata`` what the front matter says, each key with its values as text.
 
-    ``spans`` are the parts that are better not cut apart, see Span. ``notes`` say what a reader had to guess, ``lost`` what it
-    could not read of a file that it otherwise did ("line 2 is left out: not JSON").
+    ``spans`` are the parts to keep whole, see Span. ``notes`` say what a reader guessed, ``lost`` which parts of the file it
+    could not read ("line 2 is left out: not JSON").
     """
 
     text: str
@@ -117,7 +120,7 @@ class Document:
         return bisect_right(self.pages, offset) or None
 
     def place(self, start: int, end: int) -> str | None:
-        """Where ``text[start:end]`` stands, as the format names it; None where it has no such names."""
+        """The place of ``text[start:end]`` in the format's own terms; None if the format has none."""
         if not self.places:
             return None
         first, last = (max(0, bisect_right(self._place_offsets, offset) - 1) for offset in (start, max(start, end - 1)))

@@ -67,7 +67,9 @@ def _stdin(stream: BinaryIO, limits: Limits) -> Document:
 
 
 def _page(url: str, limits: Limits) -> Document:
-    """The page behind a link; redirects are followed. Raises InputError for what is not answered, refused, or too large."""
+    """The page behind a link; redirects are followed. Raises InputError if the request fails, is refused, or the page is too
+    large.
+    """
     try:
         with (
             httpx.Client(follow_redirects=True, max_redirects=_REDIRECTS, timeout=_SECONDS) as client,
@@ -97,7 +99,7 @@ def _body(response: httpx.Response, limit: int) -> bytes:
 
 
 def _suffix(kind: str, name: str, data: bytes) -> str:
-    """The ending that says which reader reads a page: by its type, unless that says nothing; then by its name, its content."""
+    """The extension that selects a page's reader: by its type, or if that is not specific by its name, then its content."""
     named = PurePath(name).suffix.lower()
     known = _TYPES.get(kind) or mimetypes.guess_extension(kind) or ""
     if kind in ("text/plain", "application/octet-stream", "binary/octet-stream", "application/zip", "") or known not in READERS:
@@ -106,7 +108,7 @@ def _suffix(kind: str, name: str, data: bytes) -> str:
 
 
 def suffix_of(data: bytes) -> str:
-    """The ending that a file with this content would have; empty for plain text and for what is not known."""
+    """The extension for a file with this content; empty for plain text and unknown content."""
     if data.startswith(b"PK\x03\x04"):
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -1,4 +1,4 @@
-"""Which reader reads which file, and the doors that all of them stand behind: size, kind, emptiness, time."""
+"""Selects the reader for a file, and applies the checks common to all: size, kind, emptiness, time."""
 
 from __future__ import annotations
 
@@ -95,25 +95,25 @@ _OCR: list[Ocr] = ["auto"]
 
 
 def use_ocr(mode: Ocr) -> None:
-    """From now on text is recognised in pictures and in pages without text (auto), in all pages (always), or nowhere (never)."""
+    """Sets OCR from now on: for pictures and pages without text (auto), for all pages (always), or never."""
     _OCR[0] = mode
 
 
 def recognises() -> str:
-    """What recognises text, if anything does and may; empty otherwise."""
+    """The OCR engine in use; empty if none is installed or allowed."""
     if _OCR[0] == "never":
         return ""
     return "rapidocr" if find_spec("rapidocr") else "tesseract" if shutil.which("tesseract") else ""
 
 
 def use_converters(commands: Mapping[str, str]) -> None:
-    """From now on files with these extensions (``.wpd``) are read by these commands, which print their text for ``{file}``."""
+    """Sets commands that convert files with these extensions (``.wpd``) from now on; they print the text of ``{file}``."""
     _CONVERTERS.clear()
     _CONVERTERS.update({suffix.lower(): command for suffix, command in commands.items()})
 
 
 def fingerprint() -> dict[str, object]:
-    """What chunks depend on beside the version of the readers: the converters, and text recognition where there is one."""
+    """What chunks depend on besides the readers' version: the converters, and the OCR engine if there is one."""
     found: dict[str, object] = {"converters": dict(sorted(_CONVERTERS.items()))} if _CONVERTERS else {}
     return {**found, "ocr": f"{recognises()} {_OCR[0]}"} if recognises() else found
 
@@ -174,7 +174,7 @@ def parse(path: PurePath, data: bytes, limits: Limits = Limits()) -> Document:  
 
 
 def _storable(document: Document) -> Document:
-    """Characters that no database and no terminal takes become U+FFFD, one for one, so that offsets stay."""
+    """Replaces characters that databases and terminals reject with U+FFFD, one for one, so that offsets stay."""
     strings = [document.text, document.title, *(each.title for each in document.headings), *sum(document.metadata.values(), ())]
     if not any(_UNSTORABLE.search(each) for each in (*strings, *document.metadata)):
         return document

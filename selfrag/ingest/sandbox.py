@@ -1,4 +1,4 @@
-"""Parsers of native code or of unbounded appetite run in a process of their own, which may crash, hang or swell alone.
+"""Runs native or memory-hungry parsers in a separate process, which may crash, hang or grow without harming this one.
 
 The process is started with the first such file, kept for the next ones, and replaced after it died. Its limits are
 ``Limits.time``, of its own work, so that a busy machine refuses nothing, and ``Limits.memory``. It ends with this process,
@@ -31,7 +31,7 @@ _OUT_OF_TIME = getattr(signal, "SIGPROF", None)
 _INSIDE = threading.Event()
 _OUTPUTS: list[IO[bytes]] = []
 COMMAND = "command: "
-"""What the name of a reader begins with that is a converter."""
+"""The prefix of a converter's reader name."""
 
 
 Reader = Callable[[PurePath, bytes, Limits], Document]
@@ -40,7 +40,7 @@ Reader = Callable[[PurePath, bytes, Limits], Document]
 def isolated(reader: str) -> Reader:
     """The reader `module.function` of `formats` (``docx`` is short for ``docx.read_docx``) in the process of its own.
 
-    Inside that process, where a mail's attachment is read, it is called as it is.
+    Inside that process (for a mail's attachment) it is called directly.
     """
 
     def read(path: PurePath, data: bytes, limits: Limits) -> Document:
@@ -63,7 +63,7 @@ def named(reader: str) -> Reader:
 
 
 def enter(output: IO[bytes]) -> None:
-    """From now on this process is the one that reads, and answers on ``output``."""
+    """Marks this process as the worker, which answers on ``output``."""
     _OUTPUTS.append(output)
     _INSIDE.set()
 
@@ -76,14 +76,14 @@ class MoreTime:
 
 
 def ask_for_time(seconds: float) -> None:
-    """From now on the file that is being read may take ``seconds`` of work more; nothing outside of the process that reads."""
+    """Gives the current file ``seconds`` more of work from now on; does nothing outside the worker process."""
     if _INSIDE.is_set():
         alarm(seconds)
         send(_OUTPUTS[0], MoreTime(seconds))
 
 
 def alarm(seconds: float) -> None:
-    """Ends this process after so many seconds of its own work, in native code, too, and even if its parent is gone; 0: never."""
+    """Ends this process after this many seconds of CPU time, even in native code or without its parent; 0: never."""
     if sys.platform != "win32":
         signal.setitimer(signal.ITIMER_PROF, seconds)
 
@@ -129,7 +129,7 @@ class Worker:
         with contextlib.suppress(OSError):
             process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.5)  # it ends by itself at the end of its input, or tells how it ended
+            process.wait(0.5)  # it exits at the end of its input, or reports how it ended
         process.kill()
         process.wait()
         process.stdout.close()
@@ -153,7 +153,7 @@ class Worker:
         return self._process
 
     def _exchange(self, process: subprocess.Popen[bytes], message: object, seconds: float) -> tuple[object, bool]:
-        """The reply, None if the process died; and whether it was killed for its time. A dead process is put away."""
+        """The reply, None if the process died; and whether it exceeded its time. Discards a dead process."""
         assert process.stdin is not None
         assert process.stdout is not None
         late = threading.Event()

@@ -1,4 +1,4 @@
-"""The process behind ``isolated``: reads requests on standard input, answers with a Document or the reason for none."""
+"""The process behind ``isolated``: reads requests on standard input, answers with a Document or an error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _answer(reader: str, path: str, data: bytes, limits: Limits) -> Document | s
     except RecursionError:
         return "nested too deeply"
     except Exception as error:
-        # The parsers raise what comes to their minds on damaged files; whatever it is, it is the file's reason.
+        # Parsers raise arbitrary exceptions on damaged files; any of them is reported as the file's error.
         return f"damaged: {type(error).__name__}: {str(error)[:200]}"
     finally:
         alarm(0)

@@ -1,8 +1,8 @@
-"""Documents to chunks that end where a person would cut, with exact offsets.
+"""Splits documents into chunks at natural boundaries, with exact offsets.
 
 A section, a table, a list, an item, a code block, a record or a paragraph that fits into a chunk is never cut apart; neighbours
 are joined as long as they fit. What is larger than a chunk is cut into its own parts, and a paragraph into sentences, by
-semantic-text-splitter. No chunk goes on from the end of a section into the next one.
+semantic-text-splitter. No chunk continues from the end of a section into the next one.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _cut(text: str, start: int) -> int:
-    """The last good place to cut in the second half of a block: before a line, a word."""
+    """The last good cut position in the second half of a block: before a line, else before a word."""
     for boundary in ("\n", " "):
         found = text.rfind(boundary, start + _BLOCK // 2, start + _BLOCK)
         if found >= 0:
@@ -184,7 +184,7 @@ def _joined(text: str, pieces: Iterable[_Piece], capacity: int) -> Iterator[tupl
     held: list[_Piece] = []
     for piece in (trimmed for each in pieces if (trimmed := _trimmed(text, each))):
         if held and not _fits(held[0], piece, capacity):
-            # What a line with a colon announces goes along with it.
+            # A line that ends in a colon stays with what it introduces.
             ahead = held.pop() if len(held) > 1 and _announces(text, held[-1], piece, capacity) else None
             yield held[0].start, held[-1].end
             held = [ahead] if ahead else []

@@ -33,7 +33,7 @@ def list_models(cache: Path) -> list[ModelInfo]:
 
 
 def show(name: str, cache: Path) -> ModelInfo:
-    """What is known of ``name``, fetched or not.
+    """The model ``name``, fetched or not.
 
     Raises:
         ModelError: when ``name`` is neither in the registry, nor a folder with a checkpoint, nor a Hugging Face name.
@@ -50,8 +50,8 @@ def show(name: str, cache: Path) -> ModelInfo:
 
 
 def resolve(name: str, cache: Path, say: Say = _say) -> ModelInfo:
-    """The model ``name``, ready to be opened. A packaged model whose base was fetched is built, or built again after its
-    adapter changed; nothing is downloaded.
+    """The model ``name``, ready to be opened. Builds a packaged model whose base was fetched, or rebuilds it after its adapter
+    changed; downloads nothing.
 
     Raises:
         ModelError: when the model is unknown, or must be pulled first.
@@ -81,7 +81,7 @@ def reflection_of(model: ModelInfo) -> ReflectionKind | None:
 
 
 def reflects_by_tokens(name: str, cache: Path) -> bool:
-    """Whether ``name`` is a model that is known here and has reflection tokens, so that a server can be asked by them."""
+    """Whether ``name`` is a locally known model with reflection tokens, so that they can be used with a server."""
     try:
         return reflection_of(show(name, cache)) == "tokens"
     except ModelError:

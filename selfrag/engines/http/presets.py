@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Preset:
     """``url`` is where the server listens unless the environment variable ``address`` says otherwise; ``key`` names the variable
-    of its API key. ``prefill``: it continues a last message of the assistant. ``start`` is the remedy where nobody answers."""
+    of its API key. ``prefill``: it continues a last assistant message. ``start`` is the hint if it does not answer."""
 
     url: str
     key: str
@@ -58,7 +58,7 @@ PRESETS: Mapping[str, Preset] = {
 
 
 def endpoint_of(name: str, environ: Mapping[str, str] = os.environ) -> Endpoint:
-    """The server of the preset ``name``. Raises UsageError where it needs a key and there is none, or for a bad address."""
+    """The server of the preset ``name``. Raises UsageError for a missing key or an invalid address."""
     from selfrag import _http
 
     preset = PRESETS[name]
@@ -93,7 +93,7 @@ class ServedModel:
 def served_models(spec: str, environ: Mapping[str, str] = os.environ) -> tuple[str, list[ServedModel]]:
     """The address of the server ``spec``, a preset or a URL (the first of several), and the models that it lists.
 
-    Raises UsageError for what is neither, EngineError where nobody answers, EngineBusy for a server that still loads.
+    Raises UsageError for anything else, EngineError if no server answers, EngineBusy for a server that is still loading.
     """
     from selfrag import _http
     from selfrag.engines.http import completions

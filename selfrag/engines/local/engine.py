@@ -1,4 +1,4 @@
-"""An engine whose model runs in this process. What it does, whatever computes the model; log-probabilities are exact."""
+"""An engine whose model runs in this process, for any model backend; log-probabilities are exact."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from selfrag.types import Completion, Finish, OnToken, Request, Token
 class LocalEngine:
     """Serves ``language_model``, which ``model`` names.
 
-    ``cache_bytes`` bounds the keys and values, in use or kept for later; one request always fits. ``cache_tokens`` is the same in
-    tokens. ``step_tokens`` is about how many prompt tokens a step reads (default: what suits the model).
+    ``cache_bytes`` bounds the KV cache, in use or kept for reuse; one request always fits. ``cache_tokens`` is the same in
+    tokens. ``step_tokens`` is about how many prompt tokens a step prefills (default: what suits the model).
 
     Raises:
         ModelError: when the model has no embeddings for the vocabulary's reflection tokens.
@@ -50,16 +50,16 @@ class LocalEngine:
 
     @property
     def sequences_in_use(self) -> int:
-        """How many requests hold keys and values now."""
+        """How many requests hold KV cache now."""
         return len(self._scheduler.cache.active)
 
     @property
     def tokens_kept(self) -> int:
-        """Tokens of room that keys and values take now, in use or kept."""
+        """The KV cache's current size in tokens, in use or kept."""
         return self._scheduler.cache.tokens
 
     async def complete(self, request: Request, on_token: OnToken | None = None) -> Completion:
-        """Raises EngineError when the request does not fit the model's context, and whatever goes wrong in the thread."""
+        """Raises EngineError if the request does not fit the model's context, or for any failure in the thread."""
         job = self._job(request)
         self._scheduler.put(job)
         tokens: list[Token] = []

@@ -24,7 +24,7 @@ from selfrag.errors import EngineError, ModelError
 
 GRAPH, DESCRIPTION = "llama.onnx", "llama.json"
 _PASS = 1024
-"""Tokens of a pass at most, so that what it needs in passing stays small."""
+"""Most tokens in a pass, to bound its temporary memory."""
 _CHUNK = 512
 """Tokens of one sequence in a pass at most: attention over a long prompt at once needs memory for its square."""
 
@@ -96,8 +96,9 @@ class OnnxModel:
     # --- what goes into which pass ---------------------------------------------------------------------------------------------
 
     def _passes(self, readings: list[_Reading]) -> Iterator[list[tuple[_Reading, int]]]:
-        """Readings with how many tokens of each to read. What others share is read first, then long prompts piece by piece, then
-        the rest, dealt out so that no pass is much larger than another."""
+        """Sequences with how many tokens of each to prefill: first shared prefixes, then long prompts piece by piece, then the
+        rest, balanced so that no pass is much larger than another.
+        """
         yield from self._shared_first(readings)
         for reading in readings:
             _copy_shared(reading)
@@ -106,7 +107,7 @@ class OnnxModel:
         yield from self._dealt([reading for reading in readings if reading.left])
 
     def _shared_first(self, readings: list[_Reading]) -> Iterator[list[tuple[_Reading, int]]]:
-        """Reads as much of a sequence as another one of the same step starts with."""
+        """Prefills as much of a sequence as another one of the same step starts with."""
         owners = {id(reading.sequence.kv): reading for reading in readings}
         wanted: dict[int, int] = {}
         for reading in readings:
@@ -155,7 +156,7 @@ class OnnxModel:
             reading.logprobs = row
 
     def _bind(self, lane: int, kv: KeysAndValues) -> None:
-        """Keys and values are read from and written to the same place; a lane that goes on with the same ones is bound."""
+        """Binds keys and values for reading and writing in place; a lane that continues with the same ones stays bound."""
         if self._bound[lane] is kv:
             return
         for layer in range(self._layers):

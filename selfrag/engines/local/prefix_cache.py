@@ -1,7 +1,7 @@
-"""Which keys and values are kept, and which of them a new token sequence can start from.
+"""Prefix cache: which keys and values to keep, and which of them a new token sequence can start from.
 
-Every sequence that was ever computed is a prefix that later requests may share: the search reads a passage to judge it, goes on
-from there to write, and puts the next passage behind what it wrote. Bounded in tokens; the least recently used go first.
+Later requests may share any computed sequence as a prefix: the search prefills a passage to score it, continues from there to
+generate, and appends the next passage to the generated text. Bounded in tokens; the least recently used go first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class PrefixCache:
         return sum(sequence.capacity for sequence in (*self._idle, *self.active))
 
     def claim(self, ids: Values[int], more: int) -> Sequence | None:
-        """An active sequence for the tokens ``ids`` with room for ``more``, which shares the longest prefix that there is.
+        """An active sequence for the tokens ``ids`` with room for ``more``, which shares the longest cached prefix.
 
         At least the last token is left to compute. None when active sequences leave no room, until one of them is released.
         """
@@ -49,7 +49,7 @@ class PrefixCache:
         return sequence
 
     def release(self, sequence: Sequence) -> None:
-        """Keeps a sequence for its prefix, in place of those that are prefixes of it."""
+        """Keeps a sequence for reuse, replacing kept prefixes of it."""
         self.active.remove(sequence)
         del sequence.tokens[sequence.computed :]
         if sequence.tokens:
@@ -73,8 +73,9 @@ class PrefixCache:
         return best, length
 
     def _extended(self, sequence: Sequence, length: int, capacity: int) -> Sequence | None:
-        """An idle sequence that ``ids`` merely go on from needs no copy; any other is marked as used. One that is too small to go
-        on is no longer kept, since all of it is copied into the larger one."""
+        """An idle sequence that ``ids`` merely extend needs no copy; any other is marked as used. One that is too small to extend
+        is dropped, since all of it is copied into the larger one.
+        """
         if sequence not in self._idle:
             return None
         self._idle.remove(sequence)

@@ -1,6 +1,6 @@
 """The loop that drives a model in a thread of its own, a token of every sequence at a step.
 
-Each step computes the next token of everything that is being written and the prompts that have come in since. Requests join
+Each step computes the next token of every running sequence and prefills the prompts that have arrived since. Requests join
 between steps and leave when they are done or given up. Knows sequences, not how a model computes them.
 """
 
@@ -20,14 +20,14 @@ from selfrag.errors import EngineError
 from selfrag.types import Finish, Token
 
 _GOES_ON = 16
-"""A request with no more tokens to read than this goes on with a kept sequence: it comes first, before that is thrown away."""
+"""A request with at most this many tokens to prefill continues a kept sequence: it runs first, before that is evicted."""
 
 Event = tuple[Token, Finish | None] | BaseException
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A request on its way through the scheduler. Only ``cancelled`` is written from outside."""
+    """A request in the scheduler. Only ``cancelled`` is set from outside."""
 
     ids: list[int]
     max_tokens: int
@@ -44,7 +44,7 @@ class Job:
     def tell(self, event: Event) -> None:
         try:
             self.loop.call_soon_threadsafe(self.events.put_nowait, event)
-        except RuntimeError:  # the loop is closed: nobody listens any more
+        except RuntimeError:  # the loop is closed: no listener is left
             self.cancelled = True
 
 
@@ -52,7 +52,7 @@ class Scheduler:
     """Runs ``model`` for the jobs that are put in.
 
     ``ends`` are the ids that end a text; ``cache_tokens`` is for how many tokens there is room, in use or kept; ``step_tokens``
-    about how many prompt tokens a step reads, which bounds how long the others wait. ``prefilled`` counts the tokens computed.
+    about how many prompt tokens a step prefills, which bounds how long the others wait. ``prefilled`` counts the tokens computed.
     """
 
     def __init__(self, model: LanguageModel, ends: frozenset[int], cache_tokens: int, step_tokens: int) -> None:
@@ -102,7 +102,7 @@ class Scheduler:
         self._fail(EngineError("the engine was closed"))
 
     def _collect(self) -> bool:
-        """Takes in what has come; waits when there is nothing else to do. False when the engine is to close."""
+        """Accepts new requests; waits when idle. False when the engine is to close."""
         wait = not (self._writing or self._waiting or self._going_on)
         while wait or not self._inbox.empty():
             job = self._inbox.get()
@@ -120,8 +120,9 @@ class Scheduler:
             self._leave(job)
 
     def _admit(self) -> None:
-        """Makes sequences of waiting requests in their order, those that go on with a kept one first: as many as a step may read,
-        and at least one if there is room."""
+        """Starts sequences for waiting requests in order, those that continue a kept one first: as many as a step may prefill,
+        and at least one if there is room.
+        """
         budget = self._step_tokens
         while (self._going_on or self._waiting) and budget > 0:
             queue = self._going_on or self._waiting
@@ -165,7 +166,7 @@ class Scheduler:
             self.cache.release(job.sequence)
 
     def _fail(self, error: Exception) -> None:
-        """Every request under way learns of it; what the failed step has left in the sequences is thrown away."""
+        """Fails every running request and discards the failed step's sequences."""
         failed = [*self._writing, *self._going_on, *self._waiting]
         while not self._inbox.empty():
             failed += [job for job in [self._inbox.get()] if job is not None]

@@ -1,4 +1,4 @@
-"""Token sequences with their keys and values, and the seam between the scheduler and a model that computes them."""
+"""Token sequences with their keys and values, and the interface between the scheduler and a model that computes them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class LanguageModel(Protocol):
     """Computes sequences, in one thread, within ``running``.
 
     ``context`` is the most tokens that a sequence may have, ``embeddings`` how many ids there are, ``kv_bytes`` the size of one
-    token's keys and values, ``step_tokens`` about how many tokens a step should read at most.
+    token's keys and values, ``step_tokens`` about how many tokens a step should prefill at most.
     """
 
     context: int

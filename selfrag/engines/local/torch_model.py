@@ -1,8 +1,8 @@
 """A causal language model that reads several token sequences in one forward pass, packed end to end without padding.
 
 Every sequence has its own keys and values; attention runs one by one over those, everything else over all the tokens at once. So
-sequences of any lengths, newly read or being written, share a pass at no cost, and the result of one does not depend on its
-company. Works with any transformers model that lets its attention function be chosen.
+sequences of any lengths, in prefill or decoding, share a pass at no cost, and one's result does not depend on the others. Works
+with any transformers model that lets its attention function be chosen.
 """
 
 from __future__ import annotations

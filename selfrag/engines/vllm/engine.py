@@ -138,7 +138,7 @@ def _start_failure(model: str, error: Exception, log: IO[str]) -> ModelError:
 
 
 def _sampling(request: Request, collector: Collector, on_token: OnToken | None) -> SamplingParams:
-    """Greedy, ids only: texts are decoded here, where control tokens are told from words by their ids."""
+    """Greedy, ids only: texts are decoded here, which distinguishes control tokens from words by their ids."""
     watched = collector.watched_ids
     return SamplingParams(
         temperature=0.0,

@@ -1,4 +1,4 @@
-"""Keeps what a loading engine and its child processes print out of the terminal, and finds there why loading failed."""
+"""Diverts the output of a loading engine and its child processes from the terminal, and finds in it why loading failed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WRAPPERS = ("Engine core initialization failed", "EngineCore", "Worker failed",
 
 
 def cpu_environment() -> dict[str, str]:
-    """What vLLM's CPU build wants to find in the environment: GiB of key-value cache, and the cores for its threads.
+    """Environment variables for vLLM's CPU build: GiB of key-value cache, and the cores for its threads.
 
     Its own choice of cores keeps one for its scheduler, which halves the speed of a machine with two.
     """
@@ -27,7 +27,7 @@ def cpu_environment() -> dict[str, str]:
 
 @contextmanager
 def diverted_output() -> Iterator[IO[str]]:
-    """What this process, and the children that it starts meanwhile, print goes to the unnamed file that is yielded.
+    """Redirects the output of this process, and of children started meanwhile, to the unnamed file that is yielded.
 
     On the level of file descriptors, since child processes inherit those and libraries print to them; a child's stay diverted
     after the end. When the ``selfrag`` logger is at DEBUG everything goes to stderr instead.
@@ -52,7 +52,7 @@ def diverted_output() -> Iterator[IO[str]]:
 
 
 def root_cause(log: IO[str]) -> str | None:
-    """The message of the first exception in a log that does not merely report another one, None if there is none."""
+    """The message of the first exception in a log that does not merely report another one, or None."""
     log.seek(0)
     return _first_cause(log)
 

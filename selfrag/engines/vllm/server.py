@@ -52,7 +52,7 @@ class Serving:
 def command(serving: Serving, *, cpu: bool, program: tuple[str, ...] = ("vllm", "serve")) -> list[str]:
     """What to run. ``cpu``: for a machine without CUDA.
 
-    Prefix caching reads a passage once for its critique and its sentence; the model's own sampling settings are left out,
+    Prefix caching prefills a passage once for its critique and its sentence; the model's own sampling settings are left out,
     since everything is greedy; the cached share of a prompt is reported.
     """
     words = [*program, *([] if "serve" in program else ["--model"]), serving.model, "--served-model-name", *serving.names]
@@ -105,7 +105,7 @@ def environment(*, cpu: bool, environ: Mapping[str, str] = os.environ) -> dict[s
 
 
 def check_port(serving: Serving) -> None:
-    """Raises UsageError for a port that somebody listens at."""
+    """Raises UsageError for a port in use."""
     with socket.socket() as probe:
         probe.settimeout(1)
         if probe.connect_ex((serving.url.split("//")[1].rsplit(":", 1)[0].strip("[]"), serving.port)) == 0:
@@ -135,12 +135,12 @@ class ServerProcess:
         self._works = True
 
     def wait(self) -> None:
-        """Returns never but with EngineError, when the server has ended by itself."""
+        """Blocks until the server exits by itself, then raises EngineError."""
         status = self._process.wait()
         raise EngineError(f"the server has ended with status {status}", "selfrag serve --debug shows its log")
 
     def stop(self) -> None:
-        """Asks it to end, and its workers with it; after a minute, or while it loads and is deaf, they are not asked any more."""
+        """Sends SIGINT and waits up to a minute, then kills the whole session; a server that still loads is killed at once."""
         if self._works and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""The processes that a library starts below this one: out of reach of a terminal's Ctrl-C, and none left when they have to go.
+"""Child processes started by a library: shielded from a terminal's Ctrl-C, and all killed when they have to end.
 
 A terminal sends Ctrl-C to every process of a command. vLLM's take it as an order to end, while vLLM swallows the
 KeyboardInterrupt in the process that waits for them to load, which then waits on. So they never get to see it, and neither
@@ -40,7 +40,7 @@ def start_shielded(work: Callable[[], T]) -> tuple[T, list[psutil.Process]]:
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
-    """Ends those that still run, and waits until they have."""
+    """Kills the processes still running, and waits for their end."""
     running = [process for process in processes if _runs(process)]
     for process in running:
         with suppress(psutil.NoSuchProcess):
@@ -48,7 +48,7 @@ def kill(processes: Iterable[psutil.Process]) -> None:
     deadline = time.monotonic() + _GRACE_SECONDS
     while any(map(_runs, running)) and time.monotonic() < deadline:
         time.sleep(0.01)
-    multiprocessing.active_children()  # takes note of its own that have ended, which would stay as zombies
+    multiprocessing.active_children()  # reaps its own ended children, which would stay as zombies
 
 
 def _abandon(thread: threading.Thread, others: set[psutil.Process]) -> None:

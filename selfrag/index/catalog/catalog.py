@@ -1,8 +1,8 @@
-"""The catalog: one SQLite file that is the truth about a collection. Everything else can be rebuilt from it.
+"""The catalog: one SQLite file, a collection's source of truth. Everything else can be rebuilt from it.
 
-It knows sources, chunks, the full-text table, embeddings by the hash of the embedded text, and ``pending``: the keys of chunks
-whose vectors the vector store has not confirmed yet. A file is replaced in one transaction, ``pending`` included, so a kill at
-any instant leaves the catalog whole and says what the vector store still lacks.
+It holds sources, chunks, the FTS index, embeddings keyed by the hash of their text, and ``pending``: the keys of chunks whose
+vectors the vector store has not confirmed yet. A file is replaced in one transaction, ``pending`` included, so the catalog
+survives a kill at any instant and still lists what the vector store lacks.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Catalog(Database):
         }
 
     def put(self, source: Source, entries: Sequence[Entry], replaces: str | None = None) -> None:
-        """Stores a file with its chunks in place of what was known of its path, and of ``replaces``, the path it moved from."""
+        """Stores a file with its chunks, replacing the entries of its path and of ``replaces``, the path it moved from."""
         with self.transaction() as db:
             before = self._drop_chunks(db, [source.path] if replaces is None else [source.path, replaces])
             if replaces is not None:
@@ -57,7 +57,7 @@ class Catalog(Database):
             db.executemany("INSERT OR IGNORE INTO pending VALUES (?)", [(key,) for key in changed])
 
     def note(self, source: Source) -> None:
-        """Updates what is known of a file and leaves its chunks as they are."""
+        """Updates a file's metadata; its chunks stay."""
         with self.transaction() as db:
             _put_source(db, source)
 
@@ -102,7 +102,7 @@ class Catalog(Database):
             db.executemany("INSERT OR REPLACE INTO contexts VALUES (?, ?)", texts.items())
 
     def copy_from(self, other: Catalog, embeddings: bool) -> None:
-        """Takes over the contexts of another catalog, and its vectors, if they come from the same embedder and are vectors."""
+        """Copies another catalog's contexts, and its valid vectors if they come from the same embedder."""
         with self.transaction() as db:
             db.executemany("INSERT OR IGNORE INTO contexts VALUES (?, ?)", other.db.execute("SELECT * FROM contexts"))
             if embeddings:
@@ -113,18 +113,18 @@ class Catalog(Database):
         return [row[0] for row in self.db.execute("SELECT key FROM pending LIMIT ?", (limit,))]
 
     def confirm(self, keys: Iterable[str]) -> None:
-        """The vector store has these as the catalog has them."""
+        """Marks these as confirmed: the vector store equals the catalog for them."""
         with self.transaction() as db:
             db.executemany("DELETE FROM pending WHERE key = ?", [(key,) for key in keys])
 
     def expect_all(self) -> None:
-        """The vector store is empty: every vector is pending."""
+        """Marks every vector as pending: the vector store is empty."""
         with self.transaction() as db:
             db.execute("DELETE FROM pending")
             db.execute("INSERT INTO pending SELECT key FROM chunks")
 
     def vectors(self, keys: Sequence[str] | None = None) -> Iterator[tuple[str, bytes]]:
-        """Key and float32 vector of these chunks, or of all; chunks that are no more are left out."""
+        """Key and float32 vector of these chunks, or of all; skips chunks that no longer exist."""
         query = "SELECT chunks.key, vector FROM chunks JOIN embeddings ON embeddings.hash = chunks.embedding"
         if keys is None:
             yield from self.db.execute(query)
@@ -133,7 +133,7 @@ class Catalog(Database):
             yield from self._among(query + " WHERE chunks.key", some)
 
     def drop_unused(self, spare: int = 0) -> int:
-        """Deletes embeddings that no chunk uses, if they are more than ``spare``; returns how many."""
+        """Deletes unused embeddings if there are more than ``spare``; returns how many."""
         unused = "hash NOT IN (SELECT embedding FROM chunks)"
         count: int = self.db.execute(f"SELECT count(*) FROM embeddings WHERE {unused}").fetchone()[0]
         if count > spare:

@@ -12,7 +12,7 @@ SourceStatus = Literal["ok", "skipped", "stale"]
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What `stat` says of a file; equal hints mean equal content, unless the file was written as it was looked at."""
+    """A file's `stat` values; equal hints mean equal content, unless the file was written during the check."""
 
     size: int
     mtime_ns: int
@@ -25,7 +25,7 @@ class Hints:
 
 
 NO_HINTS = Hints(-1, -1, -1, -1)
-"""Equal to no file's: it will be read again at the next run."""
+"""Equals no file's hints, so the next run reads the file again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A chunk as it is stored. ``head`` and ``body`` are what BM25 matches, ``embedding`` is the hash of what is embedded."""
+    """A stored chunk. BM25 matches ``head`` and ``body``; ``embedding`` is the hash of the embedded text."""
 
     key: str
     text: str
@@ -71,6 +71,6 @@ class Counts:
 
 
 def differences(then: Mapping[str, object], now: Mapping[str, object]) -> str:
-    """Where two fingerprints differ, in words."""
+    """Describes where two fingerprints differ."""
     keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
     return "; ".join(f"{key}: {then.get(key)!r} then, {now.get(key)!r} now" for key in keys)

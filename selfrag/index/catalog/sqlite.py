@@ -1,4 +1,4 @@
-"""SQLite as the catalog uses it: the schema, opening, transactions, small values, and errors as a person should read them.
+"""SQLite for the catalog: schema, opening, transactions, small values, and readable errors.
 
 It runs in WAL mode with ``synchronous=NORMAL``: a killed process loses nothing that was committed. A power cut may lose the last
 commits; so that the vector store is never ahead of the disk, ``make_durable`` is called before it is written to.
@@ -47,7 +47,7 @@ class Database:
 
     @classmethod
     def create(cls, path: Path) -> Self:
-        """Makes a new catalog; the file appears only when it is complete.
+        """Creates a catalog; the file appears only when it is complete.
 
         Raises CollectionError if the folder cannot be written to.
         """
@@ -65,7 +65,7 @@ class Database:
 
     @classmethod
     def in_memory(cls) -> Self:
-        """An empty catalog that no file holds."""
+        """An empty in-memory catalog."""
         connection = connect("file::memory:", write=True)
         connection.executescript(SCHEMA)
         return cls(Path(":memory:"), connection, True)
@@ -74,8 +74,8 @@ class Database:
     def open(cls, path: Path, writable: bool = False, old: bool = False) -> Self:
         """Opens an existing catalog; a reader can open one in a folder that it cannot write to.
 
-        ``old`` also takes version 1, of which a reader may read what it was made with, and no chunks.
-        Raises CollectionError if it is missing, damaged, or of another version.
+        ``old`` also accepts version 1, of which a reader may read the fingerprint but no chunks. Raises CollectionError if it is
+        missing, damaged, or of another version.
         """
         uri = path.absolute().as_uri()
         try:
@@ -115,7 +115,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing; SQLite's own errors come out as CollectionError."""
+        """An atomic transaction; turns SQLite's errors into CollectionError."""
         try:
             self.db.execute("BEGIN IMMEDIATE" if self.writable else "BEGIN")
             yield self.db
@@ -140,12 +140,12 @@ class Database:
     # --- meta -------------------------------------------------------------------------------------------------------------
 
     def meta(self, key: str) -> object:
-        """The stored JSON value of ``key``, None if there is none."""
+        """The stored JSON value of ``key``, or None."""
         row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return json.loads(row[0]) if row else None
 
     def table(self, key: str) -> dict[str, object]:
-        """The same for a value that is a table, empty if there is none."""
+        """The same for a value that is a table; empty if not stored."""
         value = self.meta(key)
         return value if isinstance(value, dict) else {}
 
@@ -166,7 +166,7 @@ def connect(uri: str, write: bool) -> sqlite3.Connection:
 
 @contextmanager
 def sqlite_errors(path: Path) -> Iterator[None]:
-    """What SQLite says of the catalog at ``path`` comes out as CollectionError."""
+    """Turns SQLite's errors about the catalog at ``path`` into CollectionError."""
     try:
         yield
     except sqlite3.DatabaseError as error:

@@ -1,4 +1,4 @@
-"""What an embedder is, how one is named, and `open_embedder`, which imports only the kind that is asked for."""
+"""The embedder protocol, its spec syntax, and `open_embedder`, which imports only the requested kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
 
 WINDOW = 512
-"""Texts of documents embedded together: many enough for batches of equal length, few enough to lose on a kill."""
+"""Document texts embedded together: enough for batches of equal length, few enough to lose on a kill."""
 EMBEDDED = "all-MiniLM-L6-v2"
 HASHING = "hashing"
 
@@ -26,8 +26,8 @@ HASHING = "hashing"
 class Embedder(Protocol):
     """Turns texts into float32 vectors of shape (number of texts, ``dimension``), each of length 1; no texts give (0, dimension).
 
-    ``fingerprint`` says all that the vectors depend on: vectors of unequal fingerprints are not to be compared. Both methods may
-    be called from several threads at once.
+    ``fingerprint`` covers everything that the vectors depend on: do not compare vectors of unequal fingerprints. Both methods are
+    thread-safe.
     """
 
     name: str
@@ -41,8 +41,8 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What names an embedder: ``NAME``, or ``URL#MODEL`` for a server's, and behind it options, ``?option=value&option=value``
-    with values in URL encoding.
+    """An embedder spec: ``NAME``, or ``URL#MODEL`` for a server, followed by options, ``?option=value&option=value`` with values
+    in URL encoding.
 
     Prompts are put before each query and each document; None takes the model's own. ``dimension`` keeps that many leading
     components. ``model`` is what an embeddings server calls the model.
@@ -56,12 +56,12 @@ class Spec:
 
     @property
     def plain(self) -> bool:
-        """Whether there is only a name."""
+        """Whether the spec is only a name."""
         return self == Spec(self.name)
 
 
 def parse_spec(text: str) -> Spec:
-    """Raises UsageError for an option that there is not."""
+    """Raises UsageError for an unknown option."""
     name, _, query = text.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := options.keys() - {"query_prompt", "document_prompt", "dimension"}:
@@ -81,12 +81,12 @@ def parse_spec(text: str) -> Spec:
 
 
 def open_embedder(spec: str = EMBEDDED) -> Embedder:
-    """The embedder that ``spec`` names (see Spec): the embedded default; ``hashing`` (word counts, no model, for tests); the URL
+    """The embedder that ``spec`` names (see Spec): the bundled default; ``hashing`` (word counts, no model, for tests); the URL
     of an OpenAI-compatible embeddings server; or the name or folder of a sentence-transformers model.
 
     Raises:
-        ModelError: if the model or the server cannot be had.
-        UsageError: if the options make no sense.
+        ModelError: if the model cannot be loaded or the server does not answer.
+        UsageError: if the options are invalid.
     """
     parsed = parse_spec(spec)
     if parsed.name == HASHING:

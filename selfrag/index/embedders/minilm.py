@@ -1,7 +1,7 @@
-"""The embedded embedder: all-MiniLM-L6-v2 from an installed package, its matrices rounded to 8 bits, run by onnxruntime.
+"""The bundled embedder: all-MiniLM-L6-v2 from an installed package, its matrices quantized to 8 bits, run by onnxruntime.
 
-It neither imports torch nor touches the network. The graph is minilm.onnx (tools/export_minilm.py); the weights are
-rounded here when it is opened. Measured in benchmarks/results/embedders.md: rate and likeness beside the same weights in float32.
+It neither imports torch nor touches the network. The graph is minilm.onnx (tools/export_minilm.py); the weights are quantized
+here on opening. benchmarks/results/embedders.md compares speed and similarity with float32.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GRAPH = Path(__file__).parent / "minilm.onnx"
 LAYERS = 6
 
 LENGTH = 256
-"""Tokens of a text that the model was trained to read; what comes after is cut."""
+"""The model's trained maximum length in tokens; longer texts are truncated."""
 
 _LARGEST = 63
 """7 bits: on processors without VNNI the sum of two products of 8-bit numbers overflows its 16 bits."""
@@ -35,8 +35,9 @@ Weights = dict[str, NDArray[np.generic]]
 
 
 class MiniLMEmbedder:
-    """384 dimensions, mean of the last layer. Texts go through one by one, so that a vector depends on its text alone, on as many
-    threads as there are cores."""
+    """384 dimensions, mean of the last layer. Texts run one by one, so that a vector depends on its text alone, on one thread per
+    core.
+    """
 
     name = EMBEDDED
     dimension = 384

@@ -15,7 +15,7 @@ from selfrag.index.embedders.minilm import embedded_folder
 
 
 class TransformerEmbedder:
-    """A loaded model; texts beyond its sequence length are cut by the model."""
+    """A loaded model, which truncates texts beyond its sequence length."""
 
     def __init__(self, model: SentenceTransformer, spec: Spec) -> None:
         own = model.prompts

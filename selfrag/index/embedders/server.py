@@ -15,17 +15,17 @@ from selfrag.index.embedders import Spec
 
 BATCH = 64
 _ALL_REFUSED = 8
-"""So many texts refused one by one, and none taken: the server refuses all of them."""
+"""After this many single-text refusals and no success, the server counts as refusing every text."""
 _BY_SIZE = frozenset((400, 413, 422))
 _REFUSALS = _BY_SIZE | {500}
-"""Statuses under which servers do not take texts: too many, too long, or such that the model makes NaN of them."""
+"""Statuses for refused texts: too many, too long, or texts for which the model returns NaN."""
 
 
 class ServerEmbedder:
-    """``dimension`` is what the server gives, cut to ``Spec.dimension`` and normalised again.
+    """``dimension`` is the server's, truncated to ``Spec.dimension`` and renormalised.
 
-    A server that refuses a request is asked for the halves of it, down to single texts, and remembers how many texts it takes:
-    so a limit of its batches costs a few requests, and one text that it cannot embed does not cost the others.
+    A refused request is split in halves, down to single texts, and the accepted batch size is remembered: a batch limit costs a
+    few requests, and one text that cannot be embedded does not cost the others.
     """
 
     def __init__(self, caller: Caller, spec: Spec, model: str) -> None:
@@ -49,7 +49,7 @@ class ServerEmbedder:
         }
 
     def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Raises TextsRefused with the vectors of the others if the server refuses some texts, or gives no numbers for them."""
+        """Raises TextsRefused, with the other vectors, if the server refuses some texts or returns no numbers for them."""
         return self._vectors([self._document + text for text in texts])
 
     def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -68,7 +68,7 @@ class ServerEmbedder:
         return vectors
 
     def _fill(self, texts: list[str], start: int, end: int, vectors: NDArray[np.float32], refused: dict[int, str]) -> None:
-        """Writes the vectors of ``texts[start:end]``, in one request or in halves, and notes those that are refused."""
+        """Writes the vectors of ``texts[start:end]``, in one request or in halves, and records the refused ones."""
         try:
             rows = self._rows(texts[start:end])
         except _Refused as error:
@@ -91,7 +91,7 @@ class ServerEmbedder:
                 vectors[at] = vector
 
     def _checked(self, row: list[Any]) -> tuple[NDArray[np.float32], str]:
-        """The vector of length 1, or why there is none."""
+        """The vector normalised to length 1, or the reason why it is unusable."""
         server = self._caller.server.shown
         if any(isinstance(value, bool) or not isinstance(value, int | float) for value in row):
             return _NOTHING, f"{server} gave {'null' if None in row else 'no numbers'} for it"
@@ -106,7 +106,7 @@ class ServerEmbedder:
         return vector / np.float32(length), ""
 
     def _rows(self, texts: list[str]) -> list[list[Any]]:
-        """What the server gives for each text, in the order of ``texts``, not checked yet."""
+        """The server's result for each text, in the order of ``texts``, unchecked."""
         try:
             answer = self._caller.fetch("/embeddings", {"model": self._model, "input": texts}, _REFUSALS)
         except ClientError as error:
@@ -129,7 +129,7 @@ class ServerEmbedder:
 
 
 class _Refused(EngineError):
-    """The server does not take these texts; ``by_size`` if perhaps for their number."""
+    """The server refuses these texts; ``by_size`` if their number may be the cause."""
 
     def __init__(self, message: str, by_size: bool) -> None:
         super().__init__(message)
@@ -154,7 +154,7 @@ def _numbers(embedding: Any) -> list[Any]:
 
 
 def open_server(spec: Spec) -> ServerEmbedder:
-    """Raises ModelError if the server is not there, UsageError if it serves several models and none is named."""
+    """Raises ModelError if the server does not answer, UsageError if it serves several models and none is named."""
     caller = Caller(endpoint(spec.name))
     try:
         return ServerEmbedder(caller, spec, spec.model or _only_model(caller))

@@ -1,7 +1,7 @@
-"""What a re-ranker is, how one is named, and `open_reranker`, which imports only the kind that is asked for.
+"""The re-ranker protocol, its spec syntax, and `open_reranker`, which imports only the requested kind.
 
-A re-ranker reads question and passage together and says how well the passage answers. It is dearer than a comparison of vectors
-and more exact, so that it is asked about the first passages of a search alone.
+A re-ranker (cross-encoder) scores question and passage together. It is slower and more accurate than comparing vectors, so it
+scores only a search's top passages.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def open_reranker(spec: str) -> Reranker | None:
     name or folder of a sentence-transformers cross-encoder. ``none`` is None.
 
     Raises:
-        ModelError: if the model cannot be had.
+        ModelError: if the model cannot be loaded.
     """
     if spec == NONE:
         return None

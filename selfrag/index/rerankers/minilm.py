@@ -1,7 +1,7 @@
 """A re-ranker of `selfrag train reranker`: the embedder's layers, the upper ones trained to read question and passage together.
 
-It runs like the embedder (embedders/minilm.py), with matrices rounded to 8 bits, and imports no torch. Its file holds the
-trained layers alone; words, positions and the lower layers are those of the installed all-MiniLM-L6-v2.
+It runs like the embedder (embedders/minilm.py), with matrices quantized to 8 bits, and does not import torch. Its file holds only
+the trained layers; words, positions and the lower layers are those of the installed all-MiniLM-L6-v2.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def score(hidden: Vector, passage: NDArray[np.bool_], head: Mapping[str, Vector]
 
 
 def open_minilm(spec: str) -> MiniLMReranker:
-    """Raises ModelError if the file is not there or is no re-ranker."""
+    """Raises ModelError if the file is missing or not a re-ranker."""
     folder, file = embedded_folder(), Path(spec).expanduser()
     try:
         return MiniLMReranker(folder, file)

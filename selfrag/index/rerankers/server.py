@@ -57,8 +57,9 @@ class ServerReranker:
 
 
 def open_server(spec: str) -> ServerReranker:
-    """``spec`` is the server's address, with or without ``/rerank``. Nothing is asked of the server yet. Raises UsageError for
-    what is no URL."""
+    """``spec`` is the server's address, with or without ``/rerank``. No request is sent yet. Raises UsageError for an invalid
+    URL.
+    """
     url, _, model = spec.partition("#")
     server = endpoint(url.rstrip("/").removesuffix("/rerank"))
     return ServerReranker(Caller(server), Caller(replace(server, url=server.url.removesuffix("/v1"))), model)

@@ -1,6 +1,6 @@
-"""Questions to passages: dense and BM25 candidates, their scores fused, near-duplicates collapsed.
+"""Hybrid search: dense and BM25 candidates, fused scores, near-duplicates collapsed.
 
-Everything here runs in one thread at a time; `Collection.search` brings the questions that wait together.
+Everything here runs in one thread at a time; `Collection.search` batches waiting questions.
 """
 
 from __future__ import annotations
@@ -29,16 +29,15 @@ _QUERY_CHARACTERS = 8000
 _PLACE = re.compile(r"(?::\d+(?:-\d+)?| p\.\d+)\Z")
 
 Ranked = list[list[tuple[str, float]]]
-"""For each question the keys of chunks with their score, best first."""
+"""For each question, chunk keys with their scores, best first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """Convex combination of scores (Bruch et al. 2023): a passage scores the weighted sum of what the two sides give it.
+    """Convex combination of scores (Bruch et al. 2023): a passage's score is the weighted sum of its dense and BM25 scores.
 
-    Each side gives ``depth`` candidates. Cosines are brought to [0, 1] by the lowest and the highest among them, BM25 by the
-    highest alone; who is not among them has 0. ``dense`` and ``bm25`` are the weights; ``head`` and ``body`` weigh the columns of
-    BM25.
+    Each side gives ``depth`` candidates. Cosines are min-max scaled to [0, 1], BM25 scores divided by the highest; a passage
+    missing from a side scores 0 there. ``dense`` and ``bm25`` are the weights; ``head`` and ``body`` weigh the columns of BM25.
     """
 
     # Chosen on one half of the questions of two collections; on the other half recall@1 is 48.8 and 82.1 %, with reciprocal
@@ -53,9 +52,9 @@ class Fusion:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which sources may answer: those that match a git-style pattern, and have every pair of ``where`` in their front matter.
+    """Restricts a search to sources that match a git-style pattern and have every pair of ``where`` in their front matter.
 
-    A pattern fits in any folder, also one with a slash in it; one that begins with a slash is a whole path.
+    A pattern matches in any folder, even if it contains a slash; one with a leading slash is an absolute path.
     """
 
     sources: tuple[str, ...] = ()
@@ -84,7 +83,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``hypotheses`` are made-up passages whose vectors are averaged with the question's (HyDE, Gao et al. 2023)."""
+    """``hypotheses`` are generated passages whose vectors are averaged with the question's (HyDE, Gao et al. 2023)."""
 
     text: str
     k: int
@@ -96,7 +95,7 @@ class Question:
 class Hit:
     """A passage and how it was found: its rank on each side, from 1, None where it was not among the candidates.
 
-    ``duplicates`` are passages that say nearly the same and were left out. ``rerank`` is what a re-ranker said of it.
+    ``duplicates`` are near-duplicate passages that were dropped. ``rerank`` is the re-ranker's score.
     """
 
     passage: Passage
@@ -131,7 +130,7 @@ class Searcher:
                 self.mirror.warm()
 
     def neighbours(self, key: str, before: int, after: int) -> list[Passage]:
-        """The chunk ``key`` between those that stand before and after it in its source."""
+        """The chunk ``key`` with the chunks before and after it in its source."""
         with self.catalog.transaction() as db:
             rows = db.execute(
                 "SELECT other.key FROM chunks AS this JOIN chunks AS other ON other.source = this.source"
@@ -175,7 +174,7 @@ class Searcher:
         """The chunks with the best BM25 scores, which are exact to 1e-5.
 
         A word that more than half of all chunks hold adds a millionth to a score (FTS5 lets no weight fall below that), but makes
-        it score all of them. So such words count only where the others do not find enough.
+        it score all of them. So such words are used only if the others do not match enough chunks.
         """
         terms = fulltext.terms(question.text)
         if not terms or self.fusion.bm25 == 0:
@@ -239,13 +238,13 @@ class Searcher:
 
 
 def _anywhere(pattern: str) -> str:
-    """A git-style pattern that does not begin with a slash, as it fits in any folder."""
+    """A git-style pattern without a leading slash, rewritten to match in any folder."""
     sign, path = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
     return pattern if path.startswith("/") else f"{sign}**/{path}"
 
 
 def fuse(fusion: Fusion, dense: Sequence[tuple[str, float]], bm25: Sequence[tuple[str, float]]) -> dict[str, float]:
-    """Score of every candidate, from 0 to 1, by its scores on both sides; each side comes best first."""
+    """The fused score of every candidate, from 0 to 1; each side is given best first."""
     scores: dict[str, float] = {}
     for weight, ranked, lowest in ((fusion.dense, dense, dense[-1:]), (fusion.bm25, bm25, ())):
         low = next((score for _, score in lowest), 0.0)
@@ -256,7 +255,7 @@ def fuse(fusion: Fusion, dense: Sequence[tuple[str, float]], bm25: Sequence[tupl
 
 
 def collapse(hits: Sequence[Hit], k: int) -> list[Hit]:
-    """The first ``k`` of ``hits`` that do not say nearly the same as a better one, which takes note of them."""
+    """The first ``k`` of ``hits`` that do not nearly duplicate a better hit; that hit records its duplicates."""
     kept: list[Hit] = []
     seen: list[frozenset[tuple[str, ...]]] = []
     for hit in hits:
@@ -273,7 +272,7 @@ def collapse(hits: Sequence[Hit], k: int) -> list[Hit]:
 
 
 def passages(catalog: Catalog, keys: Sequence[str]) -> dict[str, Passage]:
-    """The chunks of these keys that are there, as passages without a score."""
+    """The existing chunks of these keys, as passages without a score."""
     rows = catalog.db.execute(
         "SELECT key, text, first_line, last_line, page, place, path, title FROM chunks JOIN sources ON sources.id = chunks.source"
         " WHERE key IN (SELECT value FROM json_each(?))",

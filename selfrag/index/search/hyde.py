@@ -22,7 +22,7 @@ class Hyde:
     render: Callable[..., str]
 
     async def write(self, question: str) -> tuple[str, ...]:
-        """The hypothetical passage for ``question``, or nothing where the model writes nothing. Raises EngineError."""
+        """The hypothetical passage for ``question``, or nothing if the model generates nothing. Raises EngineError."""
         prompt = Message("user", self.render(question=question))
         completion = await self.engine.complete(Request((prompt,), _PASSAGE_TOKENS))
         passage = " ".join("".join(token.text for token in completion.tokens).split())

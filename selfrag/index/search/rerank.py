@@ -1,4 +1,4 @@
-"""The first passages of a search in the order of a re-ranker that reads them, weighed with the order that they came in."""
+"""Reorders a search's top passages by a weighted sum of the re-ranker's score and the search's own."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ DEPTH = 20
 """Passages that are read."""
 
 WEIGHT = 0.5
-"""Share of the re-ranker in the score; the search's own has the rest."""
+"""The re-ranker's weight in the score; the search's own score has the rest."""
 
 
 def rerank(reranker: Reranker, question: str, hits: Sequence[Hit], weight: float = WEIGHT) -> list[Hit]:
-    """``hits`` in their new order. Their scores become the weighted sum of both, each brought to [0, 1] by the lowest and the
-    highest of ``hits``. Raises EngineError if a server does not answer."""
+    """``hits`` in their new order. Their scores become the weighted sum of both, each min-max scaled to [0, 1] over ``hits``.
+    Raises EngineError if a server does not answer.
+    """
     if len(hits) < 2:
         return list(hits)
     read = reranker.scores(question, [shown(hit) for hit in hits])

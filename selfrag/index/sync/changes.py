@@ -1,6 +1,6 @@
-"""What has become of a file since it was last seen, and its entries if they have to be made anew. Touches no database.
+"""Classifies a file's change since the last run, and rebuilds its entries if needed. Touches no database.
 
-Runs in a thread beside the embedder. A file counts as unchanged if `stat` says the same as before; otherwise its bytes decide.
+Runs in a thread beside the embedder. A file counts as unchanged if its `stat` values are; otherwise its bytes decide.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A file and what is to be done. ``document`` and ``chunks`` are there for new, updated and moved files, unless only planned.
+    """A file and the action for it. New, updated and moved files have ``document`` and ``chunks``, unless only planned.
 
-    ``touched`` has other hints and the same content, ``stale`` was indexed and cannot be opened now, ``gone`` vanished.
+    ``touched`` has new hints but the same content, ``stale`` was indexed but cannot be opened now, ``gone`` no longer exists.
     """
 
     kind: Kind
@@ -96,7 +96,7 @@ class Preparer:
         return Prepared(kind, source, document, chunks, moved)
 
     def _moved_from(self, path: str, name: str) -> str | None:
-        """A file of this content that is not there any more, one of the same file name first."""
+        """A vanished file with this content, preferably of the same file name."""
         same = self._gone.get(name, [])
         gone = [old for old in same if old != path and (old in self._lost or not os.path.lexists(old))]
         if not gone:
@@ -109,7 +109,7 @@ class Preparer:
 def _steady(path: str, load: Load) -> tuple[bytes, Hints]:
     """Content and hints that belong together; hints that equal nothing if the file is too young to be trusted.
 
-    Raises FileNotFoundError if it is not there, InputError if it cannot be read or never stands still.
+    Raises FileNotFoundError if it is missing, InputError if it cannot be read or keeps changing.
     """
     for attempt in range(_TRIES):
         before = Hints.of(os.stat(path))
@@ -127,7 +127,7 @@ def _steady(path: str, load: Load) -> tuple[bytes, Hints]:
 
 
 def _unreadable(path: str, hints: Hints, before: Source | None, error: InputError) -> Prepared:
-    """A file whose bytes cannot be had: one that was indexed keeps its chunks, another is skipped and tried again next time."""
+    """A file that cannot be read: an indexed one keeps its chunks, any other is skipped and retried next time."""
     if before is not None and before.status != "skipped" and "too large" not in error.message:
         return Prepared(
             "stale",

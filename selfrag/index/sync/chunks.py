@@ -1,7 +1,7 @@
-"""From a document's chunks to what the catalog keeps of them: stable keys, and the text that is embedded and matched.
+"""Turns a document's chunks into catalog rows: stable keys, and the text to embed and match.
 
-What is embedded is title › headings, then the text. A title that is only the file's name is matched but not embedded, so that a
-moved or renamed file is never embedded again.
+The embedded text is title › headings, then the chunk's text. A title that is only the file's name is matched but not embedded, so
+that moving or renaming a file never re-embeds it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from selfrag.ingest.formats.text import LABELS
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """The entries of a file, and by its hash each text that has to be embedded for them."""
+    """The entries of a file, and the texts to embed for them, by hash."""
 
     entries: tuple[Entry, ...]
     texts: Mapping[str, str]
@@ -37,7 +37,7 @@ def digest(*parts: str | bytes) -> str:
 
 
 def index_chunks(path: str, document: Document, chunks: Sequence[Chunk], headings: bool, contexts: Sequence[str] = ()) -> Indexed:
-    """``contexts``, one a chunk, stand before what is embedded and matched; ``headings`` says whether title and headings do.
+    """``contexts``, one per chunk, are prepended to the embedded and matched text; with ``headings`` so are title and headings.
 
     A chunk's key depends on the path, its text, and how many equal texts came before it in the file: it survives an edit
     elsewhere in the file.
@@ -75,7 +75,7 @@ def _entry(key: str, chunk: Chunk, embedding: str, head: str) -> Entry:
 
 
 def _says_title(path: str, document: Document) -> bool:
-    """Whether the document itself says its title, rather than its file's name."""
+    """Whether the title comes from the document itself rather than from the file's name."""
     if document.title not in (PurePath(path).stem, PurePath(path).name):
         return True
     return document.title in document.metadata.get("title", ()) or any(each.title == document.title for each in document.headings)

@@ -29,8 +29,9 @@ async def _write_all(engine: Engine, prompts: Sequence[str]) -> list[str]:
 
 class ContextWriter:
     """Situates chunks. ``render`` fills prompts/context.txt with title, document and chunk: the document comes first, so that all
-    chunks of a part share their prefix, and the engine reads it once. ``open_engine`` is called for the first chunk: a run that
-    finds nothing to write costs nothing."""
+    chunks of a part share a prefix, which the engine prefills once. ``open_engine`` is called for the first chunk: a run without
+    new chunks costs nothing.
+    """
 
     def __init__(self, model: str, open_engine: Callable[[], Engine], render: Render) -> None:
         self._open_engine = open_engine
@@ -40,7 +41,7 @@ class ContextWriter:
         self.fingerprint = f"{model} {digest(render(title='', document='', chunk=''))[:8]}"
 
     def part(self, text: str, start: int) -> str:
-        """The part of a document that the chunk at ``start`` is read with."""
+        """The part of a document given as context for the chunk at ``start``."""
         begin = start // _PART * _PART
         return text[max(0, begin - _PART // 10) : begin + _PART + _PART // 10]
 

@@ -1,7 +1,7 @@
 """A collection brought up to date with its folders: scan, read, embed, store.
 
-Files are read and split in one thread while others are embedded here. Texts of many files are embedded together, then each file
-is stored by itself. A stop (Ctrl-C, a kill) costs the files in work, nothing else; vectors that were computed are kept.
+One thread reads and splits files while others are embedded here. Texts of many files are embedded together, then each file is
+stored by itself. A stop (Ctrl-C, a kill) costs the files in work, nothing else; vectors that were computed are kept.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a person should know of a file that was read, or of an ignore file."""
+    """A note for the user about a file that was read, or about an ignore file."""
 
     path: str
     note: str
@@ -125,7 +125,7 @@ class Job:
 
 
 def run(job: Job, scan: Scan, lost: Mapping[str, Source], known: Mapping[str, Source]) -> None:
-    """Stores what ``scan`` found in place of what is ``known``, and forgets what is ``lost``.
+    """Stores what ``scan`` found, replacing what is ``known``, and removes what is ``lost``.
 
     Raises Interrupted after ``job.stop`` was set, when the file in work is stored.
     """
@@ -133,7 +133,7 @@ def run(job: Job, scan: Scan, lost: Mapping[str, Source], known: Mapping[str, So
 
 
 def plan(scan: Scan, lost: Mapping[str, Source], known: Mapping[str, Source], report: SyncReport) -> None:
-    """Fills ``report`` with what `run` would do; changed files are opened to tell edits from moves, nothing is written."""
+    """Fills ``report`` with what `run` would do; opens changed files to distinguish edits from moves, writes nothing."""
     moved = set()
     for prepared in Preparer(known, lost, plan_only=True).all(scan.files):
         _count(report, prepared)
@@ -197,7 +197,7 @@ class _Run:
         self.waiting.append((prepared, indexed))
 
     def _situate(self, writer: Situate, document: Document, chunks: Sequence[Chunk]) -> list[str]:
-        """The context of each chunk; those of a part of the document are written together, and kept at once."""
+        """The context of each chunk; those of one part of the document are generated together and stored at once."""
         contexts: list[str] = []
         for part, some in groupby(chunks, key=lambda chunk: writer.part(document.text, chunk.start)):
             self._check_stop()
@@ -214,7 +214,7 @@ class _Run:
         return contexts
 
     def _store(self) -> None:
-        """Embeds the texts that wait, in windows, then stores the files that they belong to, each by itself."""
+        """Embeds the waiting texts, in windows, then stores their files one by one."""
         names = sorted(self.texts, key=lambda name: len(self.texts[name]))
         for at in range(0, len(names), self.job.window):
             self._embed(names[at : at + self.job.window])
@@ -233,7 +233,7 @@ class _Run:
         self.job.writer.apply(APPLY)
 
     def _refuse(self, prepared: Prepared, reason: str) -> None:
-        """A file with a text that cannot be embedded is left out, or stays as it was; the next run tries it again."""
+        """Skips a file with a text that cannot be embedded, or keeps its old version; the next run retries it."""
         path, before = prepared.source.path, self.known.get(prepared.replaces or prepared.source.path)
         if before is not None and before.status != "skipped":
             reason = f"{reason}; its last version is kept"
@@ -269,7 +269,7 @@ class _Run:
 
 
 def _ahead(preparer: Preparer, files: Mapping[str, Hints]) -> Iterator[Prepared]:
-    """What ``preparer`` makes of ``files``, in order, made in a thread a few files ahead."""
+    """The results of ``preparer`` for ``files``, in order, computed in a thread a few files ahead."""
     todo = iter(files.items())
     with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
         made: deque[Future[Prepared]] = deque()

@@ -1,4 +1,4 @@
-"""What happens around a sync: the lock, the generation that is written to, its fingerprint, and the roots that are looked at."""
+"""The frame of a sync: the lock, the generation to write to, its fingerprint, and the roots to scan."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from selfrag.index.vectors.replica import Writer
 CONTEXTS = ("headings", "none", "llm")
 Roots = dict[str, dict[str, list[str]]]
 _SPARE = 20_000
-"""Embeddings that no chunk uses any more and that are kept, in case that their text comes back."""
+"""Unused embeddings to keep in case their text comes back."""
 
 
 class Update:
@@ -98,7 +98,7 @@ class Update:
         return catalog
 
     def _made_with(self, before: Mapping[str, object] | None) -> dict[str, object]:
-        """What the chunks and their vectors depend on, as far as it is known without opening the embedder."""
+        """What the chunks and their vectors depend on, as far as known without opening the embedder."""
         old = before or {}
         context = self.options.context or old.get("context") or CONTEXTS[0]
         return {
@@ -150,7 +150,7 @@ class Update:
             catalog.put_root(path, _patterns(self.options, roots.get(path, {})))
 
     def _look(self, catalog: Catalog, roots: Roots, paths: Sequence[str]) -> tuple[Scan, dict[str, Source], dict[str, Source]]:
-        """What lies under ``paths``, or all roots; of the files known before, those that are no more; and all known ones."""
+        """The files under ``paths``, or under all roots; the known files that no longer exist; and all known files."""
         asked = list(roots) if self.options.rebuild or not paths else list(paths)
         looked_at = {root: roots[root] for root in roots if any(_below(root, path) for path in asked)}
         absent = [root for root in looked_at if not os.path.lexists(root)]
@@ -181,14 +181,13 @@ class Update:
         self.report.notes += [pipeline.Note(path, f"left out {left}") for path, left in sorted(found.ignored.items())]
 
     def _emptied(self, roots: Iterable[str], known: Iterable[str]) -> dict[str, int]:
-        """Folders in which nothing lies now and of which several files are known, with their number: a disk that is not mounted
-        looks like that."""
+        """Folders that are empty now but had several known files, with that number: an unmounted disk looks like that."""
         empty = [root for root in roots if os.path.isdir(root) and is_empty(root)]
         counts = {root: sum(_below(path, root) for path in known) for root in empty}
         return {root: count for root, count in counts.items() if count > 1}
 
     def _forget_moved_roots(self, catalog: Catalog) -> None:
-        """Roots that are gone and of which nothing is known any more, since all that they held was found elsewhere."""
+        """Roots that no longer exist and have no known files left, since all their files were found elsewhere."""
         gone = [root for root in catalog.roots() if not os.path.lexists(root)]
         known = catalog.sources() if gone and self.report.moved else {}
         for root in gone:

@@ -1,4 +1,4 @@
-"""Which files a folder holds for us: hidden and ignored files are left out, links are not followed.
+"""Finds a folder's files to index: skips hidden and ignored files, does not follow links.
 
 Ignore files are `.gitignore` and `.selfragignore`, in every folder below the root and in those above it up to the top of its
 git repository; the rules are git's. A file that is named itself is always taken.
@@ -34,7 +34,7 @@ class Scan:
 
 @dataclass(slots=True)
 class Left:
-    """How many files an ignore file left out, and folders, in which was not looked."""
+    """How many files an ignore file excluded, and how many folders, which were not searched."""
 
     files: int = 0
     folders: int = 0
@@ -64,7 +64,7 @@ def scan(roots: Mapping[str, Mapping[str, Sequence[str]]], without: Path) -> Sca
 
 
 def is_empty(folder: str) -> bool:
-    """Whether nothing lies in a folder, as in one on which no disk is mounted; what is hidden does not count."""
+    """Whether a folder is empty, like an unmounted disk's mount point; hidden files do not count."""
     try:
         return not any(not name.startswith(".") and name != "lost+found" for name in os.listdir(folder))
     except OSError:
@@ -159,7 +159,7 @@ class _Walk:
             self.links.append((entry.path, os.path.join(self.root, target[len(self.inside) :])))
 
     def check_links(self) -> None:
-        """Names the links that lead to what is inside and not found: hidden or ignored."""
+        """Reports links to files that are inside but not found: hidden or ignored."""
         for link, target in self.links:
             inside = os.path.join(target, "")
             if target not in self.found.files and not any(path.startswith(inside) for path in self.found.files):
@@ -209,7 +209,7 @@ def _ignore_entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _ignored_by(path: str, folder: bool, rules: _Rules) -> str | None:
-    """The ignore file that leaves ``path`` out. Git's rule: the innermost file with a matching pattern decides."""
+    """The ignore file that excludes ``path``. Git's rule: the innermost file with a matching pattern decides."""
     for file, spec in reversed(rules):
         prefix = os.path.join(os.path.dirname(file), "")
         if not path.startswith(prefix):

@@ -1,4 +1,4 @@
-"""A collection that follows its folders: changes are waited for, gathered, and brought in with one run each."""
+"""Keeps a collection in sync with its folders: waits for changes, gathers each burst, and runs one sync for it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def watch(
     tell: Callable[[SyncReport], None],
     complain: Callable[[SelfragError], None],
 ) -> None:
-    """Runs until ``stop`` is set. ``tell`` hears of every run that did something, ``complain`` of one that failed."""
+    """Runs until ``stop`` is set. Calls ``tell`` after each run that did something, ``complain`` after one that failed."""
     with collection.opened(collection.generation()) as catalog:
         roots = [root for root in catalog.roots() if os.path.exists(root)]
     home = os.path.join(os.path.realpath(collection.home), "")

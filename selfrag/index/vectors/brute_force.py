@@ -1,4 +1,4 @@
-"""Search without an index: every vector compared, from one matrix in memory, or from the catalog a part at a time."""
+"""Brute-force kNN: compares every vector, from one matrix in memory, or from the catalog a part at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST = 2**29
 
 _PART = 10_000
 _FEW = 8
-"""Sources that hold less than one in so many chunks are read by themselves, where the matrix is not there yet."""
+"""Sources with less than one in this many chunks are read separately while the matrix is not loaded."""
 
 
 class Exact:
@@ -51,7 +51,7 @@ class Exact:
         return [_best(keys, line[among], k) for line in similarities]
 
     def _read(self, sources: frozenset[int] | None) -> bool:
-        """Brings the matrix up to date; False where it is not worth it, or too large."""
+        """Updates the matrix; False if it is not worth it, or too large."""
         state = int(self._catalog.db.execute("PRAGMA data_version").fetchone()[0])
         if self._state == state and not self._catalog.writable:
             return True

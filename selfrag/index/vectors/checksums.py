@@ -1,4 +1,4 @@
-"""A seal on Chroma's index files, as their writer left them: damage to them shows before Chroma reads them."""
+"""A seal over Chroma's index files as their writer left them: detects damage before Chroma reads them."""
 
 from __future__ import annotations
 

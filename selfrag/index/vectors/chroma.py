@@ -1,6 +1,6 @@
-"""Vectors in Chroma, embedded or behind a server. The only module that imports chromadb; it knows ids and vectors, no texts.
+"""Vectors in Chroma, in process or behind a server. The only module that imports chromadb; it handles ids and vectors, no texts.
 
-What is in here is derived from the catalog and can be thrown away. Ids are chunk keys, so writing the same twice is harmless.
+The content is derived from the catalog and disposable. Ids are chunk keys, so writes are idempotent.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from selfrag.index.vectors.errors import VectorError
 
 _PAGE = 2000
 GRAPH = {"space": "cosine", "max_neighbors": 32, "ef_construction": 200, "ef_search": 200}
-"""Of a store that is made anew; chosen in benchmarks/results/hnsw.md. A store that is there keeps the graph that it has, which is
-sound, too; `repair` gives it this one."""
+"""For new stores; chosen in benchmarks/results/hnsw.md. An existing store keeps its HNSW index, which also works; `repair`
+rebuilds it with these.
+"""
 
 
 class ChromaVectors:
@@ -59,7 +60,7 @@ class ChromaVectors:
         return found
 
     def get(self, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """The stored vectors of those of ``ids`` that are there."""
+        """The stored vectors of those of ``ids`` that exist."""
         with _chroma_errors():
             got = self._collection.get(ids=list(ids), include=["embeddings"])
         vectors = got["embeddings"]
@@ -108,7 +109,7 @@ class _chroma_errors:
 
 
 def open_folder(folder: Path, name: str, create: bool = False) -> ChromaVectors:
-    """The collection ``name`` of the embedded Chroma in ``folder``. VectorError if it is not there or damaged."""
+    """The collection ``name`` of the in-process Chroma in ``folder``. VectorError if it is missing or damaged."""
     if not create and not (folder / "chroma.sqlite3").exists():
         raise VectorError(f"no Chroma store in {folder}")
     with _chroma_errors():
@@ -117,7 +118,9 @@ def open_folder(folder: Path, name: str, create: bool = False) -> ChromaVectors:
 
 
 def open_server(url: str, name: str, create: bool = False) -> ChromaVectors:
-    """The collection ``name`` of the Chroma server at ``url``. VectorError if there is no such collection or no answer."""
+    """The collection ``name`` of the Chroma server at ``url``. VectorError if the collection is missing or the server does not
+    answer.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise CollectionError(f"{url!r} is not the address of a Chroma server.", "--chroma http://HOST:PORT")

@@ -1,4 +1,4 @@
-"""Reading an embedded Chroma store through Chroma's own native code, without its Python client.
+"""Reads an in-process Chroma store through Chroma's own native code, without its Python client.
 
 The client takes 0.6 s to import (telemetry, authentication, embedding functions), much of a one-shot search; in the end it calls
 this. These signatures are not public: a test holds them against the client, which is used where they are not as expected.

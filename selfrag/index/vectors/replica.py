@@ -1,12 +1,12 @@
 """The vector store as a mirror of the catalog: what keeps the two equal, and notices when they are not.
 
 Chroma is asked only while it is known to equal the catalog: its state is ``clean``, nothing is pending, and its index files are
-those that its writer left (sizes and times, or else digests). In every other case (a writer at work, a writer that was killed, a
-damaged store, a read-only folder) the vectors in the catalog are compared (brute_force.py): slower, and exact. So a search never
-waits for a writer, and never depends on Chroma's files.
+those that its writer left (sizes and times, or else digests). In every other case (an active writer, a killed writer, a damaged
+store, a read-only folder) search falls back to brute force over the catalog's vectors (brute_force.py): slower, but exact. So a
+search never waits for a writer, and never depends on Chroma's files.
 
 A writer marks the mirror ``dirty``, durably, before it touches Chroma, and ``clean`` after it has closed it. It finds ``dirty``
-only after a kill; then the store is checked in a process of its own and, in doubt, made anew from the catalog.
+only after a kill; then the store is checked in a process of its own and, in doubt, rebuilt from the catalog.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class State(TypedDict):
 class Mirror:
     """The vectors of one generation of a collection; ``url`` is a Chroma server's, None for the folder beside the catalog.
 
-    ``problem`` is why the last search did without Chroma, ``mend`` what helps against the last thing that went wrong: the
-    command ``repair``, or a server that is started.
+    ``problem`` is why the last search bypassed Chroma, ``mend`` the fix for the last failure: the command ``repair``, or starting
+    the server.
     """
 
     def __init__(self, catalog: Catalog, url: str | None, repair: str = "selfrag repair") -> None:
@@ -65,7 +65,7 @@ class Mirror:
 
     @property
     def folder(self) -> Path:
-        """Chroma's folder. Every store that is made anew has a new one, so that nobody holds files open that are replaced."""
+        """Chroma's folder. Every rebuilt store gets a new one, so that no process holds replaced files open."""
         return self.catalog.path.parent / f"chroma-{self.state()['store']}"
 
     # --- searching --------------------------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ class Mirror:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Keeps writers from Chroma meanwhile; if one is at work already, Chroma is left alone and queries are exact."""
+        """Locks writers out of Chroma meanwhile; if one is active already, queries bypass Chroma and use brute force."""
         with chroma_still(self.catalog.path.parent) as self._still:
             yield
 
@@ -135,14 +135,14 @@ class Mirror:
 
     @contextmanager
     def writing(self) -> Iterator[Writer]:
-        """The mirror in the hands of the one writer. What is pending when it ends is written then."""
+        """The mirror, opened by the only writer. Writes what is pending on exit."""
         with ExitStack() as held:
             writer = Writer(self, held)
             yield writer
             writer.apply()
 
     def reset(self) -> None:
-        """Throws the vectors away; a writer makes them anew from the catalog."""
+        """Deletes the vectors; a writer rebuilds them from the catalog."""
         state, folder = self.state(), self.folder
         self.close()
         fresh = {"place": self.url or "", "state": "dirty", "store": state["store"] + 1, "seal": {}}
@@ -194,7 +194,7 @@ class Mirror:
         return None
 
     def why(self, error: VectorError) -> str:
-        """The error as text; `mend` says from now on what helps against it."""
+        """The error as text; sets `mend` to the fix for it."""
         self.mend = f"start the Chroma server {self.url}" if error.silent else self._repair
         return str(error)
 
@@ -209,7 +209,7 @@ class Mirror:
         )
 
     def damage(self, thorough: bool = False) -> str | None:
-        """How the index files differ from those that the last writer left; None if they do not, or if there are none."""
+        """How the index files differ from those that the last writer left; None if they are equal or missing."""
         state = self.state()
         if state["place"] or state["version"] == 0 or state["state"] != "clean":
             return None
@@ -224,7 +224,7 @@ class Mirror:
 
 
 class Writer:
-    """Brings pending vectors to Chroma, which is opened with the first of them."""
+    """Writes pending vectors to Chroma, opened on first use."""
 
     def __init__(self, mirror: Mirror, held: ExitStack) -> None:
         self._mirror = mirror
@@ -235,7 +235,7 @@ class Writer:
     def apply(self, at_least: int = 1, rebuild: bool = False) -> None:
         """Writes what is pending, if it is ``at_least`` so many; with ``rebuild`` everything, into a new store.
 
-        Raises CollectionError if Chroma fails; the catalog is whole, and what is pending stays so.
+        Raises CollectionError if Chroma fails; the catalog stays intact, and pending vectors stay pending.
         """
         if not rebuild and len(self._catalog.pending(at_least)) < at_least and (self.vectors or not self._mirror.needs_writing()):
             return

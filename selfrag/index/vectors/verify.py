@@ -18,7 +18,7 @@ from selfrag.index.vectors.replica import Mirror
 _BATCH = 1000
 _SAMPLE = 100
 _TOLERATED = 0.1
-"""Share of vectors that a sound HNSW graph may miss: it is approximate, and a broken one misses most."""
+"""Share of vectors that a sound HNSW index may miss: it is approximate, and a broken one misses most."""
 
 
 def compare(mirror: Mirror) -> list[str]:

@@ -67,7 +67,7 @@ def _printed(arguments: list[str], folder: Path, seconds: float, most: int) -> b
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the command with all that it started."""
+    """Kills the command and its child processes."""
     if sys.platform == "win32":
         process.kill()
     else:
@@ -78,7 +78,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def _writing_at_most(size: int) -> Iterator[None]:
-    """Processes that are started meanwhile write no file beyond ``size`` bytes, where the system can see to that."""
+    """Limits files written by processes started meanwhile to ``size`` bytes, where the system supports it."""
     if sys.platform == "win32":
         yield
         return

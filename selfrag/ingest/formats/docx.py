@@ -1,4 +1,4 @@
-"""Word documents (.docx, .docm, .dotx): what a reader of the finished document sees, in its order. Runs in the worker process.
+"""Word documents (.docx, .docm, .dotx): the visible text of the finished document, in order. Runs in the worker process.
 
 Tracked changes are accepted, hidden text is left out, content controls, text boxes, fields, equations, comments and notes are
 read where they stand, headers and footers once each. Written on lxml: of the libraries that were compared
@@ -82,7 +82,7 @@ class _Reader:
         yield from self.margins(root, "footer")
 
     def margins(self, root: etree._Element, kind: str) -> Iterator[_Block]:
-        """The headers or the footers of all sections, each text once; not those that hold a page number alone."""
+        """The headers or the footers of all sections, each text once, except bare page numbers."""
         seen = set()
         for reference in below(root, f"{kind}Reference"):
             _, name = self.related.get(attribute(reference, "id"), ("", ""))

@@ -18,7 +18,7 @@ def raised(text: str) -> str:
 
 
 def alternative(properties: etree._Element | None) -> str:
-    """The text that stands for a picture where it cannot be seen: words that someone wrote, no file name."""
+    """A picture's alternative text, if someone wrote it; not a file name."""
     text = " ".join(attribute(properties, "descr").split())
     named = re.search(r"[\\/]|\.(?:png|jpe?g|gif|svg|emf|wmf|bmp|tiff?)\b", text, re.IGNORECASE)
     return text if " " in text and not named else ""

@@ -1,4 +1,4 @@
-"""HTML pages as a person reads them: the text of their blocks with the source line each begins in. Runs in the worker process.
+"""HTML pages: the text of their visible blocks, each with its source line. Runs in the worker process.
 
 lxml, since it knows the source line of an element; extractors that rewrite the page do not, and a citation needs it.
 """
@@ -313,7 +313,7 @@ def _of_data(table: etree._Element) -> bool:
 
 
 def _rows(table: etree._Element) -> Iterator[tuple[etree._Element, list[str], int]]:
-    """Each row, the texts of its cells with those that reach into it from above, and its line; the header rows come first."""
+    """For each row the texts of its cells, including cells that span into it from above, and its line; header rows first."""
     below: dict[int, tuple[int, str]] = {}
     for row in _in_order(table):
         cells: list[str] = []
@@ -402,7 +402,7 @@ def _raw(element: etree._Element) -> str:
 
 
 def _described(alt: str) -> str:
-    """What stands for a picture, unless it is a word such as "logo"."""
+    """A picture's alternative text, unless it is a word such as "logo"."""
     return f" {alt} " if " " in alt.strip() else ""
 
 

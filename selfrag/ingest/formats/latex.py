@@ -65,7 +65,7 @@ def _braced(text: str, start: int) -> str:
 
 
 def _latex(source: str) -> str:
-    """A piece of LaTeX as it is printed; as it is written where it cannot be told."""
+    """A piece of LaTeX as it is printed; unchanged if that cannot be determined."""
     if not source.strip() or source.strip() in (r"\maketitle", r"\tableofcontents"):
         return ""
     source = _REFERENCE.sub(r"[\1]", source)

@@ -1,8 +1,7 @@
 """Mail and saved pages: .eml, .mbox, .mhtml and Outlook's .msg, as a mail program shows them. Runs in the worker process.
 
-A message is its headers, its text (the plain form, or the HTML one where there is none), and its attachments, each a document of
-its own, read by the reader of its kind and cited as such: ``message 2, report.pdf p.3``. One that cannot be read is named with
-the reason.
+A message is its headers, its text (plain, else HTML), and its attachments, each read as a document by the reader for its format
+and cited as such: ``message 2, report.pdf p.3``. An unreadable attachment is listed with the reason.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _SKIPPED_PARTS = ("image", "audio", "video", "font")
 
 @dataclass(slots=True)
 class _Message:
-    """A message as it is shown. ``attachments`` are names and bytes, ``messages`` those that are forwarded whole."""
+    """A message as displayed. ``attachments`` are names and bytes, ``messages`` the messages forwarded whole."""
 
     subject: str = ""
     headers: list[tuple[str, str]] = field(default_factory=list)
@@ -119,7 +118,7 @@ def _body(draft: Draft, message: _Message, label: str, limits: Limits) -> None:
 
 
 def _attached(name: str, content: bytes, limits: Limits) -> tuple[str, Document | str]:
-    """Name of an attachment, and its document or the reason for none."""
+    """An attachment's name, and its document or the reason why it cannot be read."""
     from selfrag.ingest.readers import parse  # it knows this reader, too
 
     try:

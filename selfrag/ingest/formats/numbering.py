@@ -44,7 +44,7 @@ class Numbering:
         self._counts: dict[str, list[int]] = {}
 
     def label(self, properties: etree._Element | None) -> str:
-        """What stands before a paragraph with these ``numPr``; empty where nothing does."""
+        """The number or bullet before a paragraph with these ``numPr``; empty without one."""
         number = attribute(child(properties, "numId"), "val")
         depth = attribute(child(properties, "ilvl"), "val", "0")
         if number not in self._lists or not depth.isdigit():
@@ -86,7 +86,7 @@ def _levels(parent: etree._Element | None) -> dict[int, _Level]:
 
 
 def _restarts(number: etree._Element) -> dict[int, int]:
-    """Where a list begins again, by level; lists of one kind go on counting otherwise."""
+    """Where a list restarts, by level; otherwise lists of one kind continue counting."""
     found = {}
     for each in children(number, "lvlOverride"):
         at, start = attribute(each, "ilvl"), attribute(child(each, "startOverride"), "val")

@@ -29,7 +29,7 @@ _SURE = 0.5
 
 
 def read_picture(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """The text in a picture, line by line. Raises InputError if there is none."""
+    """The text in a picture, line by line. Raises InputError for a picture without text."""
     ask_for_time(_SECONDS)
     draft = Draft(limits)
     draft.add(_lines(_recognised(data)) if find_spec("rapidocr") else _tesseract(data), "picture", "")
@@ -53,7 +53,7 @@ def _engine() -> Any:
 
 
 def _recognised(picture: bytes | NDArray[np.uint8]) -> list[tuple[NDArray[np.float32], str]]:
-    """Box, shape (4, 2), and text of each line that was read with some certainty."""
+    """Box, shape (4, 2), and text of each line recognised with enough confidence."""
     try:
         found = _engine()(picture)
     except Exception as error:  # rapidocr's own errors have no common class but this

@@ -56,7 +56,7 @@ def read_odp(path: PurePath, data: bytes, limits: Limits) -> Document:
 
 
 def _embed(package: Package, root: etree._Element) -> None:
-    """Puts embedded formulas, which are parts of their own, where they are shown."""
+    """Inserts embedded formulas, which are separate parts, where they are shown."""
     for element in list(below(root, "object")):
         part = f"{attribute(element, 'href').removeprefix('./')}/content.xml"
         if part in package and local(formula := package.xml(part)) == "math":

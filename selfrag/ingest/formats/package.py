@@ -20,7 +20,7 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, OverflowError, NotImpleme
 
 
 class Package:
-    """An open archive; ``kind`` is what a person calls such a file. Raises InputError if it is none or unpacks to too much."""
+    """An open archive; ``kind`` is the file type's common name. Raises InputError if it is no archive or unpacks to too much."""
 
     def __init__(self, data: bytes, kind: str) -> None:
         self.kind = kind

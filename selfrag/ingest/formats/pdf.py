@@ -127,7 +127,7 @@ def _offsets(texts: list[str]) -> Iterator[int]:
 
 
 def _title(title: str) -> str:
-    """The title, unless it is one of those that programs make up."""
+    """The title, unless a program generated it."""
     words = " ".join(readable(title).split())
     made_up = (
         not words or words.lower().startswith(("untitled", "microsoft word", "(anonymous")) or words.lower().endswith(".pdf")

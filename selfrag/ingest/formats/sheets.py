@@ -234,7 +234,7 @@ class _Extras:
 
 
 def _formats(styles: etree._Element) -> list[str]:
-    """The number format of each cell style; empty for the general one and for dates, which calamine tells by itself."""
+    """The number format of each cell style; empty for the general one and for dates, which calamine detects itself."""
     own = {attribute(each, "numFmtId"): attribute(each, "formatCode") for each in below(styles, "numFmt")}
     found = []
     for each in children(child(styles, "cellXfs"), "xf"):

@@ -241,7 +241,7 @@ class _Object(list[tuple[str, Any]]):
 
 
 def read_jsonl(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """One JSON value a line; lines that are none are left out, and named."""
+    """One JSON value per line; lines that are not JSON are skipped and reported."""
     found = decoded(data)
     lines = [(number, line) for number, line in enumerate(found.text.split("\n"), start=1) if line.strip()]
     out, lost = _Text(limits.characters), []

@@ -87,7 +87,7 @@ def first_title(headings: Sequence[Heading]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FrontMatter:
-    """``start`` is where it begins behind its fence and ``end`` where the text begins behind it, both 0 if there is none.
+    """``start`` is where it begins after its fence and ``end`` where the text after it begins, both 0 without front matter.
     ``metadata`` holds each key with its values as text, those of nested tables under ``outer.inner``; it is empty where the block
     is not ``readable``."""
 
@@ -160,7 +160,7 @@ def _written(value: object) -> str:
 
 @cache
 def _parser() -> MarkdownIt:
-    """CommonMark and tables, blocks only: what stands in a paragraph is nobody's business here."""
+    """CommonMark and tables, blocks only: inline content is not parsed."""
     parser = MarkdownIt("commonmark", {"maxNesting": 20}).enable("table")
     parser.core.ruler.enableOnly(["normalize", "block"])
     return parser

@@ -1,4 +1,4 @@
-"""Formats that are known and not read: what they are and what to do, instead of "binary, not text"."""
+"""Known but unsupported formats: what they are and what to do, instead of "binary, not text"."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _BY_CONTENT = (
 
 
 def what(path: PurePath, data: bytes) -> str | None:
-    """What a file is that no reader reads, and what to do; None if it may be text."""
+    """The type of an unsupported file, and what to do; None if it may be text."""
     found = next((reason for mark, reason in _BY_CONTENT if data.startswith(mark)), None)
     reason = _BY_NAME.get(path.suffix.lower())
     if reason and (found or b"\x00" in data[:8192] or path.suffix.lower() in (".doc", ".ppt")):
