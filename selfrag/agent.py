@@ -38,8 +38,8 @@ _OPTION_OF = {"retrieve": "threshold", "isrel": "abstain_isrel", "issup": "absta
 class Agent:
     """Answers questions from documents. Safe to share: every question has its own state.
 
-    ``retriever`` None means that there are no documents, and every question that needs evidence is abstained from.
-    ``warnings`` say what a person should know of how the agent was opened.
+    ``retriever`` None means no documents: the agent abstains from every question that needs evidence.
+    ``warnings`` holds messages for the user about how the agent was opened.
     """
 
     def __init__(
@@ -236,7 +236,7 @@ def _only_served(spec: str) -> str | None:
 
 
 def reflection_kind(settings: Settings, model: ModelInfo) -> ReflectionKind:
-    """How ``model`` reflects: as it was told to, or by its own reflection tokens where it has them and else asked by prompts."""
+    """How ``model`` reflects: as the settings say; on "auto", by its own reflection tokens if it has them, else by prompts."""
     from selfrag import models
 
     if settings.reflection != "auto":

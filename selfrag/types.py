@@ -1,4 +1,4 @@
-"""The values that pass between the parts of selfrag, and the seams they meet at. No behaviour.
+"""The values that pass between the parts of selfrag, and the protocols between them. No behaviour.
 
 Everything here is frozen. Probabilities are in [0, 1], log-probabilities are natural logarithms, and a *control* token is one
 of the fifteen reflection tokens, named by its literal text (``"[Relevant]"``).
@@ -65,7 +65,7 @@ class Token:
 
     ``control`` names the reflection token that this is, decided by its id; None for ordinary text, even text that reads
     ``[Relevant]``. ``watched`` maps each watched name to its log-probability at this position; a name that the engine could
-    not tell is missing. The texts of a completion's tokens join to its decoded text (a piece of a character counts with the
+    not report is missing. The texts of a completion's tokens join to its decoded text (a piece of a character counts with the
     token that completes it; control and end-of-sequence tokens have the empty text).
     """
 
@@ -284,7 +284,7 @@ class Reflector(Protocol):
 
     ``decide`` says what the next segment needs, under a retrieval threshold in [0, 1]. ``open`` reads ISREL of one passage and
     ``extend`` writes the segment that was opened, or returns None when ``alive`` gave it up. ``passage`` None means to write
-    without evidence; ``carry`` means that the path's last passage goes on, so that it is neither put in nor judged again.
+    without evidence; ``carry`` means that the path's last passage stays in use; it is neither inserted nor judged again.
     ``judge`` reads ISSUP and ISUSE of an answer that is given. ``using`` is the same reflector on another engine (one that
     counts, say). ``describe`` names, for a stored run, what the judgements depend on besides the model.
     """

@@ -1,4 +1,4 @@
-"""What a beam search over segments keeps: paths, the candidates that may go on from them, and the best of each step.
+"""The state of a beam search over segments: paths, the candidates that extend them, and the best of each step.
 
 Pure: scores in, order out. Knows nothing of models, passages' words or time.
 """
@@ -16,7 +16,7 @@ from selfrag.types import Cited, Opening, Passage, Segment
 
 @dataclass(frozen=True)
 class Path:
-    """Segments written one after another. ``order`` tells where it stood among its step's candidates: ties keep the earlier."""
+    """A sequence of segments. ``order`` is its position among its step's candidates; ties keep the earlier one."""
 
     id: int
     segments: tuple[Segment, ...] = ()
@@ -45,7 +45,7 @@ def words(text: str) -> set[str]:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One passage (or none) that ``parent`` may go on with; its ISREL has been read."""
+    """One passage (or none) to extend ``parent`` with; its ISREL has been read."""
 
     id: int
     parent: Path

@@ -54,7 +54,7 @@ def evidence(title: str, text: str) -> tuple[Control, Control, Text, Control]:
 
 
 def lead_in(passage: Passage | None, carry: bool) -> tuple[Part, ...]:
-    """What stands before a segment: new evidence, the token to go on with the old, or the token that none is needed."""
+    """The prefix of a segment: new evidence, the token to continue with the old, or the token for "no evidence needed"."""
     if carry:
         return (Control(CONTINUE),)
     return evidence(passage.title, passage.text) if passage else (Control(NO_RETRIEVAL),)

@@ -50,7 +50,7 @@ def distribution(logprobs: LogProbs, group: Sequence[str]) -> dict[str, float]:
 
 
 def reports(logprobs: LogProbs, group: Sequence[str]) -> bool:
-    """Whether a position tells anything at all about ``group``; a top-k list may not."""
+    """Whether a position reports any token of ``group``; a top-k list may not."""
     return any(token in logprobs for token in group)
 
 
@@ -135,7 +135,7 @@ def check_weights(weights: Weights) -> Weights:
 
 
 def first_of(tokens: Iterable[Token], group: Sequence[str]) -> LogProbs | None:
-    """What the first control token of ``group``, told by its id, says of the group: log-probabilities at its position.
+    """The log-probabilities of ``group`` at the position of its first control token, recognised by id.
 
     The token's own log-probability is always known, even where an engine reports nothing else.
     """

@@ -189,7 +189,7 @@ def aligned(written: str, text: str, parts: Sequence[Unit], question: str = "") 
 
 
 class _rarity:
-    """How much a word tells about where in a text it stands: more, the fewer of its units have it."""
+    """How well a word locates a position in a text: better, the fewer of its units contain it."""
 
     def __init__(self, words: Sequence[set[str]]) -> None:
         self.count = len(words)
@@ -261,7 +261,7 @@ def _units(text: str) -> Iterator[Unit]:
 
 @cache
 def _markdown() -> MarkdownIt:
-    """Reads blocks alone. What only a whole Markdown file can tell (indented code, underlined headings, HTML) is left out: a
+    """Parses blocks only, without those that need the whole Markdown file (indented code, underlined headings, HTML): a
     passage may begin anywhere, and need not be Markdown."""
     from markdown_it import MarkdownIt
 

@@ -1,7 +1,7 @@
-"""The file that a batch writes: one whole row at a time, so that a run can be killed at any instant and go on later.
+"""The output file of a batch, written one whole row at a time: a run can be killed at any instant and resumed later.
 
 Beside OUT stands OUT.meta.json with the settings and the fingerprint of the input that OUT belongs to, so that a resumed run
-cannot mix two of them. What is done is known by id and question digest, never by counting.
+cannot mix two of them. Finished rows are identified by id and question digest, never by counting.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Collected:
 
 @dataclass(slots=True)
 class Printed:
-    """A sink on standard output: nothing is known of earlier runs."""
+    """A sink on standard output; it knows nothing of earlier runs."""
 
     format: Format = field(default_factory=JsonLines)
     done: Mapping[str, str] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Printed:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """``input`` is the digest of the input file, None for standard input; ``settings`` are those that change answers."""
+    """``input`` is the digest of the input file, None for standard input; ``settings`` holds the ones that change answers."""
 
     input: str | None
     settings: Mapping[str, Any]
@@ -83,7 +83,7 @@ def meta_path(out: Path) -> Path:
 
 
 def load_meta(out: Path) -> Meta | None:
-    """None where there is none; InputError if it is damaged."""
+    """None if the file is missing; InputError if it is damaged."""
     path = meta_path(out)
     try:
         found = json.loads(path.read_text("utf-8"))
@@ -156,11 +156,11 @@ class Journal:
 
 
 def open_journal(out: Path, meta: Meta, rows: Callable[[], Iterable[Row]], on_change: OnChange = "refuse") -> Journal:
-    """Opens ``out`` for a run described by ``meta``, going on where an earlier one stopped.
+    """Opens ``out`` for a run described by ``meta``, resuming where an earlier one stopped.
 
-    InputError if the input or the settings differ from those of the rows that are there, or if it is no such file, which not
-    even "restart" overwrites; with "append" the rows of questions that are still the same are kept and the others answered
-    anew. ``rows`` reads the input. LockedError if another run is writing to it.
+    InputError if the input or the settings differ from those of the existing rows, or if the file is not a batch output (not
+    even "restart" overwrites that). "append" keeps the rows whose questions are unchanged and answers the others again.
+    ``rows`` reads the input. LockedError if another run is writing to it.
     """
     if out.exists() and not out.is_file():
         raise InputError(f"{out} is not a file that a run can resume", "name a file; without -o the rows are printed")

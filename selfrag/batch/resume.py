@@ -17,7 +17,7 @@ from selfrag.types import SearchOptions
 
 
 def settings_of(agent: Agent, options: SearchOptions, questions: Questions) -> dict[str, Any]:
-    """The settings that change answers, by name: those that a resumed run must share with the run before."""
+    """The settings that change answers, by name; a resumed run must share them with the run before."""
     found = asdict(options)
     weights = {f"w_{name}": value for name, value in found.pop("weights").items()}
     return {

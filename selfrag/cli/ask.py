@@ -142,7 +142,7 @@ def split_choices(given: list[str] | None) -> tuple[str, ...]:
 def ask_service(
     typed: str, flags: AgentFlags, choices: tuple[str, ...], talk: Talk, rewriter: str | None, quiet: bool
 ) -> tuple[Answer, Recorder] | None:
-    """Asks a running service that answers as this process would; None where there is none, or it was lost."""
+    """Asks a running service that answers as this process would; None if none is running or the connection was lost."""
     from selfrag.config import settings
 
     now = settings.load(**flags.given)
@@ -195,7 +195,7 @@ async def answered(
 
 
 async def ask_agent(agent: Agent, question: str, quiet: bool) -> tuple[Answer, Recorder]:
-    """The answer and the events that led to it; the search is shown on stderr while it goes on."""
+    """The answer and the events that led to it; shows the search on stderr while it runs."""
     from selfrag.answers.trace import Recorder
     from selfrag.cli.live import watching
 

@@ -122,7 +122,7 @@ class Keyboard:
 
 
 class Chat:
-    """A conversation that goes on. ``keyboard`` None means that the lines come through a pipe."""
+    """A running conversation. ``keyboard`` None means that the lines come through a pipe."""
 
     def __init__(
         self, agent: Agent, talk: Talk, rewriter: Engine | None, plain: bool, quiet: bool, keyboard: Keyboard | None
@@ -133,7 +133,7 @@ class Chat:
         self.typed = ""
 
     async def take(self, line: str) -> None:
-        """One line: a command, or a question. What goes wrong is said on stderr, and the conversation goes on."""
+        """One line: a command, or a question. Errors go to stderr, and the conversation continues."""
         try:
             if line.startswith("/"):
                 await self.obey(*line.split(maxsplit=1))

@@ -72,9 +72,9 @@ class Talk:
 
 
 def open_talk(keep: bool | None, resume: bool = False, quiet: bool = False) -> Talk:
-    """A conversation, as the settings want it kept; ``resume`` goes on with the last one.
+    """A conversation, kept as the settings say; ``resume`` continues the last one.
 
-    Raises UsageError where there is none to go on with. A history that cannot be opened is fatal only then.
+    Raises UsageError if ``resume`` finds none to continue. A history that cannot be opened is fatal only then.
     """
     from selfrag.config import settings
     from selfrag.conversation.history import History

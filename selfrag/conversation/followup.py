@@ -241,7 +241,7 @@ def _antecedent(word: str, last: Turn) -> str:
 
 
 def _identifies(asked: str) -> bool:
-    """Whether a question asks for a thing by its description: its answer is what one goes on to speak of."""
+    """Whether a question asks for a thing by its description, so that its answer is the topic of the next question."""
     return (
         re.match(
             r"(?i)^(?:(?:what|which) (?:is|was|are|were) the (?!name\b)[a-z]|(?:what|which) (?!is|was|are|were|do)[a-z]+ )", asked
@@ -350,7 +350,7 @@ def _other_sex(word: str, last: Turn) -> bool:
 
 
 def _bound(line: str, match: re.Match[str]) -> bool:
-    """Whether a pronoun needs nothing from before: its name stands earlier in the line, or it is no pronoun here."""
+    """Whether a pronoun needs no earlier turn: its name precedes it in the line, or it is not a pronoun here."""
     word, before, after = match[0].lower(), line[: match.start()], line[match.end() :]
     if word in ("this", "that", "these", "those"):
         return bool(re.match(r" \w", after)) and not re.match(rf"(?i) (?:{_AUXILIARIES}|mean|happen)", after)

@@ -189,7 +189,7 @@ class History:
     # --- reading ----------------------------------------------------------------------------------------------------------
 
     def get(self, id: int) -> Entry:
-        """Raises InputError if there is no answer of this number."""
+        """Raises InputError for an unknown ``id``."""
         return next(self._select("WHERE id = ?", id), None) or self._raise(id)
 
     def last(self) -> Entry | None:
@@ -197,7 +197,7 @@ class History:
         return next(self._select("ORDER BY id DESC LIMIT 1"), None)
 
     def session(self, id: int) -> list[Entry]:
-        """The answers of a session, oldest first; empty if there is none."""
+        """The answers of a session, oldest first; empty for an unknown session."""
         return list(self._select("WHERE session = ? ORDER BY id", id))
 
     def rated(self) -> list[Entry]:

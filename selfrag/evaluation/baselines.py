@@ -56,8 +56,8 @@ def is_right(text: str, gold: Gold) -> bool:
 
 
 def at_coverage(attempts: Sequence[Attempt], count: int) -> Floats:
-    """1 for each question that is answered rightly when the ``count`` most confident ones are answered. Of equally confident
-    attempts at the border each counts by the share of them that there is room for."""
+    """1 for each question answered correctly when the ``count`` most confident ones are answered. Ties in confidence at the
+    border count fractionally, by the share of them that fits."""
     confidence = np.array([a.confidence for a in attempts], dtype=np.float64)
     right = np.array([a.right for a in attempts], dtype=np.float64)
     if count <= 0 or not len(attempts):

@@ -1,4 +1,4 @@
-"""Whether support is told from its absence: judged claims, as LLM-AggreFact scores them."""
+"""Detection of unsupported claims: judged claims, scored as LLM-AggreFact does."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def contains(answer: str, golds: Sequence[str]) -> float:
 
 
 def accuracy(answer: str, golds: Sequence[str]) -> float:
-    """A gold answer's words stand in the answer, one after the other, after normalisation; those that a hyphen or a slash joins
+    """1 if the answer contains a gold answer's words consecutively, after normalisation. Words joined by a hyphen or a slash
     count as one word or as several ("434-line" says "434")."""
     found = any(_within(normalise(gold), normalise(answer)) or _within(_apart(gold), _apart(answer)) for gold in golds)
     return float(found or exact_match(answer, golds))

@@ -84,7 +84,7 @@ def columns_of(row: Json) -> dict[str, Any]:
 
 
 def outcome(row: Json, gold: Gold | None = None) -> Outcome:
-    """What an output row says; ``gold`` defaults to what its kept columns say. InputError if it is no such row."""
+    """The outcome in an output row; ``gold`` defaults to the row's kept columns. InputError if it is not an output row."""
     gold = gold or metrics.gold_of(columns_of(row))
     try:
         return _outcome(row, gold)

@@ -65,7 +65,7 @@ class PromptedReflector:
         return {"reflection": self.kind}
 
     async def decide(self, instruction: str, path: Sequence[Segment], threshold: float) -> Decision:
-        """Whether a passage would help; where it would not, the present one goes on."""
+        """Whether a passage would help; if not, the current one stays in use."""
         (told,) = await self._judged("retrieve", NEEDED, question=instruction, written=_written(path) or "(nothing yet)")
         decision = reflection.decide(told, threshold, has_evidence=False)
         goes_on = decision.action == "none" and bool(path) and path[-1].passage is not None
@@ -149,8 +149,8 @@ class PromptedReflector:
 
 
 def _places(tokens: Sequence[Token], sets: Sequence[Sequence[str]]) -> list[Mapping[str, float]]:
-    """What is told at the place of each set of choices: the first position for the first, and for each further one the next
-    position at which one of its choices is written."""
+    """The watched log-probabilities for each set of choices: at the first position for the first set, and for each further set
+    at the next position where one of its choices is written."""
     found: list[Mapping[str, float]] = [tokens[0].watched if tokens else {}]
     at = 1
     for names in sets[1:]:

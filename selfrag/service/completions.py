@@ -44,7 +44,7 @@ class Chat:
 
 
 def chat_of(body: object, collections: Sequence[str], model: str) -> Chat:
-    """The request of a chat client. ``collections`` are those that exist, ``model`` is what the service runs.
+    """The request of a chat client. ``collections`` are the existing ones, ``model`` is the one that the service runs.
 
     The last user message is the question; the ones before it only help to understand a follow-up. Raises UsageError.
     """

@@ -80,7 +80,7 @@ def running(settings: Settings) -> list[Running]:
 
 
 def find(settings: Settings) -> Running | None:
-    """A service that answers as this process would with these settings, None if there is none."""
+    """A running service that answers as this process would with these settings, else None."""
     files = folder_of(settings)
     if not files.is_dir():
         return None

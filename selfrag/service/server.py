@@ -19,7 +19,7 @@ MOST_CONNECTIONS = 1000
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 takes a free one. Raises UsageError for an address that cannot be had."""
+    """A bound socket; port 0 takes a free one. Raises UsageError for an address that cannot be bound."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         bound = socket.socket(family, socket.SOCK_STREAM)

@@ -42,7 +42,7 @@ def load(base: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
     On a CPU attention is two plain matrix products: its fused kernel made a step of 1,600 tokens 1.22 times as long.
 
     Raises:
-        ModelError: when there is no such model here, nor on the hub as far as it can be reached.
+        ModelError: if the model is not found locally nor on the hub, or the hub cannot be reached.
     """
     attention = "sdpa" if torch.cuda.is_available() else "eager"
     try:

@@ -1,4 +1,4 @@
-"""`selfrag train run`: trains an adapter, writes checkpoints, and goes on from the last one after a kill.
+"""`selfrag train run`: trains an adapter, writes checkpoints, and resumes from the last one after a kill.
 
 The run folder holds `config.json` (settings, hash of the rows), `curve.jsonl` (one line every few steps), `checkpoint.pt` (all
 that resuming needs; a folder `checkpoint` where DeepSpeed shards the weights) and `adapter/` (what peft loads). The order of
@@ -90,7 +90,7 @@ def weights_of(given: Iterable[str]) -> dict[str, float]:
 
 
 def file_hash(path: Path) -> str:
-    """Raises InputError where there is no such file."""
+    """Raises InputError if the file does not exist."""
     try:
         return sha256(path)
     except OSError as error:

@@ -109,7 +109,7 @@ def others(a: Answered, passage: str) -> list[str]:
 
 
 def falsified(sentence: str, passage: str, rng: Random) -> str:
-    """``sentence`` with a name or number of it exchanged for another one of ``passage``; empty where there is none."""
+    """``sentence`` with one of its names or numbers replaced by another from ``passage``; empty if there is none to swap."""
     inside = re.findall(r"\b\d[\d,.]*\d\b|\b\d+\b|(?<=[a-z,] )[A-Z][\w-]+(?: [A-Z][\w-]+)*", sentence)
     rng.shuffle(inside)
     for span in inside[:3]:

@@ -34,7 +34,7 @@ class ShardedAdamW:
 
 
 def start() -> Accelerator:
-    """What the launcher asked for, which for DeepSpeed on CPUs accelerate cannot start without being told how they talk."""
+    """The launcher's configuration. For DeepSpeed on CPUs, accelerate needs the communication backend named explicitly."""
     on_cpus = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" and not torch.cuda.is_available()
     return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if on_cpus else None)
 
@@ -61,7 +61,7 @@ def shard(accelerator: Accelerator, objective: nn.Module, lr: float, rows_lr: fl
 
 
 def _announce_rows(objective: nn.Module) -> None:
-    """The layer of the new rows reads its embedding's weight without calling it, which ZeRO-3 must be told."""
+    """Registers with ZeRO-3 that the layer of the new rows reads its embedding's weight without calling it."""
     import deepspeed
 
     for module in objective.modules():

@@ -183,9 +183,9 @@ def hard_negatives(q: Question, near: HardNegatives, rng: Random) -> list[tuple[
 
 
 def contrastive_pair(q: Question, near: HardNegatives, rng: Random) -> tuple[str, tuple[str, str]] | None:
-    """A cut of the question's own passage, and title and cut of one that the search would take for it, or now and then of its own
-    without the sentences that hold an answer. Both cuts are of one length and lie where the question's words are, so that only
-    what they say tells them apart."""
+    """A cut of the question's own passage, and title and cut of a passage that the search would confuse with it, or now and then
+    of its own without the sentences that contain an answer. Both cuts have the same length and lie where the question's words
+    are, so that only their content distinguishes them."""
     wrong = hard_negatives(q, near, rng)
     if not wrong or holds(wrong[0][1], q.answers):
         return None
