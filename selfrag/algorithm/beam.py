@@ -33,13 +33,13 @@ class Path:
         return self.segments[-1].passage if self.segments else None
 
     def gains(self, segment: Segment) -> bool:
-        """Whether ``segment`` adds something: a word that the answer does not have yet. An empty or repeated one ends the answer
+        """Whether ``segment`` adds a word that the answer does not have yet. An empty or repeated segment ends the answer
         instead. The first always counts."""
         return not self.segments or bool(words(segment.text) - words(" ".join(s.text for s in self.segments)))
 
 
 def words(text: str) -> set[str]:
-    """The words of ``text``, whatever their case and what stands between them."""
+    """The words of ``text``, ignoring case and separators."""
     return set(re.findall(r"\w+", text.casefold()))
 
 
@@ -69,7 +69,7 @@ class Pool:
         self._continued.add(parent.id)
 
     def continues(self, parent: Path) -> bool:
-        """Whether a candidate of ``parent`` has come through."""
+        """Whether a candidate of ``parent`` was accepted."""
         return parent.id in self._continued
 
     def needed(self) -> float:
@@ -78,12 +78,12 @@ class Pool:
         return best[-1].score if self.width and len(best) == self.width else -math.inf
 
     def best(self) -> list[Path]:
-        """The paths to keep, best first; of equals, the one that stood earlier, whichever was written first."""
+        """The paths to keep, best first; ties go by position, not by order of completion."""
         return sorted(self._paths.values(), key=lambda p: (-p.score, p.order, p.id))[: self.width]
 
 
 def cite(path: Path) -> tuple[tuple[Cited, ...], tuple[Passage, ...]]:
-    """Numbers the passages 1, 2, … in order of first use; the numbers are the positions in the list, whatever is skipped."""
+    """Numbers the passages 1, 2, … in order of first use; a number is the position in the list, even if others are skipped."""
     numbers: dict[str, int] = {}
     evidence: list[Passage] = []
     cited = []

@@ -1,4 +1,4 @@
-"""Corrective retrieval (CRAG; Yan et al. 2024): whether the passages that were read will do, and what to search for if not.
+"""Corrective retrieval (CRAG; Yan et al. 2024): whether the passages read suffice, and the next query if not.
 
 CRAG trains an evaluator; here ISREL is the evaluator. Queries are made from words alone. Pure: no model, no search.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from selfrag.types import Passage, Standing
 
 ROUNDS = 2
-"""How often is searched again at most."""
+"""The maximum number of further searches."""
 
 FEEDBACK_PASSAGES = 3
 FEEDBACK_TERMS = 6

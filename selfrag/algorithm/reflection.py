@@ -123,7 +123,7 @@ def sequence_bound(logprob: float, max_tokens: int) -> float:
 
 
 def check_weights(weights: Weights) -> Weights:
-    """Refuses negative or non-finite weights: the bounds of pruning, and what a weight means, need them non-negative."""
+    """Rejects negative or non-finite weights: the bounds of pruning, and the meaning of a weight, need them non-negative."""
     for name in ("rel", "sup", "use", "ret"):
         value = getattr(weights, name)
         if not (math.isfinite(value) and value >= 0):
@@ -235,13 +235,13 @@ def evidence_means(critiques: Iterable[Critique]) -> tuple[float, float] | None:
 
 def doubtful(segments: Sequence[Segment], abstain_isrel: float, abstain_issup: float) -> bool:
     """Whether to abstain: the answer's ISREL or ISSUP lies below its threshold. A decision on probabilities, not on wording;
-    an answer that needed no evidence is not doubted."""
+    an answer that needed no evidence is never rejected."""
     scores = evidence_means(segment.critique for segment in segments)
     return scores is not None and (scores[0] < abstain_isrel or scores[1] < abstain_issup)
 
 
 def supported(critique: Critique, required: Support | None) -> bool:
-    """The hard constraint (paper, 3.3), on what is written from new evidence: its likeliest ISSUP token must be good enough."""
+    """The hard constraint (paper, 3.3), on a segment written from new evidence: its likeliest ISSUP token must be good enough."""
     if required is None or "ISREL" not in critique.distributions:
         return True
     return verdict(critique, "ISSUP") in {"full": (FULLY,), "partial": (FULLY, PARTIALLY)}[required]

@@ -128,7 +128,7 @@ class Search:
         return candidates
 
     async def correct(self, path: Path, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """More candidates for the first segment: while no passage is relevant enough, more is searched for in other words."""
+        """More candidates for the first segment: while no passage is relevant enough, searches again with other queries."""
         more: list[Candidate] = []
         for number in range(1, correction.ROUNDS + 1):
             read = sorted((*candidates, *more), key=lambda c: -c.opening.critique.isrel)
@@ -173,7 +173,7 @@ class Search:
             return await self.retriever.search(query, k)
 
     async def open(self, path: Path, passage: Passage | None, carry: bool) -> Opening:
-        """The reflector's first look, with what the search that found the passage thought of it."""
+        """The reflector's opening of the passage, with the passage's retrieval score."""
         opening = await self.reflector.open(self.instruction, path.segments, passage, carry)
         if passage is None or carry:
             return opening

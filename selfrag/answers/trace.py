@@ -74,7 +74,7 @@ def plain(value: object, passages: dict[str, Passage]) -> Any:
 
 @dataclass(frozen=True)
 class Trace:
-    """A search read back. ``answer`` is the JSON of the answer as it was given."""
+    """A stored search. ``answer`` is the JSON of the answer as it was given."""
 
     answer: AnswerJson
     options: SearchOptions

@@ -27,7 +27,7 @@ META_SCHEMA = "selfrag.batch/1"
 
 
 class Sink(Protocol):
-    """Where finished rows go. ``done`` maps the ids that are there already to their question digests."""
+    """Receives finished rows. ``done`` maps the ids already present to their question digests."""
 
     @property
     def done(self) -> Mapping[str, str]: ...
@@ -69,7 +69,7 @@ class Meta:
     settings: Mapping[str, Any]
 
     def changes(self, old: Meta) -> list[str]:
-        """What differs from ``old``, in words."""
+        """The differences from ``old``, as a message."""
         found = ["the input has changed"] if self.input and old.input and self.input != old.input else []
         for name in dict.fromkeys((*old.settings, *self.settings)):
             before, now = old.settings.get(name), self.settings.get(name)
@@ -112,8 +112,8 @@ class Journal:
         self.descriptor: int | None = None
 
     def resume(self, stale: Mapping[str, str]) -> None:
-        """Takes up what is done, and takes out failed rows, a torn last line and rows that answer another question. ``stale``
-        gives, for rows of a changed input, the digest of the question that is asked now."""
+        """Keeps the finished rows and drops failed rows, a torn last line and rows that answer another question. ``stale``
+        gives, for rows of a changed input, the digest of the current question."""
         size = 0
         for row, raw in self.good(stale):
             size += len(raw)

@@ -107,7 +107,7 @@ def _encodable(text: str) -> bool:
 
 
 def read_jsonl(stream: BinaryIO) -> Iterator[Row]:
-    """Rows of JSON Lines; blank lines are no rows."""
+    """Rows of JSON Lines; skips blank lines."""
     number = 0
     while raw := stream.readline(MAX_LINE):
         number += 1
@@ -167,7 +167,7 @@ def read_array(stream: BinaryIO, name: str) -> Iterator[Row]:
 
 
 def read_lines(stream: BinaryIO) -> Iterator[Row]:
-    """A question a line; blank lines are no rows."""
+    """One question per line; skips blank lines."""
     for number, raw in enumerate(stream, 1):
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape").strip()
         if text:

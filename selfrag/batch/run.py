@@ -50,8 +50,8 @@ class Plan:
 
 @dataclass(slots=True)
 class Tally:
-    """How far a run has come. ``total`` is None while the input's length is not known; ``resumed`` rows were there before;
-    ``why`` is what the first row that failed says."""
+    """The progress of a run. ``total`` is None while the input's length is unknown; ``resumed`` counts rows of earlier runs;
+    ``why`` is the error message of the first failed row."""
 
     total: int | None = None
     resumed: int = 0

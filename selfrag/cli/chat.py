@@ -79,7 +79,7 @@ async def converse(flags: AgentFlags, rewrite: str | None, history: bool | None,
 
 
 def _typed_before(talk: Talk) -> Path | None:
-    """Where typed lines are remembered for the arrow keys: nowhere in a conversation that is not kept."""
+    """Where typed lines are stored for the arrow keys; None for a conversation that is not kept."""
     from selfrag.config.settings import find_paths
 
     return find_paths().history if talk.history else None
@@ -92,7 +92,7 @@ async def piped() -> AsyncIterator[str]:
 
 
 class Keyboard:
-    """What a person types. ``offered`` stands in the next line already, to be corrected."""
+    """The lines that the user types. ``offered`` prefills the next line, to be corrected."""
 
     def __init__(self, history: Path | None) -> None:
         self.history = history

@@ -89,7 +89,7 @@ def decision_line(event: Decided) -> str:
 
 
 def line(event: Event) -> str | None:
-    """An event as a line of plain text, None if it is not worth one."""
+    """An event as a line of plain text, None if it is not shown."""
     match event:
         case Decided():
             return decision_line(event)

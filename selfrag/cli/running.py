@@ -28,7 +28,7 @@ EVERY = 10.0
 
 @dataclass(frozen=True, slots=True)
 class RunFlags:
-    """Which questions, how many at once, what to do about failures and about an output that is there already."""
+    """Which questions, how many at once, what to do about failures and about an existing output."""
 
     task: Annotated[
         str | None,

@@ -42,7 +42,7 @@ class Talk:
         self.last: Entry | None = None
 
     def resume(self, entries: list[Entry]) -> None:
-        """Goes on from these answers of one session."""
+        """Continues from these answers of one session."""
         from selfrag.conversation.followup import turn_of
 
         self.session, self.last = entries[-1].session, entries[-1]

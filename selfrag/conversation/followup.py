@@ -105,7 +105,7 @@ def rewrite(typed: str, turns: Sequence[Turn]) -> str:
 async def rewrite_with(engine: Engine, render: Callable[..., str], typed: str, turns: Sequence[Turn]) -> str:
     """The same by the instruct model behind ``engine``; ``render`` fills prompts/followup.txt. Raises EngineError.
 
-    What does not look like one question is not taken: ``typed`` itself is returned.
+    Output that does not look like one question is discarded: returns ``typed`` itself.
     """
     if not turns:
         return typed
@@ -183,7 +183,7 @@ def _nth(line: str, last: Turn) -> str:
 
 
 def _pronouns(line: str, last: Turn) -> str:
-    """A pronoun, as what it stands for."""
+    """Resolves a pronoun to its referent."""
     found = [match for match in _PRONOUNS.finditer(line) if not _bound(line, match)]
     if not found:
         return ""
@@ -213,7 +213,7 @@ def _pronouns(line: str, last: Turn) -> str:
 
 
 def _antecedent(word: str, last: Turn) -> str:
-    """What ``word`` stands for, "" in doubt."""
+    """The referent of ``word``, "" in doubt."""
     topic, focus = _topic(last), _focus(last)
     asked = last.question
     who = re.match(r"(?i)^(?:who|whom|whose)\b", asked) is not None

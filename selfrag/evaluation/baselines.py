@@ -1,7 +1,7 @@
-"""What choosing is worth: a run beside rules that need less, each answering as many questions as the run does.
+"""The value of selection: a run compared with simpler rules, each answering as many questions as the run does.
 
 A baseline may pick which questions it answers by a threshold of its own: the one under which it answers as often as the run. An
-answer counts as right where what a reader reads holds a gold answer (or a gold sentence); of an unanswerable question none is.
+answer counts as right if the shown text contains a gold answer (or a gold sentence); no answer to an unanswerable question does.
 """
 
 from __future__ import annotations

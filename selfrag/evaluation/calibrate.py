@@ -1,4 +1,4 @@
-"""Fits what a model's probabilities mean: a temperature for each reflection group, when to retrieve, when to abstain.
+"""Calibrates a model's probabilities: a temperature for each reflection group, and thresholds for retrieval and abstention.
 
 Works on two runs over labelled questions, both without abstention and with temperature 1: one that always retrieved (threshold
 0, so that the probability of retrieving is known) and, for the retrieval threshold, one that never did. The answers are those

@@ -1,4 +1,4 @@
-"""Thresholds of abstention from what a person thought of answers, instead of questions with known answers.
+"""Abstention thresholds from a person's verdicts on answers, instead of questions with known answers.
 
 An answer was right to be given if it is rated good, or if the program abstained and that is rated bad. Everything is read from
 the history at the temperatures that the answers were given with, which the fit keeps.

@@ -108,11 +108,11 @@ class PromptedReflector:
         return Segment(sentence.text, opening.passage, critique, opening.carry, tuple(sentence.tokens), finished)
 
     async def judge(self, instruction: str, passage: Passage, answer: str) -> Critique:
-        """ISSUP and ISUSE of an ``answer`` that is given, not written. ISREL is `open`'s to read."""
+        """ISSUP and ISUSE of a given ``answer``. `open` reads ISREL."""
         return await self._critique(Critique(), instruction, passage, answer, answer, finished=True)
 
     def _to_write(self, instruction: str, path: Sequence[Segment], passage: Passage | None) -> Prompt:
-        """The question and the passage, and what is written already as the beginning of the model's answer."""
+        """The question and the passage, with the text written so far as the beginning of the model's answer."""
         name, values = ("critic/write", _shown(passage)) if passage else ("critic/write_alone", {})
         asked = Message("user", _filled(name, question=instruction, **values))
         return (asked, Message("assistant", _written(path))) if path else (asked,)

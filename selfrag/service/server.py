@@ -1,4 +1,4 @@
-"""Serves an application over HTTP until it is asked to end, and then finishes what is in flight."""
+"""Serves an application over HTTP until it is stopped, then finishes the requests in flight."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """Ends on SIGINT or SIGTERM: no new connections, what is in flight is finished. The second signal ends it at once."""
+    """Stops on SIGINT or SIGTERM: no new connections, requests in flight are finished. A second signal stops it at once."""
 
     def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
         super().__init__(config)

@@ -30,7 +30,7 @@ LONGEST = 3
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """An answer with what the model thinks of it: ISREL and ISSUP in [0, 1], ISUSE in [-1, 1]; None where it says nothing.
+    """An answer with the model's own critique: ISREL and ISSUP in [0, 1], ISUSE in [-1, 1]; None if it writes none.
 
     It is written whether or not ISREL is high: abstaining is the business of a threshold.
     """

@@ -71,7 +71,7 @@ class RunConfig:
 
 @dataclass(slots=True)
 class State:
-    """Where a run stands: steps done, seconds and tokens spent."""
+    """The progress of a run: steps done, seconds and tokens spent."""
 
     step: int = 0
     seconds: float = 0.0
@@ -79,7 +79,7 @@ class State:
 
 
 def weights_of(given: Iterable[str]) -> dict[str, float]:
-    """WEIGHTS with the ``GROUP=W`` texts of ``given`` over them. Raises UsageError for one that names no group or no weight."""
+    """WEIGHTS with the ``GROUP=W`` texts of ``given`` over them. Raises UsageError for an unknown group or an invalid weight."""
     weights = dict(WEIGHTS)
     for item in given:
         name, _, number = item.partition("=")

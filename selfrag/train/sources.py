@@ -112,7 +112,7 @@ class Question:
 
 
 def by_length(answers: Iterable[str]) -> list[str]:
-    """The distinct answers, the shortest first: it is the one that is taught."""
+    """The distinct answers, shortest first; the shortest is the training target."""
     return sorted(set(answers), key=lambda answer: (len(answer), answer))
 
 
@@ -176,7 +176,7 @@ def answer_branches(q: Question, passage: str, rng: Random) -> list[tuple[Weight
 
 
 def hard_negatives(q: Question, near: HardNegatives, rng: Random) -> list[tuple[str, str]]:
-    """Titles and texts that may stand for a passage that does not answer ``q``, the most tempting first."""
+    """Titles and texts of candidate negatives for ``q``, hardest first."""
     rest = lacking(q.passage, q.answers) if rng.random() < 0.25 else ""
     found = near.wrong(q.question, q.passage, q.answers) if rng.random() < 0.9 else [rng.choice(near.passages)]
     return [(q.title, rest)] if rest else found
@@ -198,7 +198,7 @@ def contrastive(
     q: Question, kind: str, said: str, passage: str, taught: Iterable[Iterable[WeightedPart]],
     other: tuple[str, str], refused: Iterable[Iterable[WeightedPart]],
 ) -> Example:  # fmt: skip
-    """The question, as it is ``said``, before its own passage and another one, with what is learned from each."""
+    """The question, worded as ``said``, with its own passage and another one, and the training targets of each."""
     root = (prompt(said), control(RETRIEVAL, 0.3))
     return packed_passages(
         f"{q.id}-{kind}", q.source, root, ((paragraph(q.title, passage), taught), (paragraph(*other), refused))
