@@ -38,8 +38,8 @@ _OPTION_OF = {"retrieve": "threshold", "isrel": "abstain_isrel", "issup": "absta
 class Agent:
     """Answers questions from documents. Safe to share: every question has its own state.
 
-    ``retriever`` None means that there are no documents, and every question that needs evidence is abstained from.
-    ``warnings`` say what a person should know of how the agent was opened.
+    ``retriever`` None means no documents: the agent abstains from every question that needs evidence.
+    ``warnings`` holds messages for the user about how the agent was opened.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ async def open_agent(
 ) -> AsyncIterator[Agent]:
     """Opens an agent over ``collections`` (the default collection where none is named) and closes it at the end.
 
-    ``files`` are asked without an index: paths, ``-`` for standard input, addresses of pages. They make up a collection in memory
-    for this agent, and are the only documents where ``collections`` names none.
+    ``files`` are searched without a stored index: paths, ``-`` for standard input, URLs of pages. They form an in-memory
+    collection for this agent, and are the only documents if ``collections`` is empty.
 
     ``source`` (git-style patterns) and ``where`` ("key=value") restrict the sources that may answer; ``hyde`` names the instruct
     model of hypothetical passages; ``choices`` is a closed set of answers. ``given`` takes every setting by the name that
-    `selfrag config show` lists: ``model``, ``engine``, ``k``, ``mode`` and so on. What is not given comes from ``settings`` (by
-    default the environment and the configuration file), then from what was fitted for the model, then from the defaults.
+    `selfrag config show` lists: ``model``, ``engine``, ``k``, ``mode`` and so on. Other values come from ``settings`` (by
+    default the environment and the configuration file), then from those fitted for the model, then from the defaults.
 
     Raises ConfigError for settings that are not allowed, CollectionError (before a model is loaded), ModelError, EngineError.
     """
@@ -178,7 +178,7 @@ def open_hyde(settings: Settings, model: str) -> Hyde:
 
 @dataclass(frozen=True, slots=True)
 class Instruct:
-    """An instruct model that is not open yet: its name, where its weights or its server know it, and its engine."""
+    """An instruct model that is not open yet: its name, its path (or name on the server), and its engine."""
 
     model: str
     path: str
@@ -206,9 +206,9 @@ def find_instruct(settings: Settings, name: str) -> Instruct:
 
 
 def find_model(settings: Settings) -> ModelInfo:
-    """What is known of the model. It must have been fetched, if only for its tokenizer, unless a server is asked in words.
+    """The model's metadata. The model must have been fetched, if only for its tokenizer, unless a server is asked by prompts.
 
-    Raises ModelError, and EngineError where a server must be asked what it serves and does not answer.
+    Raises ModelError, and EngineError if a server must say what it serves and does not answer.
     """
     from selfrag import engines, models
 
@@ -236,7 +236,7 @@ def _only_served(spec: str) -> str | None:
 
 
 def reflection_kind(settings: Settings, model: ModelInfo) -> ReflectionKind:
-    """How ``model`` reflects: as it was told to, or by its own reflection tokens where it has them and else asked by prompts."""
+    """How ``model`` reflects: as the settings say; on "auto", by its own reflection tokens if it has them, else by prompts."""
     from selfrag import models
 
     if settings.reflection != "auto":

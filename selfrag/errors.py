@@ -1,4 +1,4 @@
-"""What can go wrong, as a person should read it: what happened, to what, and the command that mends it.
+"""Errors with messages for the user: what happened, to what, and the command that fixes it.
 
 SelfragError            1
 ├── UsageError          2   a value that cannot be (a negative weight, an unknown option)
@@ -26,7 +26,7 @@ ANSWERED, FAILED, USAGE, ABSTAINED, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 13
 
 
 class SelfragError(Exception):
-    """A message for a person. ``hint`` is the command, or the change, that mends it; ``exit_code`` the process's status."""
+    """A message for a person. ``hint`` is the command, or the change, that fixes it; ``exit_code`` the process's status."""
 
     exit_code = FAILED
 

@@ -38,7 +38,7 @@ class Template:
 
 @cache
 def load(name: str) -> Template:
-    """The template prompts/``name``.txt. Raises UsageError when there is none, InputError when it is malformed."""
+    """The template prompts/``name``.txt. Raises UsageError if it does not exist, InputError if it is malformed."""
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1)
         raise UsageError(f"unknown prompt {name!r}", f"did you mean {near[0]}?" if near else None)

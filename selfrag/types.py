@@ -1,4 +1,4 @@
-"""The values that pass between the parts of selfrag, and the seams they meet at. No behaviour.
+"""The values that pass between the parts of selfrag, and the protocols between them. No behaviour.
 
 Everything here is frozen. Probabilities are in [0, 1], log-probabilities are natural logarithms, and a *control* token is one
 of the fifteen reflection tokens, named by its literal text (``"[Relevant]"``).
@@ -65,7 +65,7 @@ class Token:
 
     ``control`` names the reflection token that this is, decided by its id; None for ordinary text, even text that reads
     ``[Relevant]``. ``watched`` maps each watched name to its log-probability at this position; a name that the engine could
-    not tell is missing. The texts of a completion's tokens join to its decoded text (a piece of a character counts with the
+    not report is missing. The texts of a completion's tokens join to its decoded text (a piece of a character counts with the
     token that completes it; control and end-of-sequence tokens have the empty text).
     """
 
@@ -215,11 +215,11 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Critique:
-    """What the model says of one segment: ISREL and ISSUP in [0, 1], ISUSE in [-1, 1], the sequence term in [0, 1].
+    """The model's judgement of one segment: ISREL and ISSUP in [0, 1], ISUSE in [-1, 1], the sequence term in [0, 1].
 
     A group that the segment does not carry counts 0 and is missing from ``distributions``, which maps a group's name to the
-    probabilities of its tokens, normalised within the group. ``retrieval`` is not the model's: the score, in [0, 1], of the new
-    passage in the search that found it; 0 without one.
+    probabilities of its tokens, normalised within the group. ``retrieval`` comes from the search: the score, in [0, 1],
+    of the new passage; 0 without one.
     """
 
     isrel: float = 0.0
@@ -245,7 +245,7 @@ class Decision:
 class Segment:
     """About a sentence, the passage that it was written from, and its critique.
 
-    ``carry`` says that the passage was already there. ``tokens`` are what the engine generated for it, control tokens included,
+    ``carry`` says that the passage was already there. ``tokens`` holds the engine's output for it, control tokens included,
     without the Retrieve token that begins the next segment; ``after`` holds the log-probabilities of the Retrieve tokens at
     that position. ``finished`` says that the answer ends here (``after`` is empty then).
     """
@@ -261,10 +261,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The first look of the model at a passage: its ISREL, before a word is written.
+    """The model's first judgement of a passage: its ISREL, before any text is generated.
 
-    ``token`` is what the model writes first; None where nothing had to be read (no passage, or ``carry``). ``ended`` says that
-    the model has nothing to write: its first token is the end of the answer.
+    ``token`` is the first generated token; None if nothing had to be read (no passage, or ``carry``). ``ended`` says that
+    the model writes nothing: its first token is the end of the answer.
     """
 
     passage: Passage | None
@@ -275,17 +275,17 @@ class Opening:
 
 
 Alive = Callable[[Critique, float, str], bool]
-"""Asked at every token of a segment that is being written: its critique so far, an upper bound of its sequence term, and the
-piece of text just written. False ends the work on it."""
+"""Called at every token of a segment in generation, with its critique so far, an upper bound of its sequence term, and the
+piece of text just written. Returning False stops its generation."""
 
 
 class Reflector(Protocol):
     """How a model reflects. ``path`` holds the segments written so far, none at the start.
 
     ``decide`` says what the next segment needs, under a retrieval threshold in [0, 1]. ``open`` reads ISREL of one passage and
-    ``extend`` writes the segment that was opened, or returns None when ``alive`` gave it up. ``passage`` None means to write
-    without evidence; ``carry`` means that the path's last passage goes on, so that it is neither put in nor judged again.
-    ``judge`` reads ISSUP and ISUSE of an answer that is given. ``using`` is the same reflector on another engine (one that
+    ``extend`` writes the opened segment, or returns None if ``alive`` stopped it. ``passage`` None means to write
+    without evidence; ``carry`` means that the path's last passage stays in use; it is neither inserted nor judged again.
+    ``judge`` reads ISSUP and ISUSE of a given answer. ``using`` is the same reflector on another engine (one that
     counts, say). ``describe`` names, for a stored run, what the judgements depend on besides the model.
     """
 
@@ -422,9 +422,9 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Corrected:
-    """Round ``number`` (from 1) of corrective retrieval: the best ISREL read so far is ``best``, which is ``standing``.
+    """Round ``number`` (from 1) of corrective retrieval: ``best`` is the best ISREL read so far, ``standing`` its grade.
 
-    ``passages`` are what the search for ``query`` found that had not been read yet.
+    ``passages`` holds the results for ``query`` that had not been read yet.
     """
 
     step: int

@@ -1,4 +1,4 @@
-"""What a beam search over segments keeps: paths, the candidates that may go on from them, and the best of each step.
+"""The state of a beam search over segments: paths, the candidates that extend them, and the best of each step.
 
 Pure: scores in, order out. Knows nothing of models, passages' words or time.
 """
@@ -16,7 +16,7 @@ from selfrag.types import Cited, Opening, Passage, Segment
 
 @dataclass(frozen=True)
 class Path:
-    """Segments written one after another. ``order`` tells where it stood among its step's candidates: ties keep the earlier."""
+    """A sequence of segments. ``order`` is its position among its step's candidates; ties keep the earlier one."""
 
     id: int
     segments: tuple[Segment, ...] = ()
@@ -33,19 +33,19 @@ class Path:
         return self.segments[-1].passage if self.segments else None
 
     def gains(self, segment: Segment) -> bool:
-        """Whether ``segment`` adds something: a word that the answer does not have yet. An empty or repeated one ends the answer
+        """Whether ``segment`` adds a word that the answer does not have yet. An empty or repeated segment ends the answer
         instead. The first always counts."""
         return not self.segments or bool(words(segment.text) - words(" ".join(s.text for s in self.segments)))
 
 
 def words(text: str) -> set[str]:
-    """The words of ``text``, whatever their case and what stands between them."""
+    """The words of ``text``, ignoring case and separators."""
     return set(re.findall(r"\w+", text.casefold()))
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One passage (or none) that ``parent`` may go on with; its ISREL has been read."""
+    """One passage (or none) to extend ``parent`` with; its ISREL has been read."""
 
     id: int
     parent: Path
@@ -69,7 +69,7 @@ class Pool:
         self._continued.add(parent.id)
 
     def continues(self, parent: Path) -> bool:
-        """Whether a candidate of ``parent`` has come through."""
+        """Whether a candidate of ``parent`` was accepted."""
         return parent.id in self._continued
 
     def needed(self) -> float:
@@ -78,12 +78,12 @@ class Pool:
         return best[-1].score if self.width and len(best) == self.width else -math.inf
 
     def best(self) -> list[Path]:
-        """The paths to keep, best first; of equals, the one that stood earlier, whichever was written first."""
+        """The paths to keep, best first; ties go by position, not by order of completion."""
         return sorted(self._paths.values(), key=lambda p: (-p.score, p.order, p.id))[: self.width]
 
 
 def cite(path: Path) -> tuple[tuple[Cited, ...], tuple[Passage, ...]]:
-    """Numbers the passages 1, 2, … in order of first use; the numbers are the positions in the list, whatever is skipped."""
+    """Numbers the passages 1, 2, … in order of first use; a number is the position in the list, even if others are skipped."""
     numbers: dict[str, int] = {}
     evidence: list[Passage] = []
     cited = []

@@ -1,4 +1,4 @@
-"""Corrective retrieval (CRAG; Yan et al. 2024): whether the passages that were read will do, and what to search for if not.
+"""Corrective retrieval (CRAG; Yan et al. 2024): whether the passages read suffice, and the next query if not.
 
 CRAG trains an evaluator; here ISREL is the evaluator. Queries are made from words alone. Pure: no model, no search.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from selfrag.types import Passage, Standing
 
 ROUNDS = 2
-"""How often is searched again at most."""
+"""The maximum number of further searches."""
 
 FEEDBACK_PASSAGES = 3
 FEEDBACK_TERMS = 6
@@ -51,13 +51,13 @@ def rewritten(question: str, passages: Sequence[Passage], number: int) -> str | 
 
 
 def key_terms(question: str) -> list[str]:
-    """The words of ``question`` in order, each once, without those that every question has."""
+    """The distinct words of ``question``, in order, without stop words."""
     words = (word for word in _WORD.findall(question) if word.casefold() not in _COMMON)
     return list({word.casefold(): word for word in words}.values())
 
 
 def names(question: str) -> list[str]:
-    """Runs of capitalised words and quoted words, without the quotation marks; a lone first word of a sentence is no name."""
+    """Runs of capitalised words, and quoted words without quotation marks; the lone first word of a sentence does not count."""
     found = []
     for match in _NAME.finditer(question):
         name = match[0].strip('“”"«»`').strip()

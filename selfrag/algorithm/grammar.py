@@ -1,4 +1,4 @@
-"""The prompt grammar of Self-RAG: which text and which control token stands where. Pure: parts, no token ids.
+"""The prompt grammar of Self-RAG: the order of text and control tokens. Pure: parts, no token ids.
 
 Inference, training rows and `selfrag train eval` build their prompts from these functions and have the parts encoded by the same
 `engines.tokenizer.Vocabulary`, so that a model is asked in exactly the form that it was trained on:
@@ -19,7 +19,7 @@ from selfrag.algorithm.reflection import CONTINUE, END_PARAGRAPH, NO_RETRIEVAL, 
 from selfrag.types import Control, Generated, Part, Passage, Prompt, Segment, Text, Token
 
 _WRAPPED = 40
-"""Characters of a line, at the least, that is taken for a wrapped one."""
+"""The minimum length, in characters, of a line that is taken for a wrapped one."""
 _OPEN = re.compile(r"[^\s.!?:;|{}]$")
 _GOES_ON = re.compile(r"(?!\d{1,3}[.)] |[-*+] |_{3}|```)[\w(\"'“‘`*\[&]")
 
@@ -32,7 +32,7 @@ def instruction(text: str, extra: str = "") -> Text:
 
 
 def paragraph(title: str, text: str) -> tuple[Control, Text, Control]:
-    """A passage between its markers, its wrapped lines joined; its words stay text whatever they say."""
+    """A passage between its markers, its wrapped lines joined; its words are always encoded as text, never as control tokens."""
     return Control(PARAGRAPH), Text(f"{title}\n{unwrapped(text)}"), Control(END_PARAGRAPH)
 
 
@@ -54,14 +54,14 @@ def evidence(title: str, text: str) -> tuple[Control, Control, Text, Control]:
 
 
 def lead_in(passage: Passage | None, carry: bool) -> tuple[Part, ...]:
-    """What stands before a segment: new evidence, the token to go on with the old, or the token that none is needed."""
+    """The prefix of a segment: new evidence, the token to continue with the old, or the token for "no evidence needed"."""
     if carry:
         return (Control(CONTINUE),)
     return evidence(passage.title, passage.text) if passage else (Control(NO_RETRIEVAL),)
 
 
 def prompt(asked: str, path: Sequence[Segment], *after: Part) -> Prompt:
-    """The instruction, the segments written so far with what stood before each, then ``after``."""
+    """The instruction, the segments written so far, each with its prefix, then ``after``."""
     written = [part for s in path for part in (*lead_in(s.passage, s.carry), *replayed(s.tokens))]
     return joined(instruction(asked), *written, *after)
 

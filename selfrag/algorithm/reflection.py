@@ -50,7 +50,7 @@ def distribution(logprobs: LogProbs, group: Sequence[str]) -> dict[str, float]:
 
 
 def reports(logprobs: LogProbs, group: Sequence[str]) -> bool:
-    """Whether a position tells anything at all about ``group``; a top-k list may not."""
+    """Whether a position reports any token of ``group``; a top-k list may not."""
     return any(token in logprobs for token in group)
 
 
@@ -123,7 +123,7 @@ def sequence_bound(logprob: float, max_tokens: int) -> float:
 
 
 def check_weights(weights: Weights) -> Weights:
-    """Refuses negative or non-finite weights: the bounds of pruning, and what a weight means, need them non-negative."""
+    """Rejects negative or non-finite weights: the bounds of pruning, and the meaning of a weight, need them non-negative."""
     for name in ("rel", "sup", "use", "ret"):
         value = getattr(weights, name)
         if not (math.isfinite(value) and value >= 0):
@@ -135,7 +135,7 @@ def check_weights(weights: Weights) -> Weights:
 
 
 def first_of(tokens: Iterable[Token], group: Sequence[str]) -> LogProbs | None:
-    """What the first control token of ``group``, told by its id, says of the group: log-probabilities at its position.
+    """The log-probabilities of ``group`` at the position of its first control token, recognised by id.
 
     The token's own log-probability is always known, even where an engine reports nothing else.
     """
@@ -248,7 +248,7 @@ def doubtful(segments: Sequence[Segment], options: SearchOptions) -> bool:
 
 
 def supported(critique: Critique, required: Support | None) -> bool:
-    """The hard constraint (paper, 3.3), on what is written from new evidence: its likeliest ISSUP token must be good enough."""
+    """The hard constraint (paper, 3.3), on a segment written from new evidence: its likeliest ISSUP token must be good enough."""
     if required is None or "ISREL" not in critique.distributions:
         return True
     return verdict(critique, "ISSUP") in {"full": (FULLY,), "partial": (FULLY, PARTIALLY)}[required]

@@ -2,7 +2,7 @@
 
 A beam over segments. At each step every live path is expanded over its passages, and the best of all candidates, finished
 answers included, are kept. The short form of the paper is the same loop with one segment. Candidates that provably cannot be
-kept are not written (branch and bound); the answer is the same as without. Knows reflectors and retrievers by their seams only.
+kept are not written (branch and bound); the answer is the same as without. Uses reflectors and retrievers only by protocol.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Search:
             pool = Pool(self.width(last), finished=(p for p in kept if p.finished))
             await self.write(step, await self.candidates(step, live), pool, last)
             for path in live:
-                if path.segments and not pool.continues(path):  # nothing to go on with: the answer ends with what it has
+                if path.segments and not pool.continues(path):  # no candidate extends it: the answer ends here
                     pool.add(replace(path, finished=True), path)
             kept = pool.best()
             self.tell(Selected(step, tuple(p.id for p in kept), tuple(p.score for p in kept)))
@@ -108,7 +108,7 @@ class Search:
         return 1 if last else self.options.beam_width
 
     async def candidates(self, step: int, live: Sequence[Path]) -> list[Candidate]:
-        """Every live path with every passage that it may go on with, in order of path and passage, ISREL read."""
+        """Every live path paired with every passage that may extend it, in order of path and passage, ISREL read."""
         wanted = await together(self.expand(step, path) for path in live)
         pairs = [(path, passage, carry) for path, (passages, carry) in zip(live, wanted, strict=True) for passage in passages]
         candidates = await self.opened(step, pairs, 0)
@@ -128,7 +128,7 @@ class Search:
         return candidates
 
     async def correct(self, path: Path, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """More candidates for the first segment: while no passage is relevant enough, more is searched for in other words."""
+        """More candidates for the first segment: while no passage is relevant enough, searches again with other queries."""
         more: list[Candidate] = []
         for number in range(1, correction.ROUNDS + 1):
             read = sorted((*candidates, *more), key=lambda c: -c.opening.critique.isrel)
@@ -173,7 +173,7 @@ class Search:
             return await self.retriever.search(query, k)
 
     async def open(self, path: Path, passage: Passage | None, carry: bool) -> Opening:
-        """The reflector's first look, with what the search that found the passage thought of it."""
+        """The reflector's opening of the passage, with the passage's retrieval score."""
         opening = await self.reflector.open(self.instruction, path.segments, passage, carry)
         if passage is None or carry:
             return opening
@@ -232,7 +232,7 @@ class Search:
             self.tell(Pruned(step, parent.id, candidate.id, passage, "unsupported"))
 
     def may_prune(self, parent: Path, pool: Pool) -> bool:
-        """Under the hard constraint an answer ends with ``parent`` if none of its candidates comes through, so until one has,
+        """Under the hard constraint an answer ends with ``parent`` if all its candidates fail, so until one passes,
         each of them matters whatever its score."""
         free = self.options.require_support is None or not parent.segments
         return self.options.prune and (free or pool.continues(parent))
@@ -303,7 +303,7 @@ def ignore(event: Event) -> None:
 
 
 def as_choice(text: str, choices: Sequence[str]) -> str:
-    """The choice that ``text`` is, told apart from case and a final period; ``text`` itself, stripped, if it is none."""
+    """The choice that ``text`` matches, ignoring case and a final period; otherwise ``text`` itself, stripped."""
     plain = text.strip().removesuffix(".").casefold()
     return next((choice for choice in choices if choice.strip().casefold() == plain), text.strip())
 

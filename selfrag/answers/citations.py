@@ -1,4 +1,4 @@
-"""Where a citation stands, and whether those of a stored answer still hold."""
+"""The location of a citation, and whether the citations of a stored answer still hold."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def _cited(row: Json, evidence: tuple[Passage, ...]) -> Cited:
 
 
 def event_from(row: Json, passages: Mapping[str, Passage]) -> Event:
-    """An event of `event_json`; ``passages`` holds those that it names. Raises KeyError for an event that does not exist."""
+    """An event of `event_json`; ``passages`` maps the chunk ids in it to passages. Raises KeyError for an unknown event."""
     match row["event"]:
         case "decided":
             return Decided(row["step"], row["path"], Decision(**row["decision"]))

@@ -54,7 +54,7 @@ def content(trace: Trace, base: Path | None = None) -> Json:
 
 
 def plain(text: str) -> str:
-    """``text`` of the same length, without what turns the direction of writing or is no text."""
+    """``text`` at the same length, with control and bidirectional characters replaced by U+FFFD."""
     return ACTING.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

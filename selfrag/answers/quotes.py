@@ -1,8 +1,8 @@
 """The sentence of a passage that an answer rests on, with its offsets. Pure: texts in, offsets out.
 
-Written words that stand in the passage are found there, whatever their case, spacing, quotation marks and emphasis; of several
-places, the one whose sentence has most of the question's words. Words that do not stand there are aligned: the sentence, or two
-that follow one another, that shares the most with them, rare words counting more.
+Words that occur in the passage are found by text match, ignoring case, spacing, quotation marks and emphasis; of several
+matches, the one whose sentence has most of the question's words wins. Other words are aligned to the sentence, or two
+consecutive ones, that shares the most words with them, rare words counting more.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ def _around(place: tuple[int, int], parts: Sequence[Unit]) -> tuple[int, int]:
 
 
 def _with_what_was_asked(first: int, last: int, parts: Sequence[Unit], text: str, asked: set[str]) -> tuple[int, int]:
-    """The units, with the sentence after them, or else before, where that says what was asked and they do not.
+    """The units, plus the sentence after them, or else before, if that contains words of the question that they lack.
 
-    A name stands in the sentence that introduces it, what was asked about it often in the next.
+    A name is in the sentence that introduces it, the fact asked about it often in the next.
     """
 
     def words(unit: Unit) -> set[str]:
@@ -137,7 +137,7 @@ def folded(text: str) -> tuple[str, list[int]]:
 
 
 def occurrences(written: str, text: str) -> list[tuple[int, int]]:
-    """Where ``written`` stands in ``text`` as whole words, as offsets in it; without the full stop that a model may have put at
+    """The offsets in ``text`` at which ``written`` occurs as whole words, ignoring the full stop that a model may have put at
     its end."""
     whole, offsets = folded(text)
     needle = folded(written)[0].strip()
@@ -165,8 +165,8 @@ def _joined(text: str, at: int) -> bool:
 
 
 def aligned(written: str, text: str, parts: Sequence[Unit], question: str = "") -> Found | None:
-    """The unit, or two that follow one another, that shares the most with ``written``. The question's words decide between
-    equals, and stand in for the written ones where those are in none (yes, no, a label)."""
+    """The unit, or two consecutive ones, that shares the most with ``written``. The question's words break ties, and replace
+    the written ones if no unit has any of those (yes, no, a label)."""
     words = [set(content_words(text[unit.start : unit.end])) for unit in parts]
     rarity = _rarity(words)
     said, asked = set(content_words(written)), set(content_words(question))
@@ -189,7 +189,7 @@ def aligned(written: str, text: str, parts: Sequence[Unit], question: str = "") 
 
 
 class _rarity:
-    """How much a word tells about where in a text it stands: more, the fewer of its units have it."""
+    """How well a word locates a position in a text: better, the fewer of its units contain it."""
 
     def __init__(self, words: Sequence[set[str]]) -> None:
         self.count = len(words)
@@ -261,7 +261,7 @@ def _units(text: str) -> Iterator[Unit]:
 
 @cache
 def _markdown() -> MarkdownIt:
-    """Reads blocks alone. What only a whole Markdown file can tell (indented code, underlined headings, HTML) is left out: a
+    """Parses blocks only, without those that need the whole Markdown file (indented code, underlined headings, HTML): a
     passage may begin anywhere, and need not be Markdown."""
     from markdown_it import MarkdownIt
 

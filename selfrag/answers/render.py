@@ -107,7 +107,7 @@ def remarks(segment: SegmentJson) -> list[str]:
 
 
 def sentences(document: AnswerJson) -> Table:
-    """Each segment as it is read, with its critique before it, its citation and a word on what is low in it behind it."""
+    """Each segment as it is shown, preceded by its critique and followed by its citation and remarks on low scores."""
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     for name in GROUPS.values():
         table.add_column(name, header_style="dim", justify="right", no_wrap=True)
@@ -125,9 +125,9 @@ def sentences(document: AnswerJson) -> Table:
 
 
 def sentence(segment: SegmentJson, seen: set[tuple[int | None, int, int]]) -> tuple[Text, str]:
-    """The quote with the model's words set off in it, and nothing; or words that are not in it, and the quote to show below.
+    """The quote with the model's words emphasised, and ""; or, if they are not in it, the words and the quote to show below.
 
-    A quote that has been ``seen`` already is not shown again.
+    A quote in ``seen`` is not shown again.
     """
     quote = segment["quote"]
     key = (segment["citation"], quote["start"], quote["end"]) if quote else None
@@ -140,7 +140,7 @@ def sentence(segment: SegmentJson, seen: set[tuple[int | None, int, int]]) -> tu
 
 
 def emphasised(quote: QuoteJson) -> Text:
-    """The quote, the model's words in bold where they are not nearly all of it."""
+    """The quote, with the model's words in bold unless they are nearly all of it."""
     text, (start, end) = quote["text"], quote["span"] or (0, 0)
     style = "bold" if end - start < 0.9 * len(text) else ""
     return Text.assemble(flowing(text[:start]), (flowing(text[start:end]), style), flowing(text[end:]))
@@ -174,7 +174,7 @@ def _source_lines(document: AnswerJson, base: Path | None, texts: bool, link: st
 
 
 def places(document: AnswerJson, citation: CitationJson) -> list[Mapping[str, Any]]:
-    """Where what is quoted of a citation stands, each place once; where the citation stands, if nothing is quoted of it."""
+    """The distinct locations of a citation's quotes; the location of the citation itself if it has no quotes."""
     quotes = [s["quote"] for s in document["segments"] if s["quote"] and s["citation"] == citation["n"]]
     if document["status"] == "abstained":
         quotes = []

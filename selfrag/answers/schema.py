@@ -117,7 +117,7 @@ class TimingJson(TypedDict):
 
 
 class AnswerJson(TypedDict):
-    """``selfrag.answer/1``. Every key is there whatever became of the question."""
+    """``selfrag.answer/1``. Every key is present for every outcome."""
 
     schema: Literal["selfrag.answer/1"]
     id: str | int | None
@@ -413,7 +413,7 @@ def utility(segments: Sequence[SegmentJson]) -> float:
 
 
 def shown(segment: SegmentJson) -> str:
-    """What a reader reads of a segment: the quote that its words stand in; its own words where they are in none."""
+    """The text shown for a segment: the quote that contains its words, or its own words if there is no such quote."""
     quote = segment.get("quote")  # rows of version 0.1 have none
     return quote["text"] if quote and quote["span"] else segment["text"]
 

@@ -74,7 +74,7 @@ def plain(value: object, passages: dict[str, Passage]) -> Any:
 
 @dataclass(frozen=True)
 class Trace:
-    """A search read back. ``answer`` is the JSON of the answer as it was given."""
+    """A stored search. ``answer`` is the JSON of the answer as it was given."""
 
     answer: AnswerJson
     options: SearchOptions
@@ -88,7 +88,7 @@ def save(path: Path, answer: Answer, events: Sequence[Event]) -> None:
 
 
 def load(path: Path) -> Trace:
-    """The trace that `save` wrote. Raises InputError for a file that is not there, or that is none."""
+    """The trace that `save` wrote. Raises InputError if the file is missing or not a trace."""
     mend = 'make one with: selfrag ask "…" --save-trace FILE'
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Question files in the formats that data sets are published in, told apart by what is in them.
+"""Question files in the formats of published data sets, recognised by their content.
 
 Every format becomes rows with "question" and, as far as the format has them, "answers", "unanswerable", "sources", "choices" and
 "context". A task with a wording of its own (prompts/tasks/) puts it into the row's "instruction"; the search looks for the
@@ -113,7 +113,7 @@ def squad(document: Json) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A format: how one record becomes the columns of a row, and the keys that tell it from the others."""
+    """A format: how one record becomes the columns of a row, and the keys that identify it."""
 
     name: str
     convert: Convert
@@ -158,7 +158,7 @@ def detect(name: str, head: bytes) -> str:
 
 
 def _has_header(start: bytes) -> bool:
-    """Whether text that is no JSON begins with the header of a table of questions."""
+    """Whether non-JSON text begins with the header of a table of questions."""
     names = re.split(rb"[,;\t]", start.split(b"\n")[0].strip())
     return len(names) > 1 and b"question" in [name.strip(b'"') for name in names]
 

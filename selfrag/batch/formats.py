@@ -28,7 +28,7 @@ class Format(Protocol):
 
 
 def json_line(row: Json) -> bytes:
-    """A lone surrogate becomes its JSON escape, so that the line is valid UTF-8 whatever the row holds."""
+    """A lone surrogate becomes its JSON escape, so that the line is always valid UTF-8."""
     return json.dumps(row, ensure_ascii=False, allow_nan=False, default=str).encode("utf-8", "backslashreplace") + b"\n"
 
 

@@ -1,7 +1,7 @@
-"""The file that a batch writes: one whole row at a time, so that a run can be killed at any instant and go on later.
+"""The output file of a batch, written one whole row at a time: a run can be killed at any instant and resumed later.
 
 Beside OUT stands OUT.meta.json with the settings and the fingerprint of the input that OUT belongs to, so that a resumed run
-cannot mix two of them. What is done is known by id and question digest, never by counting.
+cannot mix two of them. Finished rows are identified by id and question digest, never by counting.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ META_SCHEMA = "selfrag.batch/1"
 
 
 class Sink(Protocol):
-    """Where finished rows go. ``done`` maps the ids that are there already to their question digests."""
+    """Receives finished rows. ``done`` maps the ids already present to their question digests."""
 
     @property
     def done(self) -> Mapping[str, str]: ...
@@ -48,7 +48,7 @@ class Collected:
 
 @dataclass(slots=True)
 class Printed:
-    """A sink on standard output: nothing is known of earlier runs."""
+    """A sink on standard output; it knows nothing of earlier runs."""
 
     format: Format = field(default_factory=JsonLines)
     done: Mapping[str, str] = field(default_factory=dict)
@@ -63,13 +63,13 @@ class Printed:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """``input`` is the digest of the input file, None for standard input; ``settings`` are those that change answers."""
+    """``input`` is the digest of the input file, None for standard input; ``settings`` holds the ones that change answers."""
 
     input: str | None
     settings: Mapping[str, Any]
 
     def changes(self, old: Meta) -> list[str]:
-        """What differs from ``old``, in words."""
+        """The differences from ``old``, as a message."""
         found = ["the input has changed"] if self.input and old.input and self.input != old.input else []
         for name in dict.fromkeys((*old.settings, *self.settings)):
             before, now = old.settings.get(name), self.settings.get(name)
@@ -83,7 +83,7 @@ def meta_path(out: Path) -> Path:
 
 
 def load_meta(out: Path) -> Meta | None:
-    """None where there is none; InputError if it is damaged."""
+    """None if the file is missing; InputError if it is damaged."""
     path = meta_path(out)
     try:
         found = json.loads(path.read_text("utf-8"))
@@ -112,8 +112,8 @@ class Journal:
         self.descriptor: int | None = None
 
     def resume(self, stale: Mapping[str, str]) -> None:
-        """Takes up what is done, and takes out failed rows, a torn last line and rows that answer another question. ``stale``
-        gives, for rows of a changed input, the digest of the question that is asked now."""
+        """Keeps the finished rows and drops failed rows, a torn last line and rows that answer another question. ``stale``
+        gives, for rows of a changed input, the digest of the current question."""
         size = 0
         for row, raw in self.good(stale):
             size += len(raw)
@@ -156,11 +156,11 @@ class Journal:
 
 
 def open_journal(out: Path, meta: Meta, rows: Callable[[], Iterable[Row]], on_change: OnChange = "refuse") -> Journal:
-    """Opens ``out`` for a run described by ``meta``, going on where an earlier one stopped.
+    """Opens ``out`` for a run described by ``meta``, resuming where an earlier one stopped.
 
-    InputError if the input or the settings differ from those of the rows that are there, or if it is no such file, which not
-    even "restart" overwrites; with "append" the rows of questions that are still the same are kept and the others answered
-    anew. ``rows`` reads the input. LockedError if another run is writing to it.
+    InputError if the input or the settings differ from those of the existing rows, or if the file is not a batch output (not
+    even "restart" overwrites that). "append" keeps the rows whose questions are unchanged and answers the others again.
+    ``rows`` reads the input. LockedError if another run is writing to it.
     """
     if out.exists() and not out.is_file():
         raise InputError(f"{out} is not a file that a run can resume", "name a file; without -o the rows are printed")

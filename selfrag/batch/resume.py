@@ -17,7 +17,7 @@ from selfrag.types import SearchOptions
 
 
 def settings_of(agent: Agent, options: SearchOptions, questions: Questions) -> dict[str, Any]:
-    """The settings that change answers, by name: those that a resumed run must share with the run before."""
+    """The settings that change answers, by name; a resumed run must share them with the run before."""
     found = asdict(options)
     weights = {f"w_{name}": value for name, value in found.pop("weights").items()}
     return {
@@ -53,7 +53,7 @@ async def answer_all(
     plan: Plan,
     on_progress: Callable[[Tally], None] = lambda _: None,
 ) -> Tally:
-    """Answers the questions that ``sink`` does not have yet. Ctrl-C finishes what is in flight; the second time, gives it up."""
+    """Answers the questions that ``sink`` does not have yet. Ctrl-C finishes those in flight; a second one cancels them."""
     batch = Batch(agent.ask, options, sink, plan, questions.total, on_progress)
     with interruptible(batch):
         return await batch.run(questions.rows())

@@ -1,7 +1,7 @@
 """Questions from JSON Lines, CSV or standard input, one at a time.
 
-A row that is no question is not an exception but a `Row` with a ``problem``: it takes part in the run, fails there, and its
-line is told. Only an input that cannot be read at all raises.
+An invalid row raises no exception but becomes a `Row` with a ``problem``: it takes part in the run and fails there, with its
+line reported. Only an input that cannot be read at all raises.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ LISTS = ("answers", "choices", "sources")
 class Row:
     """One row of the input. ``line`` is 1-based; ``digest`` identifies the question together with its choices and wording.
 
-    ``instruction`` is what the model is told where that is not the question itself. ``extra`` are the row's other columns, kept
-    for the output. ``problem`` says why this is no question, None if it is one.
+    ``instruction`` is what the model reads instead of the question, if they differ. ``extra`` holds the row's other columns,
+    kept for the output. ``problem`` says why the row is not a valid question, None if it is.
     """
 
     line: int
@@ -45,7 +45,7 @@ class Row:
 
     @property
     def key(self) -> str:
-        """What tells rows apart: 7 and "7" are the same id."""
+        """The identity of a row: 7 and "7" are the same id."""
         return str(self.id)
 
 
@@ -107,7 +107,7 @@ def _encodable(text: str) -> bool:
 
 
 def read_jsonl(stream: BinaryIO) -> Iterator[Row]:
-    """Rows of JSON Lines; blank lines are no rows."""
+    """Rows of JSON Lines; skips blank lines."""
     number = 0
     while raw := stream.readline(MAX_LINE):
         number += 1
@@ -167,7 +167,7 @@ def read_array(stream: BinaryIO, name: str) -> Iterator[Row]:
 
 
 def read_lines(stream: BinaryIO) -> Iterator[Row]:
-    """A question a line; blank lines are no rows."""
+    """One question per line; skips blank lines."""
     for number, raw in enumerate(stream, 1):
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape").strip()
         if text:

@@ -1,6 +1,6 @@
 """Many questions, one after the other and several at once: each is answered, fails in its row, or is left for the next run.
 
-Knows neither models nor terminals: ``ask`` answers one question, a `Sink` takes finished rows, ``tell`` hears the progress.
+Knows neither models nor terminals: ``ask`` answers one question, a `Sink` takes finished rows, ``tell`` receives the progress.
 Memory does not grow with the input: rows are read as they are needed.
 """
 
@@ -27,7 +27,7 @@ from selfrag.types import Answer, Event, Observer, Opened, Passage, Retrieved, S
 
 Json = dict[str, Any]
 Ask = Callable[[str, SearchOptions, Observer, str | None], Awaitable[Answer]]
-"""`search.Agent.ask`: question, options, observer, and the instruction where the model is told something else."""
+"""`search.Agent.ask`: question, options, observer, and the instruction if the model reads something else than the question."""
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ class Plan:
 
 @dataclass(slots=True)
 class Tally:
-    """How far a run has come. ``total`` is None while the input's length is not known; ``resumed`` rows were there before;
-    ``why`` is what the first row that failed says."""
+    """The progress of a run. ``total`` is None while the input's length is unknown; ``resumed`` counts rows of earlier runs;
+    ``why`` is the error message of the first failed row."""
 
     total: int | None = None
     resumed: int = 0
@@ -123,7 +123,7 @@ class Batch:
         return self.tally
 
     def stop(self) -> None:
-        """The first time, lets what is in flight finish; the second time, gives it up."""
+        """The first time, lets questions in flight finish; the second time, cancels them."""
         if self.tally.stopped == "interrupted":
             for task in self.tasks:
                 task.cancel()
@@ -169,7 +169,7 @@ class Batch:
             why = f"no answer within {self.plan.timeout:g} s" if limit.expired() else f"TimeoutError: {error}"
         except SelfragError as error:
             why = error.message
-        except Exception as error:  # whatever it is, it is this row's, and the others go on
+        except Exception as error:  # any error fails this row only; the others continue
             log.debug("question %s failed", row.key, exc_info=True)
             why = f"{type(error).__name__}: {error}"
         else:
@@ -231,7 +231,7 @@ class Seen:
 class ReadAhead:
     """Rows from a thread that stays at most ``ahead`` rows in front, so that a slow input keeps nobody waiting.
 
-    A daemon thread, since one that waits for standard input cannot be told to stop.
+    A daemon thread, since a thread that waits for standard input cannot be stopped.
     """
 
     def __init__(self, rows: Iterable[Row], ahead: int) -> None:

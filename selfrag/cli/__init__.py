@@ -188,7 +188,7 @@ def _end(_number: int, _frame: Any) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command and returns its exit status; whatever goes wrong is told on stderr in words."""
+    """Runs one command and returns its exit status; reports every error as a message on stderr."""
     arguments, debug = _take_global(arguments)
     if debug:
         _log_to_stderr()
@@ -213,7 +213,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _check_text(arguments: list[str]) -> None:
-    """Raises UsageError for an argument whose bytes are no text."""
+    """Raises UsageError for an argument that cannot be decoded."""
     for argument in arguments:
         try:
             argument.encode("utf-8")
@@ -261,7 +261,7 @@ _MENDS = {errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EROFS: _ELSEWHERE, err
 
 
 def _of_the_system(error: OSError) -> SelfragError:
-    """What the file system refuses, which is no bug: the file, and why."""
+    """An error of the file system, which is not a bug: the file, and the reason."""
     if error.filename is None and error.errno not in _MENDS:
         return _of_ours(error)
     place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
@@ -279,7 +279,7 @@ def _report(error: SelfragError, debug: bool) -> None:
 
 
 def _flush() -> None:
-    """Writes what is buffered; a reader that has gone (`| head`) is no error and is not told at exit either."""
+    """Flushes the output; a closed pipe (`| head`) is not an error and is not reported at exit either."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

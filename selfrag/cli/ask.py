@@ -123,7 +123,7 @@ def _unread() -> bool:
 
 
 def checked(question: str) -> str:
-    """``question``, unless it came as bytes that are no text, of which no tokenizer can make anything."""
+    """``question``, unless it came as invalid UTF-8, which no tokenizer can encode."""
     try:
         question.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -142,7 +142,7 @@ def split_choices(given: list[str] | None) -> tuple[str, ...]:
 def ask_service(
     typed: str, flags: AgentFlags, choices: tuple[str, ...], talk: Talk, rewriter: str | None, quiet: bool
 ) -> tuple[Answer, Recorder] | None:
-    """Asks a running service that answers as this process would; None where there is none, or it was lost."""
+    """Asks a running service that answers as this process would; None if none is running or the connection was lost."""
     from selfrag.config import settings
 
     now = settings.load(**flags.given)
@@ -195,7 +195,7 @@ async def answered(
 
 
 async def ask_agent(agent: Agent, question: str, quiet: bool) -> tuple[Answer, Recorder]:
-    """The answer and the events that led to it; the search is shown on stderr while it goes on."""
+    """The answer and the events that led to it; shows the search on stderr while it runs."""
     from selfrag.answers.trace import Recorder
     from selfrag.cli.live import watching
 
@@ -218,7 +218,7 @@ def both(first: Observer, second: Observer) -> Observer:
 
 
 def keep(file: Path, answer: Answer, recorder: Recorder) -> None:
-    """Writes the trace. Raises InputError where that is not possible."""
+    """Writes the trace. Raises InputError if it cannot be written."""
     from selfrag.answers import trace
 
     try:
@@ -230,7 +230,7 @@ def keep(file: Path, answer: Answer, recorder: Recorder) -> None:
 
 
 def export(answer: Answer, recorder: Recorder, html: Path | None, markdown: Path | None) -> None:
-    """Writes the answer as a page and as Markdown, where they are wanted. Raises InputError where that is not possible."""
+    """Writes the answer as an HTML page and as Markdown, if requested. Raises InputError if one cannot be written."""
     from selfrag.answers import html as pages
     from selfrag.answers import markdown as notes
     from selfrag.answers import trace

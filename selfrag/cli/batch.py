@@ -29,11 +29,11 @@ def batch(
     keep_passages: Annotated[bool, typer.Option("--keep-passages", help="Write the text of all retrieved passages.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Answer a file of questions; run again, it goes on where it stopped.
+    """Answer a file of questions; run it again to resume where it stopped.
 
-    Rows may have "id", "choices" (a closed set), "instruction" (what the model is told instead of the question) and any other
-    column; those are kept. Each row of the output is what `ask --json` prints, on disk as soon as it is finished. What is done
-    is known by id and question; failed rows are tried again. The settings of the run stand in OUT.meta.json. The exit status
+    Rows may have "id", "choices" (a closed set), "instruction" (what the model reads instead of the question) and any other
+    column; those are kept. Each row of the output is what `ask --json` prints, on disk as soon as it is finished. Finished rows
+    are matched by id and question; failed rows are tried again. OUT.meta.json holds the settings of the run. The exit status
     is 0, or 4 if rows failed (each says why), 130 if interrupted, 1 if --fail-on-error stopped it.
 
     \b

@@ -138,7 +138,7 @@ async def both(
 ) -> tuple[Rows, Rows, dict[str, float]]:
     """The rows with evidence and without it, at temperature 1, and the thresholds that hold now.
 
-    A run that does not come to its end ends the command.
+    An incomplete run ends the command.
     """
     from selfrag.reflectors.tokens import TokenReflector
 

@@ -79,7 +79,7 @@ async def converse(flags: AgentFlags, rewrite: str | None, history: bool | None,
 
 
 def _typed_before(talk: Talk) -> Path | None:
-    """Where typed lines are remembered for the arrow keys: nowhere in a conversation that is not kept."""
+    """Where typed lines are stored for the arrow keys; None for a conversation that is not kept."""
     from selfrag.config.settings import find_paths
 
     return find_paths().history if talk.history else None
@@ -92,7 +92,7 @@ async def piped() -> AsyncIterator[str]:
 
 
 class Keyboard:
-    """What a person types. ``offered`` stands in the next line already, to be corrected."""
+    """The lines that the user types. ``offered`` prefills the next line, to be corrected."""
 
     def __init__(self, history: Path | None) -> None:
         self.history = history
@@ -122,7 +122,7 @@ class Keyboard:
 
 
 class Chat:
-    """A conversation that goes on. ``keyboard`` None means that the lines come through a pipe."""
+    """A running conversation. ``keyboard`` None means that the lines come through a pipe."""
 
     def __init__(
         self, agent: Agent, talk: Talk, rewriter: Engine | None, plain: bool, quiet: bool, keyboard: Keyboard | None
@@ -133,7 +133,7 @@ class Chat:
         self.typed = ""
 
     async def take(self, line: str) -> None:
-        """One line: a command, or a question. What goes wrong is said on stderr, and the conversation goes on."""
+        """One line: a command, or a question. Errors go to stderr, and the conversation continues."""
         try:
             if line.startswith("/"):
                 await self.obey(*line.split(maxsplit=1))

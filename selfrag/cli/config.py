@@ -127,7 +127,7 @@ def unset(key: Key) -> None:
 
 
 def shown(now: Settings, name: str) -> Any:
-    """The value of a setting as it may be printed: the password of a URL is not."""
+    """The value of a setting for printing, without the password of a URL."""
     import re
 
     value = now.value(name)

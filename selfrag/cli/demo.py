@@ -32,8 +32,8 @@ def demo(
 ) -> None:
     """Index the example documents, ask them a question, show the answer.
 
-    Fetches the embedded model if it is not there yet, brings the collection `demo` up to date with 411 Wikipedia summaries, and
-    asks twice: once with everything still to be loaded, once with it in memory. Delete it with `selfrag rm -c demo --yes`.
+    Fetches the bundled model if it is missing, brings the collection `demo` up to date with 411 Wikipedia summaries, and
+    asks twice: once cold, once with everything in memory. Delete the collection with `selfrag rm -c demo --yes`.
 
     \b
     Examples:
@@ -51,7 +51,7 @@ def demo(
 
 
 def documents() -> Path:
-    """The example documents: those of the source tree, or those that were installed with the package."""
+    """The folder of the example documents: in the source tree, or installed with the package."""
     package = Path(__file__).parents[1]
     for folder in (package.parent / "corpora" / "wikipedia", package / "_corpora" / "wikipedia"):
         if folder.is_dir():

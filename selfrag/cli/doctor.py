@@ -1,4 +1,4 @@
-"""`selfrag doctor`: is everything there, and does it work? One line for each check, and the command that mends a failure."""
+"""`selfrag doctor`: is everything there, and does it work? One line for each check, and the command that fixes a failure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """``mend`` is the command for what is not ``ok``, None where there is nothing to mend."""
+    """``mend`` is the command that fixes a failed check, None if there is nothing to fix."""
 
     name: str
     ok: bool
@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 def doctor(json: Json = False) -> None:
     """Check the installation, the models and the collections.
 
-    Every check is one line; a failure names the command that mends it. The exit status is 1 if anything failed.
+    Every check is one line; a failure names the command that fixes it. The exit status is 1 if anything failed.
 
     \b
     Examples:
@@ -102,7 +102,7 @@ def check_python() -> Iterator[Check]:
 
 
 def check_packages() -> Iterator[Check]:
-    """What selfrag depends on is there, in a version that it accepts."""
+    """The dependencies of selfrag are installed, in versions that it accepts."""
     from importlib.metadata import PackageNotFoundError, requires, version
 
     from packaging.requirements import Requirement

@@ -129,7 +129,7 @@ def index(
 
 
 def _confirmed(emptied: Mapping[str, int]) -> bool:
-    """Whether a person at a terminal says that what is known of empty folders is to be removed."""
+    """Whether the user confirms at a terminal that the entries of empty folders are to be removed."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     folders = ", ".join(f"{printable_path(folder)} ({count:,} files)" for folder, count in emptied.items())
@@ -138,8 +138,8 @@ def _confirmed(emptied: Mapping[str, int]) -> bool:
 
 @contextmanager
 def _context_writer(collection: Collection, options: Options, settings: Settings, model: str | None) -> Iterator[Options]:
-    """The options, with an instruct model for a collection that wants contexts: the one that it had, unless one is named. It is
-    opened when there is something to write."""
+    """The options, with an instruct model if the collection uses contexts: the one it was made with, unless one is named. It is
+    opened only when there is something to write."""
     made_with = collection.made_with()
     if (options.context or made_with.get("context")) != Context.llm or options.dry_run:
         yield options

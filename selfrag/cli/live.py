@@ -1,4 +1,4 @@
-"""What a person sees while a search goes on: one observer, drawn in place on a terminal, told in lines elsewhere."""
+"""Live progress of a search: one observer, drawn in place on a terminal, printed line by line elsewhere."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def decision_line(event: Decided) -> str:
 
 
 def line(event: Event) -> str | None:
-    """An event as a line of plain text, None if it is not worth one."""
+    """An event as a line of plain text, None if it is not shown."""
     match event:
         case Decided():
             return decision_line(event)
@@ -108,7 +108,7 @@ def line(event: Event) -> str | None:
 
 @contextmanager
 def watching(quiet: bool = False) -> Iterator[Observer]:
-    """Shows a search on stderr while it goes on; on a terminal nothing is left of it afterwards."""
+    """Shows a search on stderr while it runs; on a terminal, erases the display afterwards."""
     if quiet:
         yield lambda _: None
         return

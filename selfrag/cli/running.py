@@ -28,7 +28,7 @@ EVERY = 10.0
 
 @dataclass(frozen=True, slots=True)
 class RunFlags:
-    """Which questions, how many at once, what to do about failures and about an output that is there already."""
+    """Which questions, how many at once, what to do about failures and about an existing output."""
 
     task: Annotated[
         str | None,
@@ -81,7 +81,7 @@ async def run_questions(
 async def rows_of(
     agent: Agent, options: SearchOptions, questions: Questions, flags: RunFlags, out: Path | None, quiet: bool, name: str = ""
 ) -> tuple[list[dict[str, Any]], Tally]:
-    """The rows of a run, with those that ``out`` held before; they stay in memory where it is None."""
+    """The rows of a run, including those already in ``out``; if ``out`` is None they stay in memory."""
     from selfrag.batch.journal import Collected
     from selfrag.batch.resume import open_sink
     from selfrag.evaluation.report import read_run

@@ -71,7 +71,7 @@ def serve(
 
 
 def run(serving: Serving, log_to_stderr: bool) -> None:
-    """Starts the server and keeps it until this process is interrupted or told to end."""
+    """Starts the server and keeps it running until this process gets SIGINT or SIGTERM."""
     from selfrag.engines.vllm import server
 
     cpu = not _has_cuda()

@@ -42,7 +42,7 @@ class Talk:
         self.last: Entry | None = None
 
     def resume(self, entries: list[Entry]) -> None:
-        """Goes on from these answers of one session."""
+        """Continues from these answers of one session."""
         from selfrag.conversation.followup import turn_of
 
         self.session, self.last = entries[-1].session, entries[-1]
@@ -72,9 +72,9 @@ class Talk:
 
 
 def open_talk(keep: bool | None, resume: bool = False, quiet: bool = False) -> Talk:
-    """A conversation, as the settings want it kept; ``resume`` goes on with the last one.
+    """A conversation, kept as the settings say; ``resume`` continues the last one.
 
-    Raises UsageError where there is none to go on with. A history that cannot be opened is fatal only then.
+    Raises UsageError if ``resume`` finds none to continue. A history that cannot be opened is fatal only then.
     """
     from selfrag.config import settings
     from selfrag.conversation.history import History

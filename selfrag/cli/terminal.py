@@ -125,7 +125,7 @@ def complain(error: SelfragError) -> None:
 
 @contextmanager
 def waiting(message: str, quiet: bool = False) -> Iterator[None]:
-    """A spinner on stderr during work without steps; nothing is left of it afterwards, and nothing is said without a terminal."""
+    """A spinner on stderr during work without steps; it is erased afterwards, and not shown without a terminal."""
     if quiet or is_plain(sys.stderr):
         yield
         return

@@ -133,7 +133,7 @@ def run(
     checkpoint_minutes: Annotated[float, typer.Option(metavar="T", min=0, help="Minutes between checkpoints.")] = 5.0,
     quiet: Quiet = False,
 ) -> None:
-    """Train an adapter and the rows of the reflection tokens; goes on from the last checkpoint after a kill.
+    """Train an adapter and the rows of the reflection tokens; resumes from the last checkpoint after a kill.
 
     \b
     Examples:

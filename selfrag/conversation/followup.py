@@ -105,7 +105,7 @@ def rewrite(typed: str, turns: Sequence[Turn]) -> str:
 async def rewrite_with(engine: Engine, render: Callable[..., str], typed: str, turns: Sequence[Turn]) -> str:
     """The same by the instruct model behind ``engine``; ``render`` fills prompts/followup.txt. Raises EngineError.
 
-    What does not look like one question is not taken: ``typed`` itself is returned.
+    Output that does not look like one question is discarded: returns ``typed`` itself.
     """
     if not turns:
         return typed
@@ -183,7 +183,7 @@ def _nth(line: str, last: Turn) -> str:
 
 
 def _pronouns(line: str, last: Turn) -> str:
-    """A pronoun, as what it stands for."""
+    """Resolves a pronoun to its referent."""
     found = [match for match in _PRONOUNS.finditer(line) if not _bound(line, match)]
     if not found:
         return ""
@@ -213,7 +213,7 @@ def _pronouns(line: str, last: Turn) -> str:
 
 
 def _antecedent(word: str, last: Turn) -> str:
-    """What ``word`` stands for, "" in doubt."""
+    """The referent of ``word``, "" in doubt."""
     topic, focus = _topic(last), _focus(last)
     asked = last.question
     who = re.match(r"(?i)^(?:who|whom|whose)\b", asked) is not None
@@ -241,7 +241,7 @@ def _antecedent(word: str, last: Turn) -> str:
 
 
 def _identifies(asked: str) -> bool:
-    """Whether a question asks for a thing by its description: its answer is what one goes on to speak of."""
+    """Whether a question asks for a thing by its description, so that its answer is the topic of the next question."""
     return (
         re.match(
             r"(?i)^(?:(?:what|which) (?:is|was|are|were) the (?!name\b)[a-z]|(?:what|which) (?!is|was|are|were|do)[a-z]+ )", asked
@@ -350,7 +350,7 @@ def _other_sex(word: str, last: Turn) -> bool:
 
 
 def _bound(line: str, match: re.Match[str]) -> bool:
-    """Whether a pronoun needs nothing from before: its name stands earlier in the line, or it is no pronoun here."""
+    """Whether a pronoun needs no earlier turn: its name precedes it in the line, or it is not a pronoun here."""
     word, before, after = match[0].lower(), line[: match.start()], line[match.end() :]
     if word in ("this", "that", "these", "those"):
         return bool(re.match(r" \w", after)) and not re.match(rf"(?i) (?:{_AUXILIARIES}|mean|happen)", after)

@@ -24,7 +24,7 @@ Verdict = Literal["good", "bad"]
 
 VERSION = 1
 LIMIT = 100 * 2**20
-"""Bytes that the file may have, if nothing else is said."""
+"""Default maximum size of the file, in bytes."""
 _SCHEMA = """
 CREATE TABLE sessions(id INTEGER PRIMARY KEY AUTOINCREMENT, started REAL NOT NULL);
 CREATE TABLE answers(
@@ -72,7 +72,7 @@ class History:
             db = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
             db.create_function("fold", 1, fold, deterministic=True)
             db.execute("PRAGMA auto_vacuum=FULL")
-            db.execute("PRAGMA secure_delete=ON")  # what was removed does not linger in the file
+            db.execute("PRAGMA secure_delete=ON")  # removed rows are overwritten in the file
             db.execute("PRAGMA synchronous=FULL")
             history = cls(path, db, limit)
             history._prepare()
@@ -161,7 +161,7 @@ class History:
         self.db.execute("DELETE FROM sessions WHERE id NOT IN (SELECT session FROM answers)")
 
     def rate(self, id: int, verdict: Verdict, note: str = "") -> Entry:
-        """Keeps what a person thinks of an answer, in place of an earlier verdict. Raises InputError for an unknown ``id``."""
+        """Stores the user's verdict on an answer, replacing an earlier one. Raises InputError for an unknown ``id``."""
         if verdict not in get_args(Verdict):
             raise UsageError(f"{verdict!r} is neither good nor bad", f"selfrag feedback {id} good")
         with self._writing() as db:
@@ -189,7 +189,7 @@ class History:
     # --- reading ----------------------------------------------------------------------------------------------------------
 
     def get(self, id: int) -> Entry:
-        """Raises InputError if there is no answer of this number."""
+        """Raises InputError for an unknown ``id``."""
         return next(self._select("WHERE id = ?", id), None) or self._raise(id)
 
     def last(self) -> Entry | None:
@@ -197,7 +197,7 @@ class History:
         return next(self._select("ORDER BY id DESC LIMIT 1"), None)
 
     def session(self, id: int) -> list[Entry]:
-        """The answers of a session, oldest first; empty if there is none."""
+        """The answers of a session, oldest first; empty for an unknown session."""
         return list(self._select("WHERE session = ? ORDER BY id", id))
 
     def rated(self) -> list[Entry]:

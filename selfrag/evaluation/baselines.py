@@ -1,7 +1,7 @@
-"""What choosing is worth: a run beside rules that need less, each answering as many questions as the run does.
+"""The value of selection: a run compared with simpler rules, each answering as many questions as the run does.
 
 A baseline may pick which questions it answers by a threshold of its own: the one under which it answers as often as the run. An
-answer counts as right where what a reader reads holds a gold answer (or a gold sentence); of an unanswerable question none is.
+answer counts as right if the shown text contains a gold answer (or a gold sentence); no answer to an unanswerable question does.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def is_right(text: str, gold: Gold) -> bool:
 
 
 def at_coverage(attempts: Sequence[Attempt], count: int) -> Floats:
-    """1 for each question that is answered rightly when the ``count`` most confident ones are answered. Of equally confident
-    attempts at the border each counts by the share of them that there is room for."""
+    """1 for each question answered correctly when the ``count`` most confident ones are answered. Ties in confidence at the
+    border count fractionally, by the share of them that fits."""
     confidence = np.array([a.confidence for a in attempts], dtype=np.float64)
     right = np.array([a.right for a in attempts], dtype=np.float64)
     if count <= 0 or not len(attempts):

@@ -1,4 +1,4 @@
-"""Fits what a model's probabilities mean: a temperature for each reflection group, when to retrieve, when to abstain.
+"""Calibrates a model's probabilities: a temperature for each reflection group, and thresholds for retrieval and abstention.
 
 Works on two runs over labelled questions, both without abstention and with temperature 1: one that always retrieved (threshold
 0, so that the probability of retrieving is known) and, for the retrieval threshold, one that never did. The answers are those
@@ -65,7 +65,7 @@ def _example(row: Json, other: Json | None) -> Example:
 
 
 def evidence(found: Sequence[Example], temperatures: Mapping[str, float]) -> Floats:
-    """Mean ISREL and ISSUP of each example at these temperatures, shape (n, 2); 1 where there is no evidence to doubt."""
+    """Mean ISREL and ISSUP of each example at these temperatures, shape (n, 2); 1 for examples without evidence."""
     rows = []
     for e in found:
         if not e.isrel:
@@ -119,7 +119,7 @@ def macro_f1(keep: NDArray[np.bool_], good: NDArray[np.bool_]) -> float:
 
 
 def worth_answering(found: Sequence[Example]) -> NDArray[np.bool_]:
-    """Answerable questions; where none is unanswerable, those that were answered rightly."""
+    """The answerable questions; if all are answerable, the correctly answered ones."""
     mixed = any(not e.answerable for e in found)
     return np.array([e.answerable if mixed else e.right for e in found], dtype=bool)
 

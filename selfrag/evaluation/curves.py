@@ -1,6 +1,6 @@
 """How far a confidence can be trusted: calibration, ranking, and risk against coverage. Arrays of one number per question.
 
-``confidence`` lies in [0, 1], ``correct`` is 0 or 1. A metric that cannot be had is None, never NaN.
+``confidence`` lies in [0, 1], ``correct`` is 0 or 1. An undefined metric is None, never NaN.
 """
 
 from __future__ import annotations

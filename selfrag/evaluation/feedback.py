@@ -1,4 +1,4 @@
-"""Thresholds of abstention from what a person thought of answers, instead of questions with known answers.
+"""Abstention thresholds from a person's verdicts on answers, instead of questions with known answers.
 
 An answer was right to be given if it is rated good, or if the program abstained and that is rated bad. Everything is read from
 the history at the temperatures that the answers were given with, which the fit keeps.
@@ -51,7 +51,7 @@ def _example(entry: Entry, judged: Sequence[Json]) -> Example:
 
 
 def fit(found: Sequence[Example], kept: Mapping[str, float], max_risk: float | None = None) -> Fit:
-    """Thresholds of ISREL and ISSUP. Raises InputError where the verdicts do not tell good answers from bad ones."""
+    """Thresholds of ISREL and ISSUP. Raises InputError if the verdicts do not separate good answers from bad ones."""
     right = sum(e.right for e in found)
     if not 0 < right < len(found):
         what = "there are no rated answers" if not found else f"all {len(found)} rated answers were judged alike"

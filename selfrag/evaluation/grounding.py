@@ -1,4 +1,4 @@
-"""Whether support is told from its absence: judged claims, as LLM-AggreFact scores them."""
+"""Detection of unsupported claims: judged claims, scored as LLM-AggreFact does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def best_balanced_accuracy(score: Floats, supported: Floats) -> float | None:
 
 
 def word_overlap(claim: str, passage: str) -> float:
-    """The share of the claim's content words that stand in the passage, in [0, 1]; no model."""
+    """The share of the claim's content words that the passage contains, in [0, 1]; no model."""
     said = set(content_words(claim))
     return len(said & set(content_words(passage))) / len(said) if said else 0.0
 

@@ -90,7 +90,7 @@ def paired(top_a: Floats, bottom_a: Floats, top_b: Floats, bottom_b: Floats) -> 
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The exact two-sided p of McNemar's test from the two discordant counts; 1 where there are none."""
+    """The exact two-sided p of McNemar's test from the two discordant counts; 1 if both are 0."""
     count, fewer = only_first + only_second, min(only_first, only_second)
     ways = total = 1
     for i in range(fewer):

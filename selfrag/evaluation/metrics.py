@@ -1,4 +1,4 @@
-"""What one answer is worth against what is known to be right. Pure: texts and passages in, numbers in [0, 1] out."""
+"""Scores of one answer against gold answers. Pure: texts and passages in, numbers in [0, 1] out."""
 
 from __future__ import annotations
 
@@ -89,12 +89,12 @@ def _f1(answer: list[str], gold: list[str]) -> float:
 
 
 def contains(answer: str, golds: Sequence[str]) -> float:
-    """The match of the Self-RAG paper: a gold answer stands in the answer, letter by letter, case included."""
+    """The match of the Self-RAG paper: the answer contains a gold answer as a substring, case-sensitive."""
     return float(any(gold in answer for gold in golds))
 
 
 def accuracy(answer: str, golds: Sequence[str]) -> float:
-    """A gold answer's words stand in the answer, one after the other, after normalisation; those that a hyphen or a slash joins
+    """1 if the answer contains a gold answer's words consecutively, after normalisation. Words joined by a hyphen or a slash
     count as one word or as several ("434-line" says "434")."""
     found = any(_within(normalise(gold), normalise(answer)) or _within(_apart(gold), _apart(answer)) for gold in golds)
     return float(found or exact_match(answer, golds))
@@ -151,7 +151,7 @@ def content_precision(answer: str, references: Sequence[str]) -> float:
 
 
 def holds_sentence(answer: str, sentences: Sequence[str]) -> float:
-    """Whether one of the sentences stands in the answer, nearly: four in five of its words, with multiplicity."""
+    """Whether the answer nearly contains one of the sentences: four in five of its words, with multiplicity."""
     said = Counter(words(answer))
     return float(any(_share_within(Counter(words(sentence)), said) >= 0.8 for sentence in sentences))
 
@@ -208,7 +208,7 @@ def plain_name(name: str) -> str:
 
 
 def has_answer(passage: Json, golds: Sequence[str]) -> bool | None:
-    """Whether a gold answer stands in the passage; None if its text was not kept or no gold is known."""
+    """Whether the passage contains a gold answer; None if its text was not kept or no gold is known."""
     text = passage.get("text")
     return bool(accuracy(text, golds)) if text and golds else None
 

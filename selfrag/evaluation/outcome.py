@@ -1,4 +1,4 @@
-"""What came of one question: a batch row read back, beside what is known to be right."""
+"""The outcome of one question: a batch row read back, with its gold labels."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Outcome:
 
     @property
     def accuracy_shown(self) -> float:
-        """1 where a gold answer stands in what a reader reads."""
+        """1 if the shown text contains a gold answer."""
         return metrics.accuracy(self.shown, self.gold.answers) if self.answered and self.gold.answers else 0.0
 
     @property
@@ -84,7 +84,7 @@ def columns_of(row: Json) -> dict[str, Any]:
 
 
 def outcome(row: Json, gold: Gold | None = None) -> Outcome:
-    """What an output row says; ``gold`` defaults to what its kept columns say. InputError if it is no such row."""
+    """The outcome in an output row; ``gold`` defaults to the row's kept columns. InputError if it is not an output row."""
     gold = gold or metrics.gold_of(columns_of(row))
     try:
         return _outcome(row, gold)
@@ -124,7 +124,7 @@ def _outcome(row: Json, gold: Gold) -> Outcome:
 
 
 def _hits(passages: Sequence[Json], gold: Gold) -> tuple[bool, ...] | None:
-    """By gold source where that is known, otherwise by whether a gold answer stands in the text."""
+    """By gold source where that is known, otherwise by whether the text contains a gold answer."""
     known = _all_known(metrics.is_gold(passage, gold) for passage in passages)
     return known if known is not None else _all_known(metrics.has_answer(passage, gold.answers) for passage in passages)
 

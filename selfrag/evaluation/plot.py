@@ -19,7 +19,7 @@ STYLE = """text{font:12px sans-serif;fill:#333}
 
 
 def check_plot(path: Path) -> None:
-    """UsageError if the file is not to be an SVG, or its folder is not there."""
+    """UsageError if the file name is not an SVG's, or its folder is missing."""
     if path.suffix.lower() != ".svg":
         raise UsageError(f"{path} does not end in .svg", f"--plot {path.with_suffix('.svg')}")
     if not path.parent.is_dir():
@@ -68,7 +68,7 @@ def panel(left: int, across: str, up: str) -> list[str]:
 
 
 def reliability(left: int, bins: Sequence[Bin]) -> list[str]:
-    """A circle a bin, its area by the number of questions; on the diagonal, confidence is what it says."""
+    """One circle per bin, its area by the number of questions; on the diagonal, confidence is calibrated."""
     (x0, y0), (x1, y1) = at(left, 0, 0), at(left, 1, 1)
     most = max((b.count for b in bins), default=1)
     found = [f'<path class="guide" d="M{x0} {y0} L{x1} {y1}"/>']

@@ -27,7 +27,7 @@ SIGNALS: Mapping[str, Callable[[Outcome], float]] = {
     "ISUSE": lambda o: o.isuse,
     "sequence": lambda o: o.sequence,
 }
-"""What may tell right answers from wrong ones. ``confidence`` is ISREL × ISSUP."""
+"""Signals that may separate right answers from wrong ones. ``confidence`` is ISREL × ISSUP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def shares(done: Sequence[Outcome]) -> Iterator[Line]:
 
 
 def trust(judged: Sequence[Outcome], correct: Floats, confidence: Floats) -> Iterator[Line]:
-    """Whether confidence can be trusted, over the answered questions of which it is known what is right."""
+    """How well confidence is calibrated, over the answered questions with known answers."""
     nothing, one_kind = "nothing was answered that can be judged", "all answers are right, or all are wrong"
     yield Line("ece", "calibration error (ECE)", noted(intervals.statistic(curves.ece, confidence, correct), nothing))
     yield Line("aurc", "area under risk–coverage", noted(intervals.statistic(curves.aurc, confidence, correct), nothing))
@@ -140,7 +140,7 @@ def is_run(path: Path) -> bool:
 
 
 def outcomes_of(rows: Iterable[Json], gold: Mapping[str, Gold] | None = None) -> list[Outcome]:
-    """``gold`` by id takes the place of what the rows' own columns say; rows that it does not know are left out."""
+    """``gold`` by id replaces the gold labels in the rows' own columns; rows without an entry in it are left out."""
     if gold is None:
         return [outcome(row) for row in rows]
     return [outcome(row, gold[str(row["id"])]) for row in rows if str(row["id"]) in gold]

@@ -52,11 +52,11 @@ READ: Mapping[str, Callable[[Floats], Floats]] = {
     "ISSUP": expected({FULLY: 1.0, PARTIALLY: 0.5}, ISSUP),
     "ISUSE": expected({t: (w + 1) / 2 for t, w in zip(ISUSE, UTILITY_WEIGHTS, strict=True)}, ISUSE),
 }
-"""The probability, in [0, 1], that a group's distributions stand for."""
+"""The probability, in [0, 1], that a group's distributions represent."""
 
 
 def labelled(found: Sequence[Example], group: str) -> tuple[Floats, Floats]:
-    """Distributions of ``group`` with what they should have said: a passage is gold, an answer is right, retrieval is needed."""
+    """Distributions of ``group`` with their target: a passage is gold, an answer is right, retrieval is needed."""
     if group == "ISREL":
         pairs = [item for e in found for item in e.passages]
         return pair([p for p, _ in pairs]), np.array([hit for _, hit in pairs], dtype=np.float64)
@@ -74,7 +74,7 @@ def log_loss(probability: Floats, label: Floats) -> float:
 
 
 def fit_temperature(found: Sequence[Example], group: str) -> tuple[float, str | None]:
-    """The temperature of the least log-loss; 1, with the reason, where there is nothing to fit it on."""
+    """The temperature with the least log-loss; 1, with the reason, if there is nothing to fit it on."""
     values, label = labelled(found, group)
     if len(label) < LEAST or not 0 < label.sum() < len(label):
         return 1.0, f"{group}: {len(label)} labelled examples, {int(label.sum())} of them positive: its temperature stays 1"

@@ -65,7 +65,7 @@ class PromptedReflector:
         return {"reflection": self.kind}
 
     async def decide(self, instruction: str, path: Sequence[Segment], threshold: float) -> Decision:
-        """Whether a passage would help; where it would not, the present one goes on."""
+        """Whether a passage would help; if not, the current one stays in use."""
         (told,) = await self._judged("retrieve", NEEDED, question=instruction, written=_written(path) or "(nothing yet)")
         decision = reflection.decide(told, threshold, has_evidence=False)
         goes_on = decision.action == "none" and bool(path) and path[-1].passage is not None
@@ -108,11 +108,11 @@ class PromptedReflector:
         return Segment(sentence.text, opening.passage, critique, opening.carry, tuple(sentence.tokens), finished)
 
     async def judge(self, instruction: str, passage: Passage, answer: str) -> Critique:
-        """ISSUP and ISUSE of an ``answer`` that is given, not written. ISREL is `open`'s to read."""
+        """ISSUP and ISUSE of a given ``answer``. `open` reads ISREL."""
         return await self._critique(Critique(), instruction, passage, answer, answer, finished=True)
 
     def _to_write(self, instruction: str, path: Sequence[Segment], passage: Passage | None) -> Prompt:
-        """The question and the passage, and what is written already as the beginning of the model's answer."""
+        """The question and the passage, with the text written so far as the beginning of the model's answer."""
         name, values = ("critic/write", _shown(passage)) if passage else ("critic/write_alone", {})
         asked = Message("user", _filled(name, question=instruction, **values))
         return (asked, Message("assistant", _written(path))) if path else (asked,)
@@ -149,8 +149,8 @@ class PromptedReflector:
 
 
 def _places(tokens: Sequence[Token], sets: Sequence[Sequence[str]]) -> list[Mapping[str, float]]:
-    """What is told at the place of each set of choices: the first position for the first, and for each further one the next
-    position at which one of its choices is written."""
+    """The watched log-probabilities for each set of choices: at the first position for the first set, and for each further set
+    at the next position where one of its choices is written."""
     found: list[Mapping[str, float]] = [tokens[0].watched if tokens else {}]
     at = 1
     for names in sets[1:]:

@@ -1,6 +1,6 @@
 """Reflection by the model's own tokens: one generation writes a segment and its critique.
 
-Knows nothing of how the search uses the outcome; which token stands where is `algorithm.grammar`'s affair.
+Does not know how the search uses the outcome; `algorithm.grammar` defines the order of tokens.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class TokenReflector:
         return draft.segment(finished=not draft.tokens or draft.tokens[-1].control not in RETRIEVE)
 
     async def judge(self, instruction: str, passage: Passage, answer: str) -> Critique:
-        """ISSUP and ISUSE of an ``answer`` that is given, not written: two positions. ISREL is `open`'s to read."""
+        """ISSUP and ISUSE of a given ``answer``: two positions. `open` reads ISREL."""
         given = (*lead_in(passage, carry=False), Control(RELEVANT), Text(answer))
         support = await self._watched(prompt(instruction, (), *given), ISSUP)
         verdict = max(ISSUP, key=lambda token: support.get(token, reflection.ABSENT))

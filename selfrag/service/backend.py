@@ -1,4 +1,4 @@
-"""What every service stands on: an agent that stays open, asked for answers, passages, sources and its state."""
+"""The base of every service: an agent that stays open and returns answers, passages, sources and its state."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Backend:
         return Answered(answer, retriever.warnings if retriever else (), agent.describe())
 
     def options(self, asked: Question) -> SearchOptions:
-        """The options of a question: what it asks for, over the service's own settings, over what was fitted for the model."""
+        """The options of a question: its own first, then the service's settings, then the values fitted for the model."""
         given = {**({} if asked.only else self.settings.search), **asked.options}
         return search_options(given, self._fitted, asked.choices)
 
@@ -97,7 +97,7 @@ class Backend:
     # --- reading ----------------------------------------------------------------------------------------------------------
 
     async def read(self, place: Place) -> Json:
-        """What the index holds of a source around a place. No file is opened: only what was indexed can be read.
+        """The indexed text of a source around a place. It opens no file: only indexed text can be read.
 
         Raises InputError for a source that is not in the collections.
         """

@@ -1,7 +1,7 @@
 """The shapes of OpenAI's chat API around an answer, so that existing chat front ends can show it.
 
-A front end shows only the text of a message, so citations and critique stand in it; programs find the whole answer, as
-`ask --json` prints it, under the key ``selfrag``. Each collection is a model of its own, ``selfrag/NAME``.
+A front end shows only the text of a message, so the text includes citations and critique; programs find the whole answer, as
+`ask --json` prints it, under the key ``selfrag``. Each collection appears as a separate model, ``selfrag/NAME``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Chat:
 
 
 def chat_of(body: object, collections: Sequence[str], model: str) -> Chat:
-    """The request of a chat client. ``collections`` are those that exist, ``model`` is what the service runs.
+    """The request of a chat client. ``collections`` are the existing ones, ``model`` is the one that the service runs.
 
     The last user message is the question; the ones before it only help to understand a follow-up. Raises UsageError.
     """
@@ -159,7 +159,7 @@ def chunks(first: Json, chat: Chat, answered: Answered) -> Iterator[Json]:
 
 
 def extra(chat: Chat, answered: Answered) -> Json:
-    """The whole answer, what was typed, and what was left out of account."""
+    """The whole answer, the typed question, and the ignored fields."""
     document = answer_json(answered.answer)
     document["warnings"] += answered.warnings
     return {"answer": document, "typed": chat.typed, "ignored": list(chat.ignored)}

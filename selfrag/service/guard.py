@@ -33,7 +33,7 @@ def is_loopback(host: str) -> bool:
 class Rules:
     """``tokens`` of which one is required, none for everybody; ``hosts`` and ``origins`` that are allowed besides loopback.
 
-    ``own_tokens`` are accepted, too, but are not a reason to require one.
+    ``own_tokens`` are accepted too, but do not make a token required.
     """
 
     host: str
@@ -44,7 +44,7 @@ class Rules:
     most_bytes: int = MOST_BYTES
 
     def known_host(self, header: str) -> bool:
-        """Whether a Host header names this service: loopback, what it is bound to, or a name that was allowed."""
+        """Whether a Host header names this service: loopback, its bind address, or an allowed name."""
         try:
             name = urlsplit(f"//{header}").hostname or ""
         except ValueError:
@@ -52,7 +52,7 @@ class Rules:
         return name in _LOCAL or name == self.host or name in self.hosts
 
     def known_origin(self, origin: str, host: str) -> bool:
-        """Whether a page of ``origin`` may ask: one that the service itself sent, or one that was allowed."""
+        """Whether a page of ``origin`` may send requests: the service's own page, or an allowed origin."""
         return origin in self.origins or origin in (f"http://{host}", f"https://{host}")
 
     def admits(self, authorization: str) -> bool:
@@ -65,7 +65,7 @@ class Rules:
 
 
 class Guard:
-    """Refuses what the rules do not allow, answers CORS preflights of allowed origins, and cuts off bodies that are too large."""
+    """Rejects requests against the rules, answers CORS preflights of allowed origins, and cuts off bodies that are too large."""
 
     def __init__(self, app: ASGIApp, rules: Rules) -> None:
         self.app, self.rules = app, rules

@@ -1,4 +1,4 @@
-"""The agent as tools for MCP clients: `ask`, `search`, `read` and `status`, with JSON Schemas of what goes in and comes out.
+"""The agent as tools for MCP clients: `ask`, `search`, `read` and `status`, with JSON Schemas of their inputs and outputs.
 
 A client is greeted at once: the agent is opened when its tools have been listed, or the first one is called. An error is a
 result marked as one, with what to do, so that the client's model can read it.
@@ -220,7 +220,7 @@ class Door:
         return await asyncio.shield(self.ready)
 
     def open_soon(self) -> None:
-        """Opens it once what is being answered now has been sent."""
+        """Opens it once the current responses have been sent."""
         asyncio.get_running_loop().call_later(0.1, self.wanted.set)
 
 

@@ -1,6 +1,6 @@
 """Which services run on this machine for this SELFRAG_HOME: a file for each, readable by its owner alone, and a lock beside it.
 
-The lock says whether the service lives: the system releases it when the process ends, however that happens. A file without a
+The lock says whether the service is alive: the system releases it whenever the process ends, for any reason. A file without a
 held lock is a leftover, and is removed.
 """
 
@@ -24,7 +24,7 @@ from selfrag.config.options import SEARCH
 from selfrag.config.settings import TABLE, Settings
 
 _OWN = ("collection", "embedder", "history", "history_mb")
-"""The settings that a service need not share: what each question brings, and what its client alone does."""
+"""The settings that a service need not share: those sent with each question, and those that only its client uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def running(settings: Settings) -> list[Running]:
 
 
 def find(settings: Settings) -> Running | None:
-    """A service that answers as this process would with these settings, None if there is none."""
+    """A running service that answers as this process would with these settings, else None."""
     files = folder_of(settings)
     if not files.is_dir():
         return None

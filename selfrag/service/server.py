@@ -1,4 +1,4 @@
-"""Serves an application over HTTP until it is asked to end, and then finishes what is in flight."""
+"""Serves an application over HTTP until it is stopped, then finishes the requests in flight."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_CONNECTIONS = 1000
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 takes a free one. Raises UsageError for an address that cannot be had."""
+    """A bound socket; port 0 takes a free one. Raises UsageError for an address that cannot be bound."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         bound = socket.socket(family, socket.SOCK_STREAM)
@@ -34,7 +34,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """Ends on SIGINT or SIGTERM: no new connections, what is in flight is finished. The second signal ends it at once."""
+    """Stops on SIGINT or SIGTERM: no new connections, requests in flight are finished. A second signal stops it at once."""
 
     def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
         super().__init__(config)

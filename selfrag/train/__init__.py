@@ -8,6 +8,6 @@ from selfrag.errors import ModelError
 
 
 def check_packages() -> None:
-    """Raises ModelError where the packages that training needs are not installed."""
+    """Raises ModelError if the packages for training are not installed."""
     if missing := [name for name in ("peft", "accelerate") if importlib.util.find_spec(name) is None]:
         raise ModelError(f"training needs {' and '.join(missing)}", "pip install 'selfrag[train]'")

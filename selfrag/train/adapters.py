@@ -26,7 +26,7 @@ def find(name: str) -> Path:
     """The folder of the adapter ``name``: a folder, or a registry name of a model that comes with one.
 
     Raises:
-        InputError: when there is no adapter there.
+        InputError: if no adapter is found.
     """
     if entry := entries().get(name):
         if entry.folder is None:

@@ -1,4 +1,4 @@
-"""What goes on from a checkpoint must agree with it; what cannot be written is said in words."""
+"""Checkpoints: a resumed run must match its checkpoint; write errors are reported as messages."""
 
 from __future__ import annotations
 

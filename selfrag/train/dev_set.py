@@ -1,4 +1,4 @@
-"""Development items: what a reflection model is asked, with the right answer. Deterministic by seed; never trained on."""
+"""Development items: questions for a reflection model, with the right answers. Deterministic by seed; never trained on."""
 
 from __future__ import annotations
 

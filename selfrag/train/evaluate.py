@@ -1,7 +1,7 @@
 """`selfrag train eval`: one table of what a reflection model can do on the development files, beside its untrained base.
 
-Every figure is computed from what the product's own reflectors read and write; thresholds of abstention are fitted on one half
-of the articles and scored on the other, so that they are not fitted to what they are measured on.
+Every metric is computed from the output of the product's own reflectors. Abstention thresholds are fitted on one half of the
+articles and scored on the other, so that no threshold is measured on the data that it was fitted on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LONGEST = 3
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """An answer with what the model thinks of it: ISREL and ISSUP in [0, 1], ISUSE in [-1, 1]; None where it says nothing.
+    """An answer with the model's own critique: ISREL and ISSUP in [0, 1], ISUSE in [-1, 1]; None if it writes none.
 
     It is written whether or not ISREL is high: abstaining is the business of a threshold.
     """
@@ -43,7 +43,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was measured of one model: ``figures`` by name, ``thresholds`` fitted on all items."""
+    """The measurements of one model: ``figures`` holds metrics by name, ``thresholds`` are fitted on all items."""
 
     name: str
     figures: Figures
@@ -125,7 +125,7 @@ def _always(_critique: Critique, _sequence: float, _text: str) -> bool:
     return True
 
 
-# --- figures -------------------------------------------------------------------------------------------------------------------
+# --- metrics -------------------------------------------------------------------------------------------------------------------
 
 
 def answer_f1s(written: Sequence[Written], items: Items) -> NDArray[Any]:
@@ -293,7 +293,7 @@ GOALS: Mapping[str, float] = {
 
 
 def table(results: Sequence[Result]) -> str:
-    """Markdown: a row for each figure, a column for each model."""
+    """Markdown: a row for each metric, a column for each model."""
     lines = ["| | goal | " + " | ".join(r.name for r in results) + " |", "|---|---|" + "---|" * len(results)]
     for name in results[0].figures:
         cells = " | ".join(_cell(r.figures.get(name)) for r in results)

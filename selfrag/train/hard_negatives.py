@@ -27,6 +27,6 @@ class HardNegatives:
         return [row[0] for row in self._db.execute("SELECT rowid FROM p WHERE p MATCH ? ORDER BY rank LIMIT ?", (match, k))]
 
     def wrong(self, question: str, gold: str, answers: list[str], k: int = 8) -> list[tuple[str, str]]:
-        """Of the best ``k``, those that are not ``gold`` and hold none of ``answers``."""
+        """The best ``k`` results, minus ``gold`` and the passages that contain any of ``answers``."""
         found = [self.passages[i] for i in self.search(question, k)]
         return [p for p in found if p[1] != gold and not holds(p[1], answers)]

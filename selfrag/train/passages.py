@@ -68,7 +68,7 @@ def sentence_at(passage: str, at: int) -> str:
 
 
 def lacking(passage: str, answers: list[str], least: int = 20) -> str:
-    """The sentences of ``passage`` that hold none of ``answers``; empty where they are fewer than ``least`` words."""
+    """The sentences of ``passage`` that contain no answer; empty if they have fewer than ``least`` words."""
     kept = " ".join(s.strip() for s in sentences(passage) if not holds(s, answers))
     return kept if len(kept.split()) >= least else ""
 

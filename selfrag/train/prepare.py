@@ -23,7 +23,7 @@ from selfrag.train.sources import Record
 from selfrag.train.synthetic import instructions
 from selfrag.train.user_data import own_rows
 
-# Rows by source, what the packaged model was trained on last: sentences for questions as they are typed, a tenth of the rows
+# Rows by source on which the bundled model was last trained: sentences for questions as they are typed, a tenth of the rows
 # spans for questions that want a few words, and enough of everything that it could do before. Most questions show their own
 # passage beside one that does not answer them, so that neither the question nor the words that it shares with a passage gives
 # the relevance away.
@@ -109,7 +109,7 @@ def counts(rows: Iterable[Example]) -> Counter[tuple[str, str]]:
 
 
 def limits_of(given: Iterable[str], base: Mapping[str, int]) -> dict[str, int]:
-    """``base`` with the ``SOURCE=N`` texts of ``given`` over it. Raises UsageError for one that names no source or no number."""
+    """``base`` with the ``SOURCE=N`` texts of ``given`` over it. Raises UsageError for an unknown source or an invalid number."""
     limits = dict(base)
     for item in given:
         name, _, number = item.partition("=")

@@ -1,7 +1,7 @@
-"""What a re-ranker is trained on: questions, a passage that answers, and passages that are like it and do not.
+"""The training data of a re-ranker: questions, a passage that answers, and similar passages that do not.
 
 Sources are the normalised files of a data folder, and the definitions of Python's standard library for questions on code. The
-negatives of a question are the best of BM25 over all passages of its group of sources, next to those that the file names itself.
+negatives of a question are the best of BM25 over all passages of its group of sources, plus those listed in the file.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _fit(found: Iterable[Text], positive: Text, forbidden: Sequence[str]) -> tup
 
 
 def _telling(question: str) -> str:
-    """The words of a question that tell passages apart; common ones only cost time."""
+    """The discriminative words of a question; common ones only cost time."""
     kept = [word for word in re.findall(r"\w+", question) if word.lower() not in _COMMON]
     return " ".join(kept) or question
 

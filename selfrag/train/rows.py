@@ -99,7 +99,7 @@ def packed_passages(
     root: Iterable[WeightedPart],
     passages: Iterable[tuple[Iterable[WeightedPart], Iterable[Iterable[WeightedPart]]]],
 ) -> Example:
-    """A root with several passages behind it, none of which sees another, each with response branches of its own."""
+    """A root followed by several passages masked from one another, each with its own response branches."""
     branches = [Branch(-1, tuple(root))]
     for passage, responses in passages:
         here = len(branches)

@@ -1,4 +1,4 @@
-"""`selfrag train run`: trains an adapter, writes checkpoints, and goes on from the last one after a kill.
+"""`selfrag train run`: trains an adapter, writes checkpoints, and resumes from the last one after a kill.
 
 The run folder holds `config.json` (settings, hash of the rows), `curve.jsonl` (one line every few steps), `checkpoint.pt` (all
 that resuming needs; a folder `checkpoint` where DeepSpeed shards the weights) and `adapter/` (what peft loads). The order of
@@ -71,7 +71,7 @@ class RunConfig:
 
 @dataclass(slots=True)
 class State:
-    """Where a run stands: steps done, seconds and tokens spent."""
+    """The progress of a run: steps done, seconds and tokens spent."""
 
     step: int = 0
     seconds: float = 0.0
@@ -79,7 +79,7 @@ class State:
 
 
 def weights_of(given: Iterable[str]) -> dict[str, float]:
-    """WEIGHTS with the ``GROUP=W`` texts of ``given`` over them. Raises UsageError for one that names no group or no weight."""
+    """WEIGHTS with the ``GROUP=W`` texts of ``given`` over them. Raises UsageError for an unknown group or an invalid weight."""
     weights = dict(WEIGHTS)
     for item in given:
         name, _, number = item.partition("=")
@@ -90,7 +90,7 @@ def weights_of(given: Iterable[str]) -> dict[str, float]:
 
 
 def file_hash(path: Path) -> str:
-    """Raises InputError where there is no such file."""
+    """Raises InputError if the file does not exist."""
     try:
         return sha256(path)
     except OSError as error:

@@ -29,8 +29,8 @@ _WORDY = 60
 class Answered:
     """A question and a passage with the sentences of it that answer: ``gold``, verbatim, in order.
 
-    ``open_end``: the sentences behind the last gold one may belong to the answer too, so nothing is said of them. ``answers``:
-    spans; another sentence that holds one is not called wrong. ``negatives``: texts of the same document that do not answer.
+    ``open_end``: the sentences after the last gold one may belong to the answer too, so they get no label. ``answers``: spans;
+    another sentence that contains one is not labelled wrong. ``negatives``: texts of the same document that do not answer.
     """
 
     id: str
@@ -109,7 +109,7 @@ def others(a: Answered, passage: str) -> list[str]:
 
 
 def falsified(sentence: str, passage: str, rng: Random) -> str:
-    """``sentence`` with a name or number of it exchanged for another one of ``passage``; empty where there is none."""
+    """``sentence`` with one of its names or numbers replaced by another from ``passage``; empty if there is none to swap."""
     inside = re.findall(r"\b\d[\d,.]*\d\b|\b\d+\b|(?<=[a-z,] )[A-Z][\w-]+(?: [A-Z][\w-]+)*", sentence)
     rng.shuffle(inside)
     for span in inside[:3]:
@@ -135,7 +135,7 @@ def own_branches(a: Answered, passage: str, most: int, rng: Random) -> list[Resp
 
 
 def negative(a: Answered, near: HardNegatives, words: int, rng: Random) -> tuple[str, str] | None:
-    """Title and text of a passage that does not answer: of the same document, or what a search takes for it."""
+    """Title and text of a passage that does not answer: from the same document, or a hard negative of the search."""
     chance = rng.random()
     spans = list(a.answers or a.gold)
     if a.negatives and chance < 0.6:

@@ -34,16 +34,16 @@ class ShardedAdamW:
 
 
 def start() -> Accelerator:
-    """What the launcher asked for, which for DeepSpeed on CPUs accelerate cannot start without being told how they talk."""
+    """The launcher's configuration. For DeepSpeed on CPUs, accelerate needs the communication backend named explicitly."""
     on_cpus = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" and not torch.cuda.is_available()
     return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if on_cpus else None)
 
 
 def load_whole() -> None:
-    """Has transformers and peft make the model whole in every process, until `shard` shares it out.
+    """Makes transformers and peft build the whole model in every process, until `shard` partitions it.
 
-    They take ZeRO-3 as a reason to share it out while it is read, whatever `--zero3_init_flag` says; the rows and matrices that
-    are added afterwards would then be made from empty weights, and peft's do not work without CUDA at all.
+    Under ZeRO-3 they would partition it while loading, regardless of `--zero3_init_flag`; the rows and matrices that are added
+    afterwards would then be initialised from empty weights, and peft's do not work without CUDA at all.
     """
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
@@ -61,7 +61,7 @@ def shard(accelerator: Accelerator, objective: nn.Module, lr: float, rows_lr: fl
 
 
 def _announce_rows(objective: nn.Module) -> None:
-    """The layer of the new rows reads its embedding's weight without calling it, which ZeRO-3 must be told."""
+    """Registers with ZeRO-3 that the layer of the new rows reads its embedding's weight without calling it."""
     import deepspeed
 
     for module in objective.modules():
@@ -70,7 +70,7 @@ def _announce_rows(objective: nn.Module) -> None:
 
 
 def save(accelerator: Accelerator, folder: Path, state: dict[str, Any]) -> None:
-    """Every process's share, without the frozen weights, then what the run knows of itself, which makes it valid."""
+    """Saves every process's shard, without the frozen weights, then the run's own state, which makes the checkpoint valid."""
     partial = folder.with_suffix(".partial")
     accelerator.save_state(str(partial), exclude_frozen_parameters=True)
     if accelerator.is_main_process:

@@ -112,7 +112,7 @@ class Question:
 
 
 def by_length(answers: Iterable[str]) -> list[str]:
-    """The distinct answers, the shortest first: it is the one that is taught."""
+    """The distinct answers, shortest first; the shortest is the training target."""
     return sorted(set(answers), key=lambda answer: (len(answer), answer))
 
 
@@ -176,16 +176,16 @@ def answer_branches(q: Question, passage: str, rng: Random) -> list[tuple[Weight
 
 
 def hard_negatives(q: Question, near: HardNegatives, rng: Random) -> list[tuple[str, str]]:
-    """Titles and texts that may stand for a passage that does not answer ``q``, the most tempting first."""
+    """Titles and texts of candidate negatives for ``q``, hardest first."""
     rest = lacking(q.passage, q.answers) if rng.random() < 0.25 else ""
     found = near.wrong(q.question, q.passage, q.answers) if rng.random() < 0.9 else [rng.choice(near.passages)]
     return [(q.title, rest)] if rest else found
 
 
 def contrastive_pair(q: Question, near: HardNegatives, rng: Random) -> tuple[str, tuple[str, str]] | None:
-    """A cut of the question's own passage, and title and cut of one that the search would take for it, or now and then of its own
-    without the sentences that hold an answer. Both cuts are of one length and lie where the question's words are, so that only
-    what they say tells them apart."""
+    """A cut of the question's own passage, and title and cut of a passage that the search would confuse with it, or now and then
+    of its own without the sentences that contain an answer. Both cuts have the same length and lie where the question's words
+    are, so that only their content distinguishes them."""
     wrong = hard_negatives(q, near, rng)
     if not wrong or holds(wrong[0][1], q.answers):
         return None
@@ -198,7 +198,7 @@ def contrastive(
     q: Question, kind: str, said: str, passage: str, taught: Iterable[Iterable[WeightedPart]],
     other: tuple[str, str], refused: Iterable[Iterable[WeightedPart]],
 ) -> Example:  # fmt: skip
-    """The question, as it is ``said``, before its own passage and another one, with what is learned from each."""
+    """The question, worded as ``said``, with its own passage and another one, and the training targets of each."""
     root = (prompt(said), control(RETRIEVAL, 0.3))
     return packed_passages(
         f"{q.id}-{kind}", q.source, root, ((paragraph(q.title, passage), taught), (paragraph(*other), refused))
