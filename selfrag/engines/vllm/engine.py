@@ -126,6 +126,9 @@ def _start(model: str, settings: Mapping[str, Any]) -> tuple[AsyncLLM, list[psut
             return start_shielded(lambda: AsyncLLM.from_engine_args(AsyncEngineArgs(model=model, **settings)))
         except (OSError, ValueError, RuntimeError) as error:
             raise _start_failure(model, error, log) from error
+        except MemoryError as error:  # vLLM allocates what the header of a weight file asks for, and this one is damaged
+            problem = f"vLLM cannot load {model}: error while deserializing header of a weight file"
+            raise ModelError(problem, "fetch the model again: the file is damaged") from error
 
 
 def _start_failure(model: str, error: Exception, log: IO[str]) -> ModelError:

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from selfrag.algorithm.reflection import JUDGEMENTS
 from selfrag.engines.http.engine import ServerEngine
-from selfrag.errors import EngineError, UsageError
+from selfrag.errors import EngineError
 from selfrag.types import Request, Text, Token
 from tests.engines.contract import LONG, PROMPT, ModelContract
 from tests.engines.serving import served_by_vllm
@@ -95,14 +95,6 @@ async def test_a_death_of_the_models_process_is_an_error(checkpoint: Path, which
         await asyncio.wait_for(engine.complete(Request(PROMPT, LONG)), 120)
     await engine.close()
     assert children() == before
-
-
-def test_int8_is_not_a_dtype_of_vllm(checkpoint: Path) -> None:
-    """It is the transformers engine's."""
-    from selfrag.engines.vllm.engine import VllmEngine
-
-    with pytest.raises(UsageError, match="int8"):
-        VllmEngine(str(checkpoint), dtype="int8")
 
 
 async def _until(true: Callable[[], bool], seconds: float = 60) -> None:
