@@ -43,7 +43,8 @@ def test_completion(home: Path, shell: str) -> None:
 def test_the_completion_script_is_valid(home: Path, shell: str) -> None:
     """`selfrag --show-completion SHELL` prints a script that names the command, which the shell, where it is installed, takes."""
     command = [*COMMAND, "--show-completion", shell]
-    script = subprocess.run(command, env=environment(home), capture_output=True, text=True, timeout=120).stdout
+    asked = {**environment(home), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # else the parent process decides
+    script = subprocess.run(command, env=asked, capture_output=True, text=True, timeout=120).stdout
     assert "_SELFRAG_COMPLETE" in script
     if program := shutil.which(shell):
         checked = subprocess.run([program, "-n"], input=script, capture_output=True, text=True, timeout=60)

@@ -40,11 +40,11 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_registry_is_complete() -> None:
-    """Every entry says what it is and under which licence; thresholds are shares; packaged files are hashed."""
+    """Every entry says what it is and under which licence; thresholds lie on their scales; packaged files are hashed."""
     for entry in entries().values():
         assert entry.about
         assert entry.licence
-        assert all(0 <= value <= 1 for value in entry.thresholds.values())
+        assert all((-1 if name == "isuse" else 0) <= value <= 1 for name, value in entry.thresholds.items())
         assert all(value > 0 for value in entry.temperatures.values())
         assert check_weights(Weights(**entry.weights))
         assert entry.base is None or len(entry.base.sha256) == 64
