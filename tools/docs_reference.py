@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import re
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -54,7 +55,9 @@ def library() -> str:
         if isinstance(found, str):
             continue
         try:
-            signature = str(inspect.signature(found)) if inspect.isroutine(found) else ""
+            signature = (
+                re.sub(r"<function (\w+) at 0x\w+>", r"\1", str(inspect.signature(found))) if inspect.isroutine(found) else ""
+            )
         except ValueError:
             signature = ""
         body = "\n".join(f"    {line}".rstrip() for line in (inspect.getdoc(found) or "").splitlines())
