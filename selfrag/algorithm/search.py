@@ -8,8 +8,9 @@ kept are not written (branch and bound); the answer is the same as without. Uses
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Literal, TypeVar
 
 from selfrag import prompts
@@ -29,6 +30,7 @@ from selfrag.types import (
     Observer,
     Opened,
     Opening,
+    Option,
     Passage,
     Pruned,
     Reflector,
@@ -315,16 +317,19 @@ def worded(question: str, choices: Sequence[str]) -> str:
 def check(options: SearchOptions) -> SearchOptions:
     """Refuses options that cannot be, naming the flag."""
     reflection.check_weights(options.weights)
-    for name, value in (("k", options.k), ("beam-width", options.beam_width), ("max-segments", options.max_segments)):
-        if value < 1:
-            raise UsageError(f"--{name} is {value}, but at least 1 is needed")
-    for name in ("threshold", "abstain_isrel", "abstain_issup", "found_isrel"):
-        value = getattr(options, name)
-        if not 0 <= value <= 1:
-            raise UsageError(f"--{name.replace('_', '-')} is {value}, but a probability lies between 0 and 1")
-    if not -1 <= options.abstain_isuse <= 1:
-        raise UsageError(f"--abstain-isuse is {options.abstain_isuse}, but ISUSE lies between -1 and 1")
+    for each in fields(options):
+        option, value = each.metadata.get("option"), getattr(options, each.name)
+        if option is None or isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if not option.low <= value <= option.high:
+            raise UsageError(f"--{each.name.replace('_', '-')} is {value}, but {_range(option)}")
     return options
+
+
+def _range(option: Option) -> str:
+    if option.high == math.inf:
+        return f"at least {option.low:g} is needed"
+    return f"{'a probability' if option.low == 0 else 'it'} lies between {option.low:g} and {option.high:g}"
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
