@@ -31,6 +31,10 @@ def evaluate(
     results: Annotated[Path | None, typer.Option(metavar="RUN", help="Score this output of `batch`; no model is asked.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")] = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw reliability and risk against coverage.")] = None,
+    distractors: Annotated[
+        str | None,
+        typer.Option(metavar="KIND:N", help="Add N passages without the answer to every search: related:N or random:N."),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -53,6 +57,7 @@ def evaluate(
       selfrag eval questions.jsonl --w-sup 0                     (without ISSUP)
       selfrag eval questions.jsonl --require-support full        (hard constraint)
       selfrag eval questions.jsonl --no-sequence                 (without the sequence term)
+      selfrag eval questions.jsonl --distractors related:5       (with near misses among the passages)
     """
     import asyncio
 
@@ -67,13 +72,17 @@ def evaluate(
         check_plot(plot)  # before the questions are answered, which may take a night
     code, gold = 0, None
     if results is None and file != "-" and Path(file).is_file() and is_run(Path(file)):
+        if distractors:
+            raise UsageError(f"{file} is a finished run: --distractors change what is searched", "name the file of its questions")
         rows = read_run(Path(file))
     else:
         questions = running.questions(file)
+        if distractors and (results is not None or file == "-"):
+            raise UsageError("--distractors need a search over a file of questions", "leave out --results, and name a file")
         if results is not None:
             rows = read_run(results)
         else:
-            rows, code = asyncio.run(ran(flags, running, file, out, quiet))
+            rows, code = asyncio.run(ran(flags, running, file, out, quiet, distractors))
         gold = gold_by_id(questions.rows()) if file != "-" else None
     if not (outcomes := outcomes_of(rows, gold)):
         raise InputError(f"{file} holds no question" + (f" that {results} answers" if results else ""), "name another file")
@@ -98,9 +107,19 @@ def text(report: Report, markdown: bool, title: str) -> str:
     return report_markdown(report, title) if markdown else report_text(report)
 
 
-async def ran(flags: AgentFlags, running: RunFlags, file: str, out: Path | None, quiet: bool) -> tuple[Rows, int]:
+async def ran(
+    flags: AgentFlags, running: RunFlags, file: str, out: Path | None, quiet: bool, distractors: str | None
+) -> tuple[Rows, int]:
     """The rows of a run over the questions of ``file``, and the exit status."""
+    from selfrag.evaluation.distractors import Distracted, Distractors, golds_of
+    from selfrag.index.retriever import CollectionRetriever
+
+    wanted = Distractors.of(distractors) if distractors else None
     questions = running.questions(file)
     async with flags.open(quiet=quiet) as agent:
+        if wanted:
+            if not isinstance(agent.retriever, CollectionRetriever):
+                raise UsageError("--distractors need a search, and --mode never makes none", "leave one of them out")
+            agent.retriever = Distracted(agent.retriever, wanted, golds_of(questions.rows()))
         rows, tally = await rows_of(agent, agent.options, questions, running, out, quiet)
     return rows, exit_code(tally)

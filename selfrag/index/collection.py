@@ -102,6 +102,11 @@ class Collection(Handle):
         with self._work, _sqlite_errors(self.name):
             return self._current().of_source(path)
 
+    def drawn(self, count: int, seed: str) -> list[Passage]:
+        """``count`` passages at random, fewer where there are not so many; the same ones for the same ``seed``."""
+        with self._work, _sqlite_errors(self.name):
+            return self._current().drawn(count, seed)
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """Why the last search bypassed Chroma, if Chroma is damaged or missing; its results are brute-force, so still correct."""

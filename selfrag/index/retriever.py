@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Protocol
 
 from selfrag.index.rerankers import Reranker
@@ -26,6 +27,8 @@ class Searchable(Protocol):
     async def find(self, question: Question) -> list[Hit]: ...
 
     def neighbours(self, chunk: str, before: int = 1, after: int = 1) -> list[Passage]: ...
+
+    def drawn(self, count: int, seed: str) -> list[Passage]: ...
 
     def close(self) -> None: ...
 
@@ -91,6 +94,11 @@ class CollectionRetriever:
         """The passage with this chunk id and its neighbours in the source, in order; empty if it does not exist."""
         found = (each.neighbours(chunk, before, after) for each in self.collections)
         return next(filter(None, found), [])
+
+    def drawn(self, count: int, seed: str) -> list[Passage]:
+        """``count`` passages at random, as many from each collection; the same ones for the same ``seed``."""
+        found = [each.drawn(count, seed) for each in self.collections]
+        return [passage for together in zip_longest(*found) for passage in together if passage is not None][:count]
 
     def warm(self) -> None:
         """Opens what a search of stored collections needs, each in a thread of its own."""

@@ -69,5 +69,10 @@ class TemporaryCollection:
         with self._work:
             return self._searcher.neighbours(chunk, before, after)
 
+    def drawn(self, count: int, seed: str) -> list[Passage]:
+        """``count`` passages at random, fewer where there are not so many; the same ones for the same ``seed``."""
+        with self._work:
+            return self._searcher.drawn(count, seed)
+
     def close(self) -> None:
         self._catalog.close()

@@ -122,6 +122,19 @@ def test_eval_needs_questions(ready: Path, run: Run, tmp_path: Path) -> None:
     assert "holds no question" in done.err
 
 
+def test_eval_adds_distractors(ready: Path, run: Run, tmp_path: Path) -> None:
+    """Every search has them besides what it found; a run without them cannot be resumed with them, or scored."""
+    out, source = tmp_path / "run.jsonl", questions(tmp_path)
+    done = run("eval", source, "-o", out, "-k", 1, "--distractors", "random:3")
+    assert done.code == 0, done.err
+    first = next(row for row in read(out) if row["id"] == "k")
+    assert [passage["title"] for passage in first["passages"]] == ["Seoul", "Lyon"]  # type: ignore[attr-defined]
+    assert "distractors was" in run("eval", source, "-o", out, "-k", 1).err
+    assert run("eval", out, "--distractors", "random:3").code == 2
+    assert run("eval", source, "--results", out, "--distractors", "random:3").code == 2
+    assert "--mode never" in run("eval", source, "--mode", "never", "--distractors", "random:3").err
+
+
 def test_eval_runs_and_scores(ready: Path, run: Run, tmp_path: Path) -> None:
     """The table has the figures; the rows are kept and score the same; the picture is drawn."""
     out, plot = tmp_path / "run.jsonl", tmp_path / "run.svg"

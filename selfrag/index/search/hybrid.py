@@ -6,6 +6,7 @@ Everything here runs in one thread at a time; `Collection.search` batches waitin
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -146,6 +147,20 @@ class Searcher:
             query = "SELECT key FROM chunks JOIN sources ON sources.id = chunks.source WHERE path = ? ORDER BY ordinal"
             keys = [row[0] for row in db.execute(query, (path,))]
             found = passages(self.catalog, keys)
+            return [found[key] for key in keys]
+
+    def drawn(self, count: int, seed: str) -> list[Passage]:
+        """``count`` chunks at random, fewer where there are not so many; the same ones for the same ``seed``."""
+        source = random.Random(seed)
+        with self.catalog.transaction() as db:
+            (every,) = db.execute("SELECT count(*) FROM chunks").fetchone()
+            keys: dict[str, None] = {}
+            while len(keys) < min(count, every):
+                # Keys are digests, so the next one after a random key is a random chunk.
+                after = f"{source.getrandbits(128):032x}"
+                row = db.execute("SELECT key FROM chunks WHERE key > ? ORDER BY key LIMIT 1", (after,)).fetchone()
+                keys.update(dict.fromkeys(row or db.execute("SELECT min(key) FROM chunks").fetchone()))
+            found = passages(self.catalog, list(keys))
             return [found[key] for key in keys]
 
     # --- the two sides ----------------------------------------------------------------------------------------------------
