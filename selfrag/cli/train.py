@@ -52,6 +52,10 @@ def prepare(
     without: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="No question of this JSONL file is trained on; may be repeated.")
     ] = None,
+    judging: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Rows that teach MODEL to judge the answers that it writes itself to the questions."),
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -66,12 +70,25 @@ def prepare(
       selfrag train prepare data/train -o all.jsonl --all --limit vitaminc=8000
       selfrag train prepare data/train -o rows.jsonl --without data/dev/nq_wikipedia_vital.jsonl
       selfrag train prepare my_questions.jsonl -o mine.jsonl
+      selfrag train prepare data/train -o own.jsonl --judging smollm2-135m-selfrag
     """
+    from selfrag.train import own_answers
     from selfrag.train.prepare import EVERYTHING, LIMITS, PrepareConfig, limits_of
     from selfrag.train.prepare import prepare as make
 
-    limits = limits_of(limit or [], EVERYTHING if everything else LIMITS)
-    counts = make(PrepareConfig(tuple(data), out, seed, limits, tuple(without or ())))
+    if judging:
+        mix, whole = own_answers.LIMITS, dict.fromkeys(own_answers.LIMITS, 10**9)
+    else:
+        mix, whole = LIMITS, EVERYTHING
+    config = PrepareConfig(tuple(data), out, seed, limits_of(limit or [], whole if everything else mix), tuple(without or ()))
+    if judging:
+        from selfrag import models
+        from selfrag.config import settings
+
+        model = models.resolve(judging, settings.load().paths.cache).path
+        counts = own_answers.prepare(config, model, lambda line: terminal.say(line, quiet))
+    else:
+        counts = make(config)
     if json:
         sources = sorted({source for source, _ in counts})
         terminal.print_json({s: {token: n for (name, token), n in sorted(counts.items()) if name == s} for s in sources})

@@ -6,7 +6,7 @@ import gzip
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -94,8 +94,13 @@ def prepare(config: PrepareConfig) -> Counter[tuple[str, str]]:
     if not rows:
         raise InputError(f"no rows in {', '.join(map(str, config.data))}", "raise the limits, or name other data")
     Random(config.seed).shuffle(rows)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(config.out, (f"{to_json(row)}\n".encode() for row in rows))
+    return save(rows, config.out)
+
+
+def save(rows: Sequence[Example], out: Path) -> Counter[tuple[str, str]]:
+    """Writes ``rows`` to ``out``, whole or not at all; returns `counts`."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, (f"{to_json(row)}\n".encode() for row in rows))
     return counts(rows)
 
 
@@ -130,7 +135,7 @@ def _rows(path: Path, config: PrepareConfig) -> list[Example]:
 def build(data: Path, config: PrepareConfig) -> list[Example]:
     """All rows of the published sets, source by source; each has its own generator, so that a limit changes no other source."""
     limits: Mapping[str, int] = config.limits
-    banned = {_plain(r["question"]) for path in config.without for r in load(path)}
+    banned = {plain_question(r["question"]) for path in config.without for r in load(path)}
     rows: list[Example] = []
 
     def rng(name: str) -> Random:
@@ -140,7 +145,7 @@ def build(data: Path, config: PrepareConfig) -> list[Example]:
         rows.extend(islice((row for row in found if row), limits.get(name, 0)))
 
     def records(name: str) -> list[Record]:
-        loaded = [r for r in load(data / f"{name}.jsonl.gz") if _plain(r.get("question", "")) not in banned]
+        loaded = [r for r in load(data / f"{name}.jsonl.gz") if plain_question(r.get("question", "")) not in banned]
         rng(name).shuffle(loaded)
         return loaded
 
@@ -195,7 +200,8 @@ def held_out(task: str) -> bool:
     return sum(task.encode()) % 5 == 0
 
 
-def _plain(question: str) -> str:
+def plain_question(question: str) -> str:
+    """A question as it is compared: lower case, without its mark."""
     return " ".join(question.lower().strip("? ").split())
 
 
