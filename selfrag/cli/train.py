@@ -76,10 +76,8 @@ def prepare(
     from selfrag.train.prepare import EVERYTHING, LIMITS, PrepareConfig, limits_of
     from selfrag.train.prepare import prepare as make
 
-    if judging:
-        mix, whole = own_answers.LIMITS, dict.fromkeys(own_answers.LIMITS, 10**9)
-    else:
-        mix, whole = LIMITS, EVERYTHING
+    mix = own_answers.LIMITS if judging else LIMITS
+    whole = dict.fromkeys(mix, 10**9) if judging else EVERYTHING
     config = PrepareConfig(tuple(data), out, seed, limits_of(limit or [], whole if everything else mix), tuple(without or ()))
     if judging:
         from selfrag import models
@@ -142,7 +140,9 @@ def run(
         list[str] | None, typer.Option(metavar="GROUP=W", help="Weight of a group in the loss, such as ISREL=5; may be repeated.")
     ] = None,
     warmup: Annotated[int, typer.Option(metavar="N", min=1, help="Steps in which the learning rate rises to its peak.")] = 40,
-    dtype: Annotated[str, typer.Option(metavar="D", help="bfloat16 or float32.")] = "bfloat16",
+    dtype: Annotated[
+        str | None, typer.Option(metavar="D", help="bfloat16 or float32.  [default: float32 on a CPU, bfloat16 on CUDA]")
+    ] = None,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the blocks first: minutes for a faster step; wants a C++ compiler.")
     ] = False,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from selfrag.errors import ModelError
 from selfrag.models.gguf_file import Weight
@@ -51,9 +52,9 @@ class Source:
             case ["embeddings"]:
                 return self._tensors["model.embed_tokens.weight"]
             case ["cos"]:
-                return np.cos(self._angles())
+                return np.cos(self._angles()).astype(np.float32)
             case ["sin"]:
-                return np.sin(self._angles())
+                return np.sin(self._angles()).astype(np.float32)
             case [layer, "norm"] if int(layer) == self._layers:
                 return self._tensors["model.norm.weight"]
             case [layer, part]:
@@ -68,8 +69,10 @@ class Source:
         names = joined.get(part, (f"mlp.{part}_proj",))
         return np.concatenate([self._tensors[f"{layer}.{name}.weight"] for name in names]).T
 
-    def _angles(self) -> Weight:
-        """What each position turns each pair of a head by, computed in float32 as transformers does."""
+    def _angles(self) -> NDArray[np.float64]:
+        """What each position turns each pair of a head by. The angles are float32 numbers, as in transformers; powers, sines and
+        cosines are taken in float64 and rounded, because numpy's own in float32 differ from one kind of processor to another."""
         halves = np.arange(0, self._head, 2, dtype=np.float32) / np.float32(self._head)
-        frequencies = np.float32(1) / np.float32(self._theta) ** halves
-        return (np.arange(self._context, dtype=np.float32)[:, None] * frequencies).astype(np.float32)
+        frequencies = np.float32(1) / np.power(np.float64(self._theta), halves.astype(np.float64)).astype(np.float32)
+        angles: NDArray[np.float64] = (np.arange(self._context, dtype=np.float32)[:, None] * frequencies).astype(np.float64)
+        return angles

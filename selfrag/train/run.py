@@ -43,7 +43,8 @@ class RunConfig:
     ``start`` is the folder of an adapter to begin with, weights and token rows, of the shape ``adapter`` or without its lowest
     blocks; the optimizer is new.
     ``minutes`` (0: no limit) ends the schedule early: the learning rate falls to 0 by then, or by the last step, whichever comes
-    first. ``batch_tokens`` is per process. ``dtype`` is the precision of weights and matrix products. ``compiled``: torch
+    first. ``batch_tokens`` is per process. ``dtype`` is the precision of weights and matrix products; None takes float32
+    on a CPU and bfloat16 on CUDA. ``compiled``: torch
     compiles the blocks in the first steps; it changes nothing but the time.
     """
 
@@ -61,7 +62,7 @@ class RunConfig:
     warmup: int = 40
     clip: float = 1.0
     seed: int = 1
-    dtype: str = "bfloat16"
+    dtype: str | None = None
     compiled: bool = False
     checkpoint_minutes: float = 5.0
     log_every: int = 5
@@ -128,7 +129,7 @@ class Trainer:
     """One run: data, model, optimizer and state."""
 
     def __init__(self, config: RunConfig, say: Callable[[str], None], stop: threading.Event) -> None:
-        if config.dtype not in ("bfloat16", "float32"):
+        if config.dtype not in (None, "bfloat16", "float32"):
             raise UsageError(f"--dtype is {config.dtype!r}", "bfloat16 or float32")
         self.rows_hash = file_hash(config.rows)
         self.config, self.accelerator, self.state = config, sharded.start(), State()
@@ -139,7 +140,9 @@ class Trainer:
         checkpoint.folder(config.out)
         if self.sharded:
             sharded.load_whole()
-        model, self.tokenizer = load(config.base, getattr(torch, config.dtype))
+        # many CPUs have no instructions for bfloat16, and take an hour for what float32 does in a minute
+        dtype = config.dtype or ("bfloat16" if torch.cuda.is_available() else "float32")
+        model, self.tokenizer = load(config.base, getattr(torch, dtype))
         if config.start:
             self.peft = adapt_from(model, self.tokenizer, config.adapter, config.start)
         else:
