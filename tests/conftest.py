@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 
 from selfrag.config.library_env import silence_libraries
+from selfrag.ingest import readers
 
 silence_libraries()
+
+
+@pytest.fixture(autouse=True)
+def no_text_recognition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No OCR engine, whatever is installed: a test that is about recognition says so."""
+    monkeypatch.setattr(readers, "installed", lambda: "")
 
 
 @pytest.fixture

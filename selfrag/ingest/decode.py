@@ -20,12 +20,13 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _SAMPLE = 64 * 1024
-_GUESSED = 2**20
-"""Bytes given to the detector; it counts letter pairs, and more text changes nothing."""
+_GUESSED = 64 * 1024
+"""Bytes given to the detector, of lines that are not ASCII alone; it counts letter pairs, and more text changes nothing."""
 _CONTROLS = bytes([*range(0x09), *range(0x0E, 0x1B), *range(0x1C, 0x20)])
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~])?")
 """Terminal escape sequences (ECMA-48), which are frequent in logs and not content."""
 _NUL_RUN = re.compile(rb"\x00{8,}")
+_LEAD = re.compile(rb"[\xc2-\xf4][\x80-\xbf]")
 _HIGH = re.compile(rb"[\x80-\xff]")
 _MULTIBYTE = re.compile(
     rb"[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]"
@@ -213,6 +214,8 @@ def _escaped(data: bytes) -> Decoded | None:
 
 def _by_line(data: bytes) -> Decoded | None:
     """UTF-8 in which some lines, or a few bytes, are not; None if it is not mainly UTF-8."""
+    if not _LEAD.search(data):
+        return None
     proper, odd, lines = 0, 0, data.split(b"\n")
     foreign: list[int] = []
     broken: list[int] = []
@@ -254,9 +257,7 @@ def _lines(numbers: Iterable[int]) -> str:
 def _guessed(data: bytes) -> Decoded:
     """The text in the encoding that chardetng finds, if its words look like words in it, or else in the older code page in which
     they do."""
-    first = _HIGH.search(data)
-    start = max(0, (first.start() if first else 0) - _GUESSED // 4)
-    codec = python_codec(chardetng_py.detect(data[start : start + _GUESSED])) or "cp1252"
+    codec = python_codec(chardetng_py.detect(_telling(data))) or "cp1252"
     text = _mostly_valid(data, codec)
     if codec != "cp1252" and (plain := _mostly_valid(data, "cp1252")) is not None and _only_signs(plain):
         codec, text = "cp1252", plain
@@ -266,6 +267,18 @@ def _guessed(data: bytes) -> Decoded:
             raise InputError("text in an encoding that cannot be told; save it as UTF-8")
         codec, text = max(old, key=lambda each: sum(map(each[1][:_SAMPLE].count, _USUAL)))
     return Decoded(text, codec, (f"not UTF-8, read as {codec}",))
+
+
+def _telling(data: bytes) -> bytes:
+    """What the detector learns from: the lines with bytes beyond ASCII, as far as they go."""
+    lines, size, at = [], 0, 0
+    while size < _GUESSED and (found := _HIGH.search(data, at)):
+        start = max(data.rfind(b"\n", at, found.start()) + 1, found.start() - _GUESSED // 4, at)
+        end = data.find(b"\n", found.end())
+        at = min(end + 1 or len(data), start + _GUESSED)
+        lines.append(data[start:at])
+        size += at - start
+    return b"".join(lines)
 
 
 def _mostly_valid(data: bytes, codec: str) -> str | None:

@@ -101,8 +101,11 @@ def use_ocr(mode: Ocr) -> None:
 
 def recognises() -> str:
     """The OCR engine in use; empty if none is installed or allowed."""
-    if _OCR[0] == "never":
-        return ""
+    return "" if _OCR[0] == "never" else installed()
+
+
+def installed() -> str:
+    """The OCR engine that is installed; empty if there is none."""
     return "rapidocr" if find_spec("rapidocr") else "tesseract" if shutil.which("tesseract") else ""
 
 

@@ -5,12 +5,16 @@ Comes with `selfrag[ocr]`. Runs in the worker process, which asks for more time 
 
 from __future__ import annotations
 
+import io
+import os
+import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,46 +25,105 @@ from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats.draft import Draft
 from selfrag.ingest.sandbox import ask_for_time
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 DOTS = 200
 """Dots per inch at which pages are drawn: fewer lose small letters, more take longer."""
 
-_SECONDS = 60.0  # of work, for one page
+_SECONDS = 180.0  # of work, for one page: twenty are usual, a page of a newspaper has four times the lines
 _SURE = 0.5
+_THREADS = 4
+_MOST_PIXELS = 2**27
+_UNKNOWN = (
+    "its letters are none that rapidocr knows (Latin, Chinese, Japanese); install tesseract with its language, such as"
+    " tesseract-ocr-kor"
+)
 
 
 def read_picture(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """The text in a picture, line by line. Raises InputError for a picture without text."""
-    ask_for_time(_SECONDS)
+    """The text in a picture, line by line; of one with several pages, such as a fax, page by page. Raises InputError if it cannot
+    be opened or its letters are not known."""
     draft = Draft(limits)
-    draft.add(_lines(_recognised(data)) if find_spec("rapidocr") else _tesseract(data), "picture", "")
+    if not find_spec("rapidocr"):
+        ask_for_time(_SECONDS)
+        draft.add(_tesseract(data), "picture", "")
+        return draft.document(path, "ocr")
+    with _opened(data) as picture:
+        count = getattr(picture, "n_frames", 1)
+        for number in range(count):
+            draft.section()
+            draft.add(page(_pixels(picture, number)), "p." if count > 1 else "picture", str(number + 1) if count > 1 else "")
     return draft.document(path, "ocr")
 
 
 def page(pixels: NDArray[np.uint8]) -> str:
-    """The text of a page drawn as ``pixels``, shape (height, width, 3), blue first."""
+    """The text of a page drawn as ``pixels``, shape (height, width, 3), blue first. Raises InputError if there are lines, and
+    most of them cannot be read."""
     ask_for_time(_SECONDS)
-    if find_spec("rapidocr"):
-        return _lines(_recognised(np.ascontiguousarray(pixels)))
-    height, width, _ = pixels.shape
-    return _tesseract(b"P6 %d %d 255\n" % (width, height) + pixels[:, :, ::-1].tobytes())
+    pixels = np.ascontiguousarray(pixels)
+    if not find_spec("rapidocr"):
+        return _tesseract(_portable(pixels))
+    found = _recognised(pixels)
+    sure = [(box, text) for box, text, score in found if score >= _SURE and any(map(str.isalnum, text))]
+    if 2 * len(sure) >= len(found):
+        return _lines(sure)
+    if shutil.which("tesseract") and len(_languages()) > 1:
+        return _tesseract(_portable(pixels))
+    raise InputError(_UNKNOWN)
+
+
+def _opened(data: bytes) -> Image.Image:
+    from PIL import Image, UnidentifiedImageError
+
+    Image.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2  # it refuses twice as many
+    try:
+        return Image.open(io.BytesIO(data))
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"damaged, or not a picture: {_without_address(error)}") from None
+
+
+def _pixels(picture: Image.Image, number: int) -> NDArray[np.uint8]:
+    """A page of a picture as it is seen: turned as the camera says, on white where it is transparent; blue first."""
+    from PIL import Image, ImageOps
+
+    try:
+        picture.seek(number)
+        upright = ImageOps.exif_transpose(picture).convert("RGBA")
+    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError, EOFError) as error:
+        raise InputError(f"damaged picture: {_without_address(error)}") from None
+    white = Image.new("RGBA", upright.size, "white")
+    white.alpha_composite(upright)
+    return np.asarray(white.convert("RGB"))[:, :, ::-1]
+
+
+def _without_address(error: Exception) -> str:
+    return re.sub(r" ?<.*? at 0x\w+>", "", str(error))[:150]
 
 
 @cache
 def _engine() -> Any:
     from rapidocr import RapidOCR
 
-    return RapidOCR(params={"Global.log_level": "critical", "EngineConfig.onnxruntime.intra_op_num_threads": 2})
+    threads = min(_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return RapidOCR(
+        params={
+            "Global.log_level": "critical",
+            "Global.text_score": 0.0,
+            "EngineConfig.onnxruntime.intra_op_num_threads": threads,
+        }
+    )
 
 
-def _recognised(picture: bytes | NDArray[np.uint8]) -> list[tuple[NDArray[np.float32], str]]:
-    """Box, shape (4, 2), and text of each line recognised with enough confidence."""
+def _recognised(picture: NDArray[np.uint8]) -> list[tuple[NDArray[np.float32], str, float]]:
+    """Box, shape (4, 2), text and confidence of each line found."""
     try:
         found = _engine()(picture)
     except Exception as error:  # rapidocr's own errors have no common class but this
         raise InputError(f"text recognition failed: {str(error)[:150]}") from None
     if found.boxes is None or found.txts is None:
         return []
-    return [(box, text) for box, text, sure in zip(found.boxes, found.txts, found.scores, strict=True) if sure >= _SURE]
+    return list(zip(found.boxes, found.txts, found.scores, strict=True))
 
 
 def _lines(found: Sequence[tuple[NDArray[np.float32], str]]) -> str:
@@ -79,6 +142,11 @@ def _lines(found: Sequence[tuple[NDArray[np.float32], str]]) -> str:
             pieces.append("\n\n" if gap > 2.2 * max(row[0][1], rows[at - 1][0][1]) else "\n")
         pieces.append(" ".join(text for _, _, _, text in sorted(row, key=lambda each: each[2])))
     return readable("".join(pieces))
+
+
+def _portable(pixels: NDArray[np.uint8]) -> bytes:
+    height, width, _ = pixels.shape
+    return b"P6 %d %d 255\n" % (width, height) + pixels[:, :, ::-1].tobytes()
 
 
 def _tesseract(picture: bytes) -> str:

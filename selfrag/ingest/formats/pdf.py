@@ -21,6 +21,11 @@ from selfrag.ingest.formats import pdf_annotations, pdf_text
 
 _ENDS = (".", "!", "?", ":", ";", "。", "！", "？")
 _NO_UNICODE = "its fonts do not say which letters they show: its text would be wrong; save it anew, or install selfrag[ocr]"
+_DAMAGED = "damaged"
+_NOTHING = "no text in it that could be recognised"
+_LONGEST = 6000  # pixels of a page's longer side
+_STAMP = 80
+"""Letters that a page which is a scan may hold beside it."""
 _NO_TEXT = "no text in it; if it is scanned, install selfrag[ocr] (OCR)"
 
 
@@ -38,7 +43,8 @@ def read_pdf(path: PurePath, data: bytes, limits: Limits) -> Document:
     pages = tuple(_offsets(texts))
     text = "".join(texts)
     if not text.strip():
-        raise InputError(_NO_UNICODE if any(_NO_UNICODE in each for each in lost) else _NO_TEXT)
+        reasons = [each.partition(": ")[2] for each in lost if each.partition(": ")[2] not in (_NO_TEXT, _NOTHING, _DAMAGED)]
+        raise InputError((reasons or [_NOTHING if limits.ocr != "never" else _NO_TEXT])[0])
     return Document(text, _title(title) or path.stem, "pdf", pages=pages, lost=tuple(lost))
 
 
@@ -56,18 +62,26 @@ def _pdfium_page(document: pypdfium2.PdfDocument, number: int, lost: list[str], 
     try:
         page = document[number]
     except pypdfium2.PdfiumError:
-        lost.append(f"p.{number + 1}: damaged")
+        lost.append(f"p.{number + 1}: {_DAMAGED}")
         return ""  # one damaged page does not lose the others
     text = page.get_textpage()
     try:
         found = pdf_text.of(text)
-        reason = _NO_UNICODE if pdf_text.garbled(text, found) else _NO_TEXT if not found.strip() and _pictured(page) else ""
-        if ocr == "always" or (reason and ocr == "auto"):
-            found = _recognised(page) or found
-        elif reason:
-            lost.append(f"p.{number + 1}: {reason}")
-            found = ""
-        return pdf_annotations.written_in(page, text, found, document.formenv)
+        wrong = pdf_text.garbled(text, found)
+        reason = _NO_UNICODE if wrong else "" if found.strip() or not _pictured(page) else _NO_TEXT
+        wanted = ocr == "always" or (ocr == "auto" and (reason != "" or _scanned(page, found)))
+        recognised = ""
+        if wanted:
+            try:
+                recognised = _recognised(page)
+            except InputError as error:
+                reason = error.message
+        if recognised:
+            return pdf_annotations.written_in(page, None, recognised, document.formenv)
+        if reason:
+            lost.append(f"p.{number + 1}: {_NOTHING if wanted and reason in (_NO_UNICODE, _NO_TEXT) else reason}")
+        found = "" if wrong else found
+        return pdf_annotations.written_in(page, None if recognised else text, found, document.formenv)
     finally:
         text.close()
         page.close()
@@ -76,12 +90,32 @@ def _pdfium_page(document: pypdfium2.PdfDocument, number: int, lost: list[str], 
 def _recognised(page: pypdfium2.PdfPage) -> str:
     from selfrag.ingest.formats import ocr
 
-    bitmap = page.render(scale=ocr.DOTS / 72, rev_byteorder=False, no_smoothtext=False, prefer_bgrx=False)
+    bitmap = page.render(scale=_scale(page, ocr.DOTS), draw_annots=False, may_draw_forms=False)
     return ocr.page(bitmap.to_numpy()[:, :, :3])
 
 
+def _scale(page: pypdfium2.PdfPage, dots: int) -> float:
+    """Pixels per point: less for a poster, which would not fit into memory."""
+    return min(dots / 72, _LONGEST / max(1.0, *page.get_size()))
+
+
 def _pictured(page: pypdfium2.PdfPage) -> bool:
-    return any(page.get_objects([pypdfium2.raw.FPDF_PAGEOBJ_IMAGE], max_depth=2))
+    return any(_pictures(page))
+
+
+def _scanned(page: pypdfium2.PdfPage, found: str) -> bool:
+    """Whether the page is a picture with hardly any text beside it, such as the number that a scanner stamps."""
+    if len("".join(found.split())) > _STAMP:
+        return False
+    width, height = page.get_size()
+    return any(
+        (right - left) * (top - bottom) > 0.5 * width * height
+        for left, bottom, right, top in (picture.get_bounds() for picture in _pictures(page))
+    )
+
+
+def _pictures(page: pypdfium2.PdfPage) -> Iterator[pypdfium2.PdfObject]:
+    return iter(page.get_objects([pypdfium2.raw.FPDF_PAGEOBJ_IMAGE], max_depth=2))
 
 
 def _pypdf(data: bytes, limits: Limits) -> tuple[str, list[str]]:

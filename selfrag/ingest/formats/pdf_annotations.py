@@ -25,9 +25,10 @@ Box = tuple[float, float, float, float]
 """Left, bottom, right, top."""
 
 
-def written_in(page: pypdfium2.PdfPage, text: pypdfium2.PdfTextPage, found: str, forms: object) -> str:
+def written_in(page: pypdfium2.PdfPage, text: pypdfium2.PdfTextPage | None, found: str, forms: object) -> str:
     """``found``, the page's text, with each field's value after the label on its line, or on a line with the field's own name
-    where no label stands there, and with the words of annotations at the end."""
+    where no label stands there, and with the words of annotations at the end. Without ``text``, which says where lines stand, all
+    values stand at the end."""
     lines = found.split("\n")
     boxes: list[Box | None] | None = None
     free: list[str] = []
@@ -36,7 +37,8 @@ def written_in(page: pypdfium2.PdfPage, text: pypdfium2.PdfTextPage, found: str,
         if kind != pdfium.FPDF_ANNOT_WIDGET:
             free.append(value if kind in _TYPED else f"[Note] {value}")
             continue
-        boxes = _line_boxes(text, lines) if boxes is None else boxes
+        if boxes is None:
+            boxes = _line_boxes(text, lines) if text else []
         at = _line_of(box, boxes)
         if at is None:
             free.append(f"{name}: {value}" if name else value)

@@ -6,14 +6,12 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
+import pyromark
 import yaml
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 from selfrag.ingest.decode import decoded
 from selfrag.ingest.document import Document, Heading, Limits, Span
@@ -158,55 +156,70 @@ def _written(value: object) -> str:
 # --- Markdown ------------------------------------------------------------------------------------------------------------------
 
 
-@cache
-def _parser() -> MarkdownIt:
-    """CommonMark and tables, blocks only: inline content is not parsed."""
-    parser = MarkdownIt("commonmark", {"maxNesting": 20}).enable("table")
-    parser.core.ruler.enableOnly(["normalize", "block"])
-    return parser
+_CONTAINERS = frozenset(("List", "Item", "BlockQuote"))
+_WHOLE = _CONTAINERS | {"Table", "TableHead", "TableRow", "CodeBlock", "HtmlBlock", "Paragraph"}
+_MARKS = re.compile(r"\A[ ]{0,3}#{1,6}(?=[ \t]|\Z)|(?:(?<=[ \t])|\A)#+[ \t]*\Z")
 
 
 def _outline(text: str, body: int) -> tuple[tuple[Heading, ...], list[Span]]:
     """The headings, and the lists, items, tables, rows, code blocks and quotations, of ``text`` from ``body`` on."""
-    starts = [body, *accumulate((len(line) + 1 for line in text[body:].split("\n")), initial=body)][1:]
     headings: list[Heading] = []
     spans: list[Span] = []
-    tokens = _parser().parse(text[body:])
-    for at, token in enumerate(tokens):
-        if token.map is None or token.nesting < 0:
-            continue
-        start, end = starts[token.map[0]], min(starts[min(token.map[1], len(starts) - 1)], len(text))
-        if token.type == "heading_open" and token.level == 0:
-            title = " ".join(tokens[at + 1].content.split())
-            headings.append(Heading(start, end, int(token.tag[1]), title))
-        elif token.type == "table_open":
-            spans.append(Span(start, end, " | ".join(cell for cell in _header_cells(tokens, at) if cell)))
-        elif token.type in _WHOLE:
+    header: list[str] = []
+    blocks = list(_blocks(text[body:]))
+    at = _offsets(text, body, blocks)
+    for name, level, first, last in blocks:
+        start, end = at[first], at[last]
+        if name == "Heading":
+            headings.append(Heading(start, end, level, _title(text[start:end])))
+        elif name == "HeadCell":
+            header.append(text[start:end].strip(" \t|"))
+        elif name == "Table":
+            spans.append(Span(start, end, " | ".join(filter(None, header))))
+            header = []
+        else:
             spans.append(Span(start, end))
     return tuple(headings), spans
 
 
-_WHOLE = frozenset(
-    (
-        "bullet_list_open",
-        "ordered_list_open",
-        "list_item_open",
-        "tr_open",
-        "fence",
-        "code_block",
-        "blockquote_open",
-        "html_block",
-        "paragraph_open",
-    )
-)
+def _blocks(text: str) -> Iterator[tuple[str, int, int, int]]:
+    """The blocks of Markdown as they end: name, level of a heading, and where it begins and ends, in bytes of UTF-8. Headings
+    inside of lists and quotations are left out."""
+    depth, in_head = 0, False
+    for event, place in pyromark.events_with_range(text, options=pyromark.Options.ENABLE_TABLES):
+        if not isinstance(event, dict):
+            continue
+        tag: Any = event.get("Start")
+        if tag is not None:
+            name = tag if isinstance(tag, str) else next(iter(tag))
+            depth += name in _CONTAINERS
+            in_head = in_head or name == "TableHead"
+        elif (tag := event.get("End")) is not None:
+            name = tag if isinstance(tag, str) else next(iter(tag))
+            depth -= name in _CONTAINERS
+            in_head = in_head and name != "TableHead"
+            if name in _WHOLE or (name == "Heading" and not depth) or (name == "TableCell" and in_head):
+                level = int(tag["Heading"][1]) if name == "Heading" else 0
+                yield "HeadCell" if name == "TableCell" else name, level, place["start"], place["end"]
 
 
-def _header_cells(tokens: Sequence[Token], at: int) -> Iterator[str]:
-    """The texts of the first row of the table that begins at ``tokens[at]``."""
-    while tokens[at].type != "tr_close":
-        if tokens[at].type == "inline":
-            yield tokens[at].content.strip()
-        at += 1
+def _offsets(text: str, body: int, blocks: Sequence[tuple[str, int, int, int]]) -> dict[int, int]:
+    """The offsets in ``text`` of the places in the bytes of its part from ``body`` on."""
+    places = sorted({place for _, _, *both in blocks for place in both})
+    if text.isascii():
+        return {place: body + place for place in places}
+    data = text[body:].encode()
+    found, last, offset = {}, 0, body
+    for place in places:
+        offset += len(data[last:place].decode())
+        found[place], last = offset, place
+    return found
+
+
+def _title(heading: str) -> str:
+    """The words of a heading: without its marks, or the line under it."""
+    line = heading.strip("\n")
+    return " ".join((_MARKS.sub("", line) if line.lstrip().startswith("#") else line.rpartition("\n")[0]).split())
 
 
 # --- reStructuredText ----------------------------------------------------------------------------------------------------------

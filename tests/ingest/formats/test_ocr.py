@@ -18,6 +18,7 @@ from selfrag.ingest.document import Ocr
 from selfrag.ingest.formats import ocr, pdf
 from tests.ingest.formats.test_pdf import written
 
+INSTALLED = readers.installed
 TEXT = b"BT /F 12 Tf 20 300 Td (The first page.) Tj ET"
 PICTURE = b"q 100 0 0 100 0 0 cm BI /W 1 /H 1 /CS /G /BPC 8 ID \x80 EI Q"
 
@@ -66,6 +67,7 @@ def test_pieces_at_one_height_are_a_line() -> None:
 
 def test_without_a_recogniser_pictures_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing depends on text recognition where there is none, or where it is switched off."""
+    monkeypatch.setattr(readers, "installed", INSTALLED)
     monkeypatch.setattr(readers, "find_spec", lambda name: None)
     monkeypatch.setattr(readers.shutil, "which", lambda name: None)
     assert readers.recognises() == ""
@@ -85,3 +87,69 @@ def test_an_encrypted_scan_is_still_refused() -> None:
     writer.write(out)
     with pytest.raises(InputError, match="password"):
         pdf.read_pdf(Path("a.pdf"), out.getvalue(), Limits())
+
+
+def test_a_page_whose_recognition_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One page that cannot be recognised is named with the reason and does not lose the others."""
+
+    def page(pixels: np.ndarray) -> str:
+        raise InputError("its letters are none that are known")
+
+    monkeypatch.setattr(ocr, "page", page)
+    document = pdf.read_pdf(Path("a.pdf"), written(TEXT, PICTURE), Limits(ocr="auto"))
+    assert document.text.strip() == "The first page."
+    assert document.lost == ("p.2: its letters are none that are known",)
+    with pytest.raises(InputError, match="its letters are none that are known"):
+        pdf.read_pdf(Path("a.pdf"), written(PICTURE), Limits(ocr="auto"))
+
+
+def test_a_scan_with_a_stamp_is_a_scan(recognised: list[tuple[int, ...]]) -> None:
+    """A picture over most of the page is recognised although a scanner printed a number beside it; a small one is not."""
+    stamp = b" BT /F 12 Tf 20 380 Td (No. 4711) Tj ET"
+    for side, text in ((b"380", "Words of a scan"), (b"80", "No. 4711")):
+        scan = b"q %b 0 0 %b 0 0 cm BI /W 1 /H 1 /CS /G /BPC 8 ID \x80 EI Q" % (side, side)
+        assert pdf.read_pdf(Path("a.pdf"), written(scan + stamp), Limits(ocr="auto")).text.strip() == text
+
+
+@pytest.mark.parametrize(("languages", "text"), [(["eng", "kor"], "등대지기"), (["eng"], None)])
+def test_letters_that_are_not_known(monkeypatch: pytest.MonkeyPatch, languages: list[str], text: str | None) -> None:
+    """A page most of whose lines come back without letters, such as a Korean one, is left to tesseract if that knows more
+    languages than English, and refused with a hint otherwise: nothing false is indexed."""
+    box = np.zeros((4, 2), np.float32)
+    monkeypatch.setattr(ocr, "find_spec", lambda name: name)
+    monkeypatch.setattr(ocr.shutil, "which", lambda name: name)
+    monkeypatch.setattr(ocr, "_languages", lambda: languages)
+    monkeypatch.setattr(ocr, "_recognised", lambda _: [(box, "，", 0.9), (box, ".", 0.4), (box, "Words", 0.9), (box, "ab", 0.2)])
+    monkeypatch.setattr(ocr, "_tesseract", lambda picture: "등대지기" if picture.startswith(b"P6 2 3 255\n") else "")
+    pixels = np.zeros((3, 2, 3), np.uint8)
+    if text:
+        assert ocr.page(pixels) == text
+        return
+    with pytest.raises(InputError, match="install tesseract"):
+        ocr.page(pixels)
+
+
+def test_pictures_are_opened_as_they_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fax of two pages is two pages; what is transparent is white; what the camera turned is turned back."""
+    image = pytest.importorskip("PIL.Image")
+    shown: list[np.ndarray] = []
+    monkeypatch.setattr(ocr, "find_spec", lambda name: name)
+    monkeypatch.setattr(ocr, "page", lambda pixels: shown.append(pixels) or f"Page with {pixels.shape[1]} columns")
+
+    first, second = image.new("L", (20, 10), 0), image.new("L", (30, 10), 0)
+    out = io.BytesIO()
+    first.save(out, "TIFF", save_all=True, append_images=[second])
+    document = ocr.read_picture(Path("fax.tif"), out.getvalue(), Limits())
+    assert document.text.split("\n\n") == ["Page with 20 columns", "Page with 30 columns\n"]
+    assert [place.to(place) for place in document.places] == ["p.1", "p.2"]
+
+    out = io.BytesIO()
+    exif = image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    image.new("RGBA", (20, 10), (0, 0, 0, 0)).save(out, "PNG", exif=exif)
+    ocr.read_picture(Path("photo.png"), out.getvalue(), Limits())
+    assert shown[-1].shape == (20, 10, 3)
+    assert shown[-1].min() == 255
+
+    with pytest.raises(InputError, match="not a picture"):
+        ocr.read_picture(Path("a.png"), b"\x89PNG\r\n\x1a\nbroken", Limits())
