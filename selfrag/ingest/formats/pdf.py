@@ -96,7 +96,8 @@ def _recognised(page: pypdfium2.PdfPage) -> str:
 
 def _scale(page: pypdfium2.PdfPage, dots: int) -> float:
     """Pixels per point: less for a poster, which would not fit into memory."""
-    return min(dots / 72, _LONGEST / max(1.0, *page.get_size()))
+    width, height = page.get_size()
+    return min(dots / 72, _LONGEST / max(1.0, float(width), float(height)))
 
 
 def _pictured(page: pypdfium2.PdfPage) -> bool:

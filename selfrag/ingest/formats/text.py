@@ -186,10 +186,11 @@ def _blocks(text: str) -> Iterator[tuple[str, int, int, int]]:
     """The blocks of Markdown as they end: name, level of a heading, and where it begins and ends, in bytes of UTF-8. Headings
     inside of lists and quotations are left out."""
     depth, in_head = 0, False
+    event: Any
     for event, place in pyromark.events_with_range(text, options=pyromark.Options.ENABLE_TABLES):
         if not isinstance(event, dict):
             continue
-        tag: Any = event.get("Start")
+        tag = event.get("Start")
         if tag is not None:
             name = tag if isinstance(tag, str) else next(iter(tag))
             depth += name in _CONTAINERS
