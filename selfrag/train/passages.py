@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from random import Random
 
-_SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[`*_]*[A-Z0-9`\uac00-\ud7a3])|\n+")
+from selfrag.answers.quotes import units
+
 _NAME = re.compile(r"\b[A-Z][\w'’-]*(?:\s+(?:of|the|de|and)?\s?[A-Z][\w'’-]*){0,3}")
 _NUMBER = re.compile(r"[$£€]?\d[\d.,:]*\d?%?(?:\s+(?:million|billion|thousand|years|percent|km|miles))?")
 _FUNCTION = frozenset(re.findall(r"\w+", """
@@ -23,7 +24,7 @@ def tidy(value: str) -> str:
 
 
 def sentences(passage: str) -> list[str]:
-    return [s for s in _SENTENCE.split(passage) if s and s.strip()]
+    return [passage[a:b] for a, b in sentence_spans(passage)]
 
 
 def whole(answer: str) -> bool:
@@ -33,11 +34,8 @@ def whole(answer: str) -> bool:
 
 
 def sentence_spans(passage: str) -> list[tuple[int, int]]:
-    """Character ranges of the sentences of ``passage``."""
-    ends = [(m.start(), m.end()) for m in _SENTENCE.finditer(passage)]
-    starts = [0, *(e for _, e in ends)]
-    stops = [*(s for s, _ in ends), len(passage)]
-    return [(a, b) for a, b in zip(starts, stops, strict=True) if passage[a:b].strip()]
+    """Character ranges of the sentences of ``passage``, those that a quote consists of."""
+    return [(unit.start, unit.end) for unit in units(passage) if unit.end > unit.start]
 
 
 def window(passage: str, at: int, words: int, rng: Random) -> str:
