@@ -97,7 +97,7 @@ async def main() -> None:
                 refused = sum(row["status"] != "answered" for row in found if not row.get("answers"))
                 values = np.array(right[way, kind])
                 share = intervals.ratios(values[:, None], np.ones((len(values), 1)))[0]
-                shown = report.metrics["accuracy"]
+                shown = report["accuracy"]
                 lines.append(
                     [
                         way,

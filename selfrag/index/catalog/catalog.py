@@ -1,8 +1,8 @@
 """The catalog: one SQLite file, a collection's source of truth. Everything else can be rebuilt from it.
 
-It holds sources, chunks, the FTS index, embeddings keyed by the hash of their text, and ``pending``: the keys of chunks whose
-vectors the vector store has not confirmed yet. A file is replaced in one transaction, ``pending`` included, so the catalog
-survives a kill at any instant and still lists what the vector store lacks.
+It holds sources, chunks, the FTS index, embeddings keyed by the hash of their text, ``pending``: the keys of chunks whose vectors
+the vector store has not confirmed yet, and ``unwritten``: the chunks that the index of words (words.py) lacks. A file is replaced
+in one transaction, these two included, so the catalog survives a kill at any instant and still lists what the others lack.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class Catalog(Database):
             rows = db.execute(query, (path,)).fetchall()
             db.executemany("DELETE FROM words WHERE rowid = ?", [(row[0],) for row in rows])
             db.executemany("DELETE FROM chunks WHERE id = ?", [(row[0],) for row in rows])
+            db.executemany("INSERT OR IGNORE INTO unwritten VALUES (?)", [(row[0],) for row in rows])
             found.update({row[1]: row[2] for row in rows})
         return found
 
@@ -226,6 +227,7 @@ def _put_entry(db: sqlite3.Connection, source: int, ordinal: int, entry: Entry) 
         ),
     ).lastrowid
     db.execute("INSERT INTO words(rowid, head, body) VALUES (?, ?, ?)", (number, entry.head, entry.body))
+    db.execute("INSERT OR IGNORE INTO unwritten VALUES (?)", (number,))
 
 
 def _slices(values: Iterable[str], size: int = 500) -> Iterator[list[str]]:

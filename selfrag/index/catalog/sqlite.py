@@ -16,7 +16,7 @@ from typing import Self
 
 from selfrag.errors import CollectionError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE roots(path TEXT PRIMARY KEY, options TEXT NOT NULL) WITHOUT ROWID;
@@ -33,6 +33,7 @@ CREATE INDEX chunks_by_embedding ON chunks(embedding);
 CREATE TABLE embeddings(hash TEXT PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE contexts(hash TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE pending(key TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE unwritten(chunk INTEGER PRIMARY KEY);
 CREATE VIRTUAL TABLE words USING fts5(head, body, tokenize = 'porter unicode61 remove_diacritics 2');
 """
 
@@ -95,20 +96,22 @@ class Database:
     def _check_version(self, old: bool) -> None:
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
         self.db.execute("SELECT count(*) FROM meta").fetchone()
-        if self.writable and version == 1:
-            self._upgrade()
-        elif version != SCHEMA_VERSION and not (old and version == 1):
+        if self.writable and version in (1, 2):
+            self._upgrade(version)
+        elif version not in (2, SCHEMA_VERSION) and not (old and version == 1):
             raise CollectionError(
                 f"The catalog {self.path} has version {version}, this program reads {SCHEMA_VERSION}.",
                 f"selfrag index --rebuild -c {self.path.absolute().parents[1].name}",
             )
 
-    def _upgrade(self) -> None:
+    def _upgrade(self, version: int) -> None:
         """Version 1 knew no places. Its chunks stay searchable; what is indexed next finds other readers and asks for a rebuild,
-        which takes the roots and the vectors from here."""
+        which takes the roots and the vectors from here. Version 2 knew no index of words, which readers do without."""
         with self.transaction() as db:
-            db.execute("ALTER TABLE chunks ADD COLUMN place TEXT")
-            db.execute("PRAGMA user_version=2")
+            if version == 1:
+                db.execute("ALTER TABLE chunks ADD COLUMN place TEXT")
+            db.execute("CREATE TABLE unwritten(chunk INTEGER PRIMARY KEY)")
+            db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def close(self) -> None:
         self.db.close()

@@ -21,12 +21,14 @@ from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.embedders import Embedder
 from selfrag.index.search import dedup, fulltext
 from selfrag.index.vectors.replica import Mirror
+from selfrag.index.words import WordIndex
 from selfrag.types import Passage
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 _QUERY_CHARACTERS = 8000
+_KEYS = "SELECT id, key FROM chunks WHERE id IN (SELECT value FROM json_each(?))"
 _PLACE = re.compile(r"(?::\d+(?:-\d+)?| p\.\d+)\Z")
 
 Ranked = list[list[tuple[str, float]]]
@@ -112,6 +114,10 @@ class Searcher:
     mirror: Mirror
     embedder: Callable[[], Embedder]
     fusion: Fusion = field(default_factory=Fusion)
+    words: WordIndex = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.words = WordIndex(self.catalog)
 
     def search(self, questions: Sequence[Question]) -> list[list[Hit]]:
         """The best passages for each question, from one consistent state of the catalog."""
@@ -186,7 +192,7 @@ class Searcher:
         return vectors
 
     def _bm25(self, question: Question, allowed: frozenset[int] | None) -> list[tuple[str, float]]:
-        """The chunks with the best BM25 scores, which are exact to 1e-5.
+        """The chunks with the best BM25 scores: from the index of words where there is one, else from FTS5, exact to 1e-5.
 
         A word that more than half of all chunks hold adds a millionth to a score (FTS5 lets no weight fall below that), but makes
         it score all of them. So such words are used only if the others do not match enough chunks.
@@ -194,6 +200,10 @@ class Searcher:
         terms = fulltext.terms(question.text)
         if not terms or self.fusion.bm25 == 0:
             return []
+        quick = self.words.search(terms, self.fusion.depth, allowed)
+        if quick is not None:
+            keys = dict(self.catalog.db.execute(_KEYS, (json.dumps([number for number, _ in quick]),)))
+            return sorted(((keys[number], score) for number, score in quick), key=lambda hit: (-hit[1], hit[0]))
         telling = self._telling(terms)
         found = self._scored(telling, allowed) if telling else []
         return found if len(found) >= self.fusion.depth or telling == terms else self._scored(terms, allowed)

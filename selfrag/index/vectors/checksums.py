@@ -15,7 +15,7 @@ def make_seal(folder: Path) -> Seal:
     file, which checks itself, and which is touched whenever it is opened."""
     complete = [path.parent for path in folder.glob("*/index_metadata.pickle")]
     files = sorted(path for segment in complete for path in segment.iterdir() if path.is_file())
-    return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns, _digest(path)) for path in files}
+    return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns, digest(path)) for path in files}
 
 
 def compare_seal(folder: Path, seal: Mapping[str, tuple[int, int, str]], thorough: bool) -> str | None:
@@ -27,12 +27,13 @@ def compare_seal(folder: Path, seal: Mapping[str, tuple[int, int, str]], thoroug
         if not path.exists():
             return f"a file of Chroma's index is missing: {name}"
         stat = path.stat()
-        if stat.st_size != size or ((thorough or stat.st_mtime_ns != mtime_ns) and _digest(path) != wanted):
+        if stat.st_size != size or ((thorough or stat.st_mtime_ns != mtime_ns) and digest(path) != wanted):
             return f"a file of Chroma's index was changed: {name}"
     return None
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """128 bits over the file, hexadecimal."""
     with path.open("rb") as file:
         state = blake2b(digest_size=16)
         while block := file.read(2**20):
