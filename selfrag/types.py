@@ -457,13 +457,14 @@ class Expanded:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """A candidate was given up: its ``bound`` lay strictly below the score ``needed``, or it broke the support constraint."""
+    """A candidate was given up: its ``bound`` lay strictly below the score ``needed``, it broke the support constraint, or all
+    candidates are so irrelevant that the search abstains whatever is written."""
 
     step: int
     path: int
     candidate: int
     passage: Passage | None
-    when: Literal["before writing", "while writing", "unsupported"]
+    when: Literal["before writing", "while writing", "unsupported", "irrelevant"]
     bound: float | None = None
     needed: float | None = None
 

@@ -8,6 +8,9 @@ file of their own, llama.weights, at the places that both name; selfrag/models/w
 of up to LANES sequences go through packed end to end, without padding; attention alone runs lane by lane, each over the keys and
 values of its own sequence, which lie in buffers of the caller and are written in place.
 
+The rows of the embeddings are an input: whoever runs the graph reads the few that it needs out of the file, so that the matrix
+itself, which the head packs once more for its product, need not stay in memory twice.
+
 The attention operator takes no empty sequence, so a lane that is not used reads one row of padding. The padding is put behind the
 packed tokens just for that and cut off again: linear layers, which take the time, never see it.
 """
@@ -153,9 +156,9 @@ def build(shape: Shape) -> tuple[bytes, str]:
     graph.constant("one", TensorProto.INT64, [1], [1])
     graph.constant("row", TensorProto.INT64, [2], [-1, shape.hidden])
     graph.constant("padding", TensorProto.FLOAT, [1, LANES, shape.projected], [0.0] * LANES * shape.projected)
-    graph.add("Shape", ["ids"], ["tokens"], start=1, end=2)
+    graph.add("Shape", ["embedded"], ["tokens"], start=1, end=2)
 
-    value = graph.add("Gather", [embeddings, "ids"], ["embedded"])
+    value = "embedded"
     first = graph.weight("0.norm", shape.hidden)
     normed = graph.add(
         "SimplifiedLayerNormalization", [value, first], ["0.norm.out"], axis=-1, epsilon=shape.epsilon, stash_type=1
@@ -177,7 +180,7 @@ def build(shape: Shape) -> tuple[bytes, str]:
 def _model(graph: Graph, shape: Shape) -> onnx.ModelProto:
     tensor = helper.make_tensor_value_info
     inputs = [
-        tensor("ids", TensorProto.INT64, [1, "tokens"]),
+        tensor("embedded", TensorProto.FLOAT, [1, "tokens", shape.hidden]),
         tensor("lasts", TensorProto.INT64, ["sequences"]),
         tensor("counts", TensorProto.INT64, [LANES + 1]),
     ]

@@ -95,7 +95,13 @@ class Search:
                 break
             last = step + 1 == steps
             pool = Pool(self.width(last), finished=(p for p in kept if p.finished))
-            await self.write(step, await self.candidates(step, live), pool, last)
+            candidates = await self.candidates(step, live)
+            if step == 0 and self.hopeless(candidates, steps):
+                for c in candidates:
+                    self.tell(Pruned(step, c.parent.id, c.id, c.opening.passage, "irrelevant"))
+                self.pruned += len(candidates)
+                return []
+            await self.write(step, candidates, pool, last)
             for path in live:
                 if path.segments and not pool.continues(path):  # no candidate extends it: the answer ends here
                     pool.add(replace(path, finished=True), path)
@@ -182,6 +188,15 @@ class Search:
         return replace(opening, critique=replace(opening.critique, retrieval=min(1.0, max(0.0, passage.score))))
 
     # --- branch and bound ------------------------------------------------------------------------------------------------------
+
+    def hopeless(self, candidates: Sequence[Candidate], steps: int) -> bool:
+        """Whether the search abstains whatever is written from ``candidates``, those of the first of at most ``steps`` segments:
+        no mean ISREL would reach its threshold even if every further segment were wholly relevant."""
+        critiques = [c.opening.critique for c in candidates]
+        judged = all("ISREL" in critique.distributions for critique in critiques)
+        if not (self.options.prune and critiques and judged):
+            return False
+        return (max(critique.isrel for critique in critiques) + steps - 1) / steps < self.options.abstain_isrel
 
     async def write(self, step: int, candidates: Sequence[Candidate], pool: Pool, last: bool) -> None:
         """Writes the candidates into ``pool``: all at once that may well be kept, and after them the rest that still can be."""

@@ -214,6 +214,8 @@ def why_abstained(document: AnswerJson, options: SearchOptions | None = None) ->
         some = document["candidates"]["expanded"] + document["candidates"]["pruned"]
         return "no answer was supported by what was found." if some else "nothing was found that could answer it."
     means = evidence_means(document["segments"])
+    if not means and not document["candidates"]["expanded"]:
+        return "no passage is relevant enough."
     if not means:
         return "no answer could be written from the evidence."
     if options and means[0] < options.abstain_isrel:
@@ -296,6 +298,8 @@ def pruned_words(event: PrunedJson) -> str:
     """Why a candidate was given up."""
     if event["when"] == "unsupported":
         return "dropped: not supported"
+    if event["when"] == "irrelevant":
+        return "not written: no passage is relevant enough"
     return f"pruned {event['when']}: at most {event['bound']:.3f}, needed {event['needed']:.3f}"
 
 

@@ -213,7 +213,7 @@ class PrunedJson(TypedDict):
     path: int
     candidate: int
     passage: str | None
-    when: Literal["before writing", "while writing", "unsupported"]
+    when: Literal["before writing", "while writing", "unsupported", "irrelevant"]
     bound: float | None
     needed: float | None
 

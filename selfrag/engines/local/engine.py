@@ -45,13 +45,18 @@ class LocalEngine:
 
     @property
     def prefilled(self) -> int:
-        """How many tokens were computed so far."""
+        """How many tokens were computed so far, wrong guesses not counted."""
         return self._scheduler.prefilled
 
     @property
     def sequences_in_use(self) -> int:
         """How many requests hold KV cache now."""
         return len(self._scheduler.cache.active)
+
+    @property
+    def steps(self) -> int:
+        """How many steps were computed so far."""
+        return self._scheduler.steps
 
     @property
     def tokens_kept(self) -> int:
@@ -61,6 +66,7 @@ class LocalEngine:
     async def complete(self, request: Request, on_token: OnToken | None = None) -> Completion:
         """Raises EngineError if the request does not fit the model's context, or for any failure in the thread."""
         job = self._job(request)
+        await asyncio.sleep(0)  # requests made together are all encoded before a pass begins with the first of them alone
         self._scheduler.put(job)
         tokens: list[Token] = []
         finish: Finish | None = None

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Values
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -22,7 +24,7 @@ from onnxruntime import OrtValue
 from selfrag.engines.local.sequence import Next, Sequence
 from selfrag.errors import EngineError, ModelError
 
-GRAPH, DESCRIPTION = "llama.onnx", "llama.json"
+GRAPH, DESCRIPTION, WEIGHTS = "llama.onnx", "llama.json", "llama.weights"
 _PASS = 1024
 """Most tokens in a pass, to bound its temporary memory."""
 _CHUNK = 512
@@ -38,11 +40,32 @@ class _Reading:
     sequence: Sequence
     done: int
     stop: int
-    logprobs: NDArray[np.float32] | None = None
+    found: list[NDArray[np.float32]] = field(default_factory=list)
+    """Log-probabilities, a row for each place whose follower is wanted."""
 
     @property
     def left(self) -> int:
         return self.stop - self.done
+
+    def wanted(self, n: int) -> int:
+        """Of the next ``n`` tokens the last so many have a follower that is wanted."""
+        return max(0, min(n, self.done + n - (self.stop - 1 - self.sequence.guessed)))
+
+
+class _Rows:
+    """Single rows of a matrix in a file. They are read, not mapped: around each, the system would map sixteen pages."""
+
+    def __init__(self, file: Path, place: Mapping[str, Any]) -> None:
+        self._file = file.open("rb", buffering=0)
+        self._offset, self._width = int(place["offset"]), int(place["shape"][1])
+
+    def read(self, numbers: Values[int]) -> NDArray[np.float32]:
+        rows = np.empty((len(numbers), self._width), np.float32)
+        for row, number in zip(rows, numbers, strict=True):
+            self._file.seek(self._offset + number * row.nbytes)
+            if self._file.readinto(row.data) != row.nbytes:
+                raise EngineError(f"{self._file.name} is cut short", "selfrag models pull NAME")
+        return rows
 
 
 class OnnxModel:
@@ -63,6 +86,7 @@ class OnnxModel:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores are not ours alone
         try:
             said = json.loads((folder / DESCRIPTION).read_text("utf-8"))
+            self._embeddings = _Rows(folder / WEIGHTS, said["weights"]["embeddings"])
             self._session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no base
             raise ModelError(f"the model in {folder} cannot be opened: {error}", "selfrag models pull NAME") from error
@@ -83,7 +107,7 @@ class OnnxModel:
     def running(self) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def forward(self, sequences: Values[Sequence], watched: Values[Values[int]]) -> list[Next]:
+    def forward(self, sequences: Values[Sequence], watched: Values[Values[int]]) -> list[list[Next]]:
         if any(not 0 <= token < self.embeddings for sequence in sequences for token in sequence.tokens[sequence.start :]):
             raise EngineError("a prompt holds a token id that the model does not have")
         readings = [_Reading(sequence, sequence.start, len(sequence.tokens)) for sequence in sequences]
@@ -91,7 +115,7 @@ class OnnxModel:
             self._run(together)
         for sequence in sequences:
             sequence.computed, sequence.shared = len(sequence.tokens), None
-        return [_next(reading, ids) for reading, ids in zip(readings, watched, strict=True)]
+        return [_followers(reading, ids) for reading, ids in zip(readings, watched, strict=True)]
 
     # --- what goes into which pass ---------------------------------------------------------------------------------------------
 
@@ -139,8 +163,10 @@ class OnnxModel:
         unused = self._lanes - len(together)
         counts = [n for _, n in together]
         binding = self._binding
-        binding.bind_cpu_input("ids", np.asarray([ids], np.int64))
-        binding.bind_cpu_input("lasts", np.cumsum(counts, dtype=np.int64) - 1)
+        binding.bind_cpu_input("embedded", self._embeddings.read(ids)[None])
+        wanted = [reading.wanted(n) for reading, n in together]
+        lasts = [place for end, n in zip(accumulate(counts), wanted, strict=True) for place in range(end - n, end)]
+        binding.bind_cpu_input("lasts", np.asarray(lasts or [0], np.int64))
         binding.bind_cpu_input("counts", np.asarray([*counts, *[1] * unused, len(together)], np.int64))
         for lane in range(self._lanes):
             reading, n = together[lane] if lane < len(together) else (None, 1)
@@ -148,12 +174,12 @@ class OnnxModel:
             self._bind(lane, reading.sequence.kv if reading else self._none)
             binding.bind_cpu_input(f"last.{lane}", np.asarray([total - 1], np.int32))
             binding.bind_cpu_input(f"total.{lane}", np.asarray(total, np.int32))
-        logprobs = np.empty((len(together), self.embeddings), np.float32)
+        logprobs = np.empty((len(lasts) or 1, self.embeddings), np.float32)
         binding.bind_ortvalue_output("logprobs", OrtValue.ortvalue_from_numpy(logprobs))
         self._session.run_with_iobinding(binding)
-        for (reading, n), row in zip(together, logprobs, strict=True):
+        for (reading, n), end, rows in zip(together, accumulate(wanted), wanted, strict=True):
             reading.done += n
-            reading.logprobs = row
+            reading.found.append(logprobs[end - rows : end])
 
     def _bind(self, lane: int, kv: KeysAndValues) -> None:
         """Binds keys and values for reading and writing in place; a lane that continues with the same ones stays bound."""
@@ -174,12 +200,12 @@ def _copy_shared(reading: _Reading) -> None:
         reading.sequence.shared = None
 
 
-def _next(reading: _Reading, ids: Values[int]) -> Next:
-    logprobs = reading.logprobs
-    if logprobs is None:
+def _followers(reading: _Reading, ids: Values[int]) -> list[Next]:
+    rows = [row for piece in reading.found for row in piece]
+    if not rows:
         raise EngineError("a sequence without new tokens cannot be computed")
-    best = int(logprobs.argmax())
-    return Next(best, float(logprobs[best]), logprobs[list(ids)].tolist() if ids else [])
+    best = [int(row.argmax()) for row in rows]
+    return [Next(token, float(row[token]), row[list(ids)].tolist()) for token, row in zip(best, rows, strict=True)]
 
 
 def cores() -> int:

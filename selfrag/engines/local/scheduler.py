@@ -1,7 +1,8 @@
 """The loop that drives a model in a thread of its own, a token of every sequence at a step.
 
-Each step computes the next token of every running sequence and prefills the prompts that have arrived since. Requests join
-between steps and leave when they are done or given up. Knows sequences, not how a model computes them.
+Each step computes the next token of every running sequence, further ones where they were guessed (`guesses`), and prefills the
+prompts that have arrived since. Requests join between steps and leave when they are done or given up. Knows sequences, not how a
+model computes them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from selfrag.engines.local.guesses import Guesses
 from selfrag.engines.local.prefix_cache import PrefixCache
 from selfrag.engines.local.sequence import LanguageModel, Next, Sequence
 from selfrag.engines.tokenizer import Reader
@@ -21,6 +23,9 @@ from selfrag.types import Finish, Token
 
 _GOES_ON = 16
 """A request with at most this many tokens to prefill continues a kept sequence: it runs first, before that is evicted."""
+
+_GUESSES = 8
+"""Most tokens that a sequence guesses at a step."""
 
 Event = tuple[Token, Finish | None] | BaseException
 
@@ -40,6 +45,7 @@ class Job:
     cached: int = 0
     written: int = 0
     sequence: Sequence | None = None
+    guesses: Guesses | None = None
 
     def tell(self, event: Event) -> None:
         try:
@@ -52,7 +58,8 @@ class Scheduler:
     """Runs ``model`` for the jobs that are put in.
 
     ``ends`` are the ids that end a text; ``cache_tokens`` is for how many tokens there is room, in use or kept; ``step_tokens``
-    about how many prompt tokens a step prefills, which bounds how long the others wait. ``prefilled`` counts the tokens computed.
+    about how many prompt tokens a step prefills, which bounds how long the others wait. ``prefilled`` counts the tokens computed,
+    wrong guesses not among them; ``steps`` counts the steps.
     """
 
     def __init__(self, model: LanguageModel, ends: frozenset[int], cache_tokens: int, step_tokens: int) -> None:
@@ -60,7 +67,7 @@ class Scheduler:
         self._ends = ends
         self._step_tokens = step_tokens
         self.cache = PrefixCache(model.allocate, cache_tokens)
-        self.prefilled = 0
+        self.prefilled = self.steps = 0
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._waiting: deque[Job] = deque()
         self._going_on: deque[Job] = deque()
@@ -139,11 +146,38 @@ class Scheduler:
         jobs = [(job, job.sequence) for job in self._writing if job.sequence is not None]
         sequences = [sequence for _, sequence in jobs]
         self.prefilled += sum(len(sequence.tokens) - sequence.start for sequence in sequences)
+        for job, sequence in jobs:
+            self._guess(job, sequence)
+        self.steps += 1
         followers = self._model.forward(sequences, [list(job.watched.values()) for job, _ in jobs])
-        for (job, sequence), follower in zip(jobs, followers, strict=True):
-            self._written(job, sequence, follower)
+        for (job, sequence), found in zip(jobs, followers, strict=True):
+            self._accept(job, sequence, found)
 
-    def _written(self, job: Job, sequence: Sequence, follower: Next) -> None:
+    def _guess(self, job: Job, sequence: Sequence) -> None:
+        """Adds guesses to a sequence that is being written, not to one whose prompt is read."""
+        most = min(_GUESSES, job.max_tokens - job.written - 1)
+        if most <= 0 or len(sequence.tokens) - sequence.start > _GOES_ON:
+            return
+        if job.guesses is None:
+            job.guesses = Guesses(sequence.tokens)
+        guessed = job.guesses.next(most)
+        sequence.tokens += guessed
+        sequence.guessed = len(guessed)
+
+    def _accept(self, job: Job, sequence: Sequence, followers: list[Next]) -> None:
+        """Takes what the model says as far as the guesses came true, and forgets the other guesses."""
+        sure = len(sequence.tokens) - sequence.guessed
+        guessed = sequence.tokens[sure:]
+        del sequence.tokens[sure:]
+        sequence.computed, sequence.guessed = sure, 0
+        for follower, guess in zip(followers, [*guessed, None], strict=True):
+            if not self._written(job, sequence, follower) or follower.token != guess:
+                return
+            sequence.computed += 1
+            self.prefilled += 1
+
+    def _written(self, job: Job, sequence: Sequence, follower: Next) -> bool:
+        """Whether the job goes on after this token."""
         job.written += 1
         finish: Finish | None = None
         if follower.token in job.stops:
@@ -154,11 +188,14 @@ class Scheduler:
             finish = "length"
         if finish is None:
             sequence.tokens.append(follower.token)
+            if job.guesses is not None:
+                job.guesses.append(follower.token)
         else:
             self._leave(job)
         watched = dict(zip(job.watched, follower.watched, strict=True))
         token = job.reader.token(follower.token, follower.logprob, watched)
         job.tell((token, finish))  # last: an answer to it finds the room free
+        return finish is None
 
     def _leave(self, job: Job) -> None:
         self._writing.remove(job)

@@ -14,12 +14,15 @@ class Sequence:
 
     The first ``computed`` of ``tokens`` have theirs; the rest get them in the next step, which first copies those of the
     first ``shared[1]`` tokens out of ``shared[0]``, another sequence's, which may be computed in the same step.
+
+    The last ``guessed`` of ``tokens`` are guesses at what the model will write: it says what follows each of them, too.
     """
 
     tokens: list[int]
     kv: Any
     computed: int = 0
     shared: tuple[Any, int] | None = None
+    guessed: int = 0
 
     @property
     def capacity(self) -> int:
@@ -33,7 +36,7 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """The likeliest token after a sequence, and the log-probabilities of the ids that were asked for, in their order."""
+    """The likeliest token after some others, and the log-probabilities of the ids that were asked for, in their order."""
 
     token: int
     logprob: float
@@ -60,6 +63,7 @@ class LanguageModel(Protocol):
         """Keys and values of ``capacity`` tokens, not initialised."""
         ...
 
-    def forward(self, sequences: Values[Sequence], watched: Values[Values[int]]) -> list[Next]:
-        """Computes the new tokens of every sequence; returns what follows each. ``watched`` holds ids for each sequence."""
+    def forward(self, sequences: Values[Sequence], watched: Values[Values[int]]) -> list[list[Next]]:
+        """Computes the new tokens of every sequence; returns what follows its last token that is no guess, and each guess.
+        ``watched`` holds ids for each sequence."""
         ...

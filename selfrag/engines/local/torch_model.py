@@ -36,6 +36,11 @@ class _Span:
     stop: int
     mask: torch.Tensor | None = field(default=None)
 
+    @property
+    def wanted(self) -> range:
+        """The packed tokens whose followers are asked for."""
+        return range(self.end - 1 - self.sequence.guessed, self.end)
+
 
 class TorchModel:
     """Raises ModelError when the checkpoint cannot be loaded, UsageError for a ``dtype`` or ``device`` that cannot be."""
@@ -72,14 +77,17 @@ class TorchModel:
         with torch.inference_mode():
             yield
 
-    def forward(self, sequences: Values[Sequence], watched: Values[Values[int]]) -> list[Next]:
-        logprobs = self._logprobs(sequences)
-        values, tokens = (column.tolist() for column in logprobs.max(dim=-1))
-        asked = [logprobs[i, list(ids)].tolist() for i, ids in enumerate(watched)]
-        return [Next(*each) for each in zip(tokens, values, asked, strict=True)]
+    def forward(self, sequences: Values[Sequence], watched: Values[Values[int]]) -> list[list[Next]]:
+        counts = [sequence.guessed + 1 for sequence in sequences]
+        found = []
+        for logprobs, ids in zip(self._logprobs(sequences).split(counts), watched, strict=True):
+            values, tokens = (column.tolist() for column in logprobs.max(dim=-1))
+            found.append([Next(*each) for each in zip(tokens, values, logprobs[:, list(ids)].tolist(), strict=True)])
+        return found
 
     def _logprobs(self, sequences: Values[Sequence]) -> torch.Tensor:
-        """Computes the new tokens; the log-probabilities after each sequence's last, float32 (sequences, vocabulary)."""
+        """Computes the new tokens; the log-probabilities after each sequence's guesses and the token before them, float32
+        (places, vocabulary)."""
         spans = self._spans(sequences)
         ids = [token for span in spans for token in span.sequence.tokens[span.start : span.stop]]
         positions = [position for span in spans for position in range(span.start, span.stop)]
@@ -87,7 +95,7 @@ class TorchModel:
             input_ids=torch.tensor([ids], device=self.device),
             position_ids=torch.tensor([positions], device=self.device),
             use_cache=False,
-            logits_to_keep=torch.tensor([span.end - 1 for span in spans], device=self.device),
+            logits_to_keep=torch.tensor([place for span in spans for place in span.wanted], device=self.device),
             spans=spans,
         )
         for sequence in sequences:

@@ -1,0 +1,46 @@
+"""Guesses at what comes next in a text that repeats itself: an answer that copies its passage, say.
+
+The model reads guesses beside the last token, in the same pass, and those that it would have written itself are kept: the same
+tokens in fewer passes (prompt lookup decoding). Knows ids only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import count
+
+_ALIKE = 8
+"""Texts with so many ids in common at their ends are as alike as any."""
+
+
+class Guesses:
+    """The continuations of a growing sequence of ids, begun with ``ids``."""
+
+    def __init__(self, ids: Iterable[int]) -> None:
+        self._ids: list[int] = []
+        self._after: dict[int, list[int]] = {}
+        """For each id the places that follow one, in order."""
+        for token in ids:
+            self.append(token)
+
+    def append(self, token: int) -> None:
+        self._ids.append(token)
+        self._after.setdefault(token, []).append(len(self._ids))
+
+    def next(self, most: int) -> Sequence[int]:
+        """At most ``most`` ids, as they followed the longest earlier text that ends like this one; of equals the latest.
+
+        Empty if the last id is new. Few where few ids are alike: a single word goes on in the same way a fifth of the time,
+        three or more nineteen times in twenty.
+        """
+        ids, end = self._ids, len(self._ids)
+        best, longest = 0, 0
+        for place in reversed(self._after.get(ids[-1], ()) if ids else ()):
+            if place < end and (length := self._alike(place)) > longest:
+                best, longest = place, length
+        return ids[best : best + min(most, longest**2)] if best else ()
+
+    def _alike(self, place: int) -> int:
+        """How many ids before ``place`` are those at the end, as far as it matters."""
+        ids, end = self._ids, len(self._ids)
+        return next(n for n in count(1) if n >= min(place, _ALIKE) or ids[place - 1 - n] != ids[end - 1 - n])
