@@ -80,7 +80,7 @@ class TorchModel:
     def forward(self, sequences: Values[Sequence], watched: Values[Values[int]]) -> list[list[Next]]:
         counts = [sequence.guessed + 1 for sequence in sequences]
         found = []
-        for logprobs, ids in zip(self._logprobs(sequences).split(counts), watched, strict=True):
+        for logprobs, ids in zip(torch.split(self._logprobs(sequences), counts), watched, strict=True):
             values, tokens = (column.tolist() for column in logprobs.max(dim=-1))
             found.append([Next(*each) for each in zip(tokens, values, logprobs[:, list(ids)].tolist(), strict=True)])
         return found
