@@ -45,7 +45,7 @@ def test_ids_that_are_appended_count() -> None:
 
 @pytest.mark.parametrize("kind", [OnnxEngine, TransformersEngine])
 @pytest.mark.parametrize(
-    ("wrong", "saved"), [((), 5 / 6), (range(100), 0), (range(2, 100, 3), 0.5)], ids=["right", "wrong", "some"]
+    ("wrong", "saved"), [((), 5 / 6), (range(100), 0), (range(2, 100, 3), 2 / 3)], ids=["right", "wrong", "some"]
 )
 async def test_guesses_change_nothing_but_the_steps(
     kind: type[LocalEngine], wrong: Sequence[int], saved: float, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
