@@ -315,7 +315,8 @@ class Reflector(Protocol):
 class SearchOptions:
     """How to search. Defaults are the paper's; thresholds of abstention are fitted per model, 0 never abstains.
 
-    ``correct`` and ``found_isrel`` are corrective retrieval (CRAG), which the paper does not have.
+    ``correct`` and ``found_isrel`` are corrective retrieval (CRAG), ``reconsider_isuse`` is a second look at the passages; the
+    paper has neither.
     """
 
     k: int = option(5, "Passages retrieved for a segment.", metavar="N", low=1, flags=("-k", "--k"))
@@ -330,6 +331,14 @@ class SearchOptions:
     abstain_issup: float = option(0.0, "Abstain when support is below P.", metavar="P", high=1, fitted=True)
     abstain_isuse: float = option(
         -1.0, "Abstain when usefulness, from -1 to 1, is below X.", metavar="X", low=-1, high=1, fitted=True
+    )
+    reconsider_isuse: float = option(
+        -1.0,
+        "Judge the sentences of the relevant passages, too, where usefulness is below X.",
+        metavar="X",
+        low=-1,
+        high=1,
+        fitted=True,
     )
     choices: tuple[str, ...] = ()
     correct: bool = option(False, "Search again in other words, twice at most, where nothing relevant was found.")
@@ -437,6 +446,19 @@ class Corrected:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconsidered:
+    """The best first segment is of little use (``isuse``), so that sentences of the relevant passages are judged as candidates.
+
+    ``sentences`` were judged; of each passage the best becomes a candidate.
+    """
+
+    step: int
+    path: int
+    isuse: float
+    sentences: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wrote:
     """A candidate's next piece of text, as it is generated."""
 
@@ -478,5 +500,5 @@ class Selected:
     scores: tuple[float, ...]
 
 
-Event = Decided | Retrieved | Corrected | Opened | Wrote | Expanded | Pruned | Selected
+Event = Decided | Retrieved | Corrected | Opened | Wrote | Expanded | Reconsidered | Pruned | Selected
 Observer = Callable[[Event], None]

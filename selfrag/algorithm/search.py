@@ -18,6 +18,7 @@ from selfrag.algorithm import correction, reflection
 from selfrag.algorithm.beam import Candidate, Path, Pool, cite, text_of
 from selfrag.algorithm.meter import Meter, Stopwatch
 from selfrag.algorithm.reflection import path_score
+from selfrag.algorithm.sentences import units
 from selfrag.errors import UsageError
 from selfrag.types import (
     Answer,
@@ -33,6 +34,7 @@ from selfrag.types import (
     Option,
     Passage,
     Pruned,
+    Reconsidered,
     Reflector,
     Retrieved,
     Retriever,
@@ -44,6 +46,9 @@ from selfrag.types import (
 )
 
 T = TypeVar("T")
+
+PASSAGES, SENTENCES = 3, 12
+"""A second look reads so many passages, the most relevant, and of each so many sentences at most."""
 
 
 class Search:
@@ -105,6 +110,8 @@ class Search:
             for path in live:
                 if path.segments and not pool.continues(path):  # no candidate extends it: the answer ends here
                     pool.add(replace(path, finished=True), path)
+            if step == 0:
+                await self.reconsider(pool)
             kept = pool.best()
             self.tell(Selected(step, tuple(p.id for p in kept), tuple(p.score for p in kept)))
         return kept
@@ -151,6 +158,49 @@ class Search:
             self.tell(Corrected(0, path.id, number, standing, max(relevances, default=0.0), query, fresh))
             more += await self.opened(0, [(path, passage, False) for passage in fresh], len(read))
         return more
+
+    async def reconsider(self, pool: Pool) -> None:
+        """Where the best first segment is of little use, sentences of the most relevant passages become candidates, too.
+
+        A sentence that is there is judged in a fraction of the time that writing one takes. Of each passage the best one counts.
+        """
+        best = next(iter(pool.best()), None)
+        if not best or not best.passage or self.options.choices:
+            return
+        if (isuse := best.segments[0].critique.isuse) >= self.options.reconsider_isuse:
+            return
+        relevant = [pair for pair in self.nearest if pair[0].isrel >= self.options.abstain_isrel]
+        read = sorted(relevant, key=lambda pair: -pair[0].isrel)[:PASSAGES]
+        judged = await together(self.judged(critique, passage) for critique, passage in read)
+        self.tell(Reconsidered(0, 0, isuse, sum(map(len, judged))))
+        for (critique, passage), sentences in zip(read, judged, strict=True):
+            if sentences:
+                self.quote(pool, Opening(passage, critique), max(sentences, key=self.score))
+
+    async def judged(self, opening: Critique, passage: Passage) -> list[Segment]:
+        """The sentences of ``passage`` as segments. Nothing is generated, so their sequence term is 1."""
+        found = sentences_of(passage)
+        critiques = await together(self.reflector.judge(self.instruction, passage, sentence) for sentence in found)
+        return [
+            Segment(sentence, passage, replace(
+                critique, isrel=opening.isrel, sequence=1.0, retrieval=opening.retrieval,
+                distributions={**opening.distributions, **critique.distributions},
+            ))
+            for sentence, critique in zip(found, critiques, strict=True)
+        ]  # fmt: skip
+
+    def quote(self, pool: Pool, opening: Opening, segment: Segment) -> None:
+        """Puts a sentence of a passage into ``pool``, as an answer of its own."""
+        root = Path(0)
+        candidate = Candidate(self.next_id(), root, opening, self.ids)
+        self.tell(Opened(0, root.id, candidate.id, opening.passage, opening.critique))
+        path = self.grown(candidate, segment, last=True)
+        self.expanded += 1
+        self.tell(Expanded(0, root.id, candidate.id, segment, path.score))
+        if reflection.supported(segment.critique, self.options.require_support):
+            pool.add(path, root)
+        else:
+            self.tell(Pruned(0, root.id, candidate.id, opening.passage, "unsupported"))
 
     async def expand(self, step: int, path: Path) -> tuple[list[Passage | None], bool]:
         """The passages that the next segment is tried with (None: without one), and whether they were there already."""
@@ -260,6 +310,9 @@ class Search:
         grown = path_score((*parent.scores, reflection.score_bound(critique, self.options.weights, sequence)))
         return max(grown, parent.score) if parent.segments else grown
 
+    def score(self, segment: Segment) -> float:
+        return reflection.segment_score(segment.critique, self.options.weights)
+
     def grown(self, candidate: Candidate, segment: Segment, last: bool) -> Path:
         """The parent with its new segment; the parent itself, finished, where the segment adds nothing to it."""
         parent = candidate.parent
@@ -313,6 +366,12 @@ class Search:
     def next_id(self) -> int:
         self.ids += 1
         return self.ids - 1
+
+
+def sentences_of(passage: Passage) -> list[str]:
+    """The first sentences of a passage that may answer by themselves."""
+    found = [passage.text[unit.start : unit.end] for unit in units(passage.text) if not unit.opens]
+    return [sentence for sentence in found if 12 <= len(sentence) <= 400][:SENTENCES]
 
 
 def ignore(event: Event) -> None:

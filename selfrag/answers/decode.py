@@ -22,6 +22,7 @@ from selfrag.types import (
     Opened,
     Passage,
     Pruned,
+    Reconsidered,
     Retrieved,
     SearchOptions,
     Segment,
@@ -77,6 +78,8 @@ def event_from(row: Json, passages: Mapping[str, Passage]) -> Event:
         case "corrected":
             found = tuple(passages[chunk] for chunk in row["passages"])
             return Corrected(row["step"], row["path"], row["number"], row["standing"], row["best"], row["query"], found)
+        case "reconsidered":
+            return Reconsidered(row["step"], row["path"], row["isuse"], row["sentences"])
         case "opened":
             passage = passages[row["passage"]] if row["passage"] else None
             return Opened(

@@ -136,6 +136,8 @@ def tree(trace: Trace) -> list[Json]:
             below.append(leaf(render.decision_words(event["decision"])))
         elif event["event"] == "retrieved" or event["event"] == "corrected":
             below.append(leaf(render.found_words(event)))
+        elif event["event"] == "reconsidered":
+            top.append(leaf(render.reconsidered_words(event)))
         elif event["event"] == "opened":
             nodes[event["candidate"]] = opened(event)
             below.append(nodes[event["candidate"]])

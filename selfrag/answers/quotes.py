@@ -13,12 +13,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from markdown_it import MarkdownIt
+from selfrag.algorithm.sentences import Unit, units
 
 LEAST = 0.25
 """The share of a paraphrase's words, by weight, that a sentence must have to count as what it rests on."""
@@ -26,18 +22,6 @@ ASKED = 2
 """Words of the question that the sentence beside a quote must add for it to be quoted too."""
 SECOND = 0.2
 """What a second sentence must add to that share to be quoted too."""
-WHOLE_CODE = 12
-"""Lines of code that are quoted as one piece; of longer code single lines are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """What may be quoted by itself, ``text[start:end]``: a sentence, a row of a table, a piece of code, a heading. ``opens`` says
-    that it cannot be read alone because it leads to what follows: a heading, or words that end with a colon."""
-
-    start: int
-    end: int
-    opens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,80 +207,3 @@ def content_words(text: str) -> list[str]:
 def is_wide(character: str) -> bool:
     """Whether it is Chinese, Japanese or Korean."""
     return "\u1100" <= character <= "\u11ff" or "\u2e80" <= character <= "\ud7ff" or "\uf900" <= character <= "\ufaff"
-
-
-# --- units ----------------------------------------------------------------------------------------------------------------------
-
-_MARKER = re.compile(r"\s*(?:(?:[-*+•‣▪◦·–]|\d{1,3}[.)]|\(?[a-z\d]{1,3}\))\s+|>\s?)*\s*")
-_BULLET = re.compile(r"^\s*[•‣▪◦·]\s", re.MULTILINE)
-
-
-def units(text: str) -> list[Unit]:
-    """The parts of ``text`` that can be quoted, in order, without white space and list markers at their ends."""
-    return [unit for unit in _units(text) if any(c.isalnum() for c in text[unit.start : unit.end])]
-
-
-def _units(text: str) -> Iterator[Unit]:
-    starts = [0, *(newline.end() for newline in re.finditer("\n", text)), len(text) + 1]
-    in_table = False
-    for token in _markdown().parse(text):
-        begin, end = (starts[min(n, len(starts) - 1)] for n in token.map) if token.map else (0, 0)
-        end = min(end, len(text))
-        match token.type:
-            case "table_open":
-                in_table = True
-            case "table_close":
-                in_table = False
-            case "tr_open":
-                yield _trimmed(text, begin, end)
-            case "heading_open":
-                yield _trimmed(text, begin, end, opens=True)
-            case "fence":
-                yield from _code(text, starts, token.map or [0, 0])
-            case "inline" if not in_table and token.level == 1 and text[begin:end].lstrip().startswith("#"):
-                pass  # the heading's words, which its own token has brought
-            case "inline" if not in_table:
-                yield from _sentences(text, begin, end)
-
-
-@cache
-def _markdown() -> MarkdownIt:
-    """Parses blocks only, without those that need the whole Markdown file (indented code, underlined headings, HTML): a
-    passage may begin anywhere, and need not be Markdown."""
-    from markdown_it import MarkdownIt
-
-    return MarkdownIt("commonmark").enable("table").disable(["code", "lheading", "html_block", "reference"])
-
-
-def _code(text: str, starts: Sequence[int], lines: Sequence[int]) -> Iterator[Unit]:
-    first, last = lines[0] + 1, lines[1]
-    if last - 1 < len(starts) - 1 and text[starts[last - 1] :].lstrip().startswith(("```", "~~~")):
-        last -= 1
-    if last - first <= WHOLE_CODE:
-        yield _trimmed(text, starts[min(first, len(starts) - 1)], starts[min(last, len(starts) - 1)], code=True)
-        return
-    for line in range(first, last):
-        yield _trimmed(text, starts[line], starts[line + 1], code=True)
-
-
-def _sentences(text: str, begin: int, end: int) -> Iterator[Unit]:
-    from sentencex import get_sentence_boundaries
-
-    cuts = [begin, *(begin + match.start() for match in _BULLET.finditer(text[begin:end]) if match.start()), end]
-    for start, stop in pairwise(cuts):
-        for boundary in get_sentence_boundaries("en", text[start:stop]):
-            unit = _trimmed(text, start + boundary["start_index"], start + boundary["end_index"])
-            yield Unit(unit.start, unit.end, text[unit.start : unit.end].endswith((":", "：")))
-
-
-def _trimmed(text: str, start: int, end: int, opens: bool = False, code: bool = False) -> Unit:
-    end = min(end, len(text))
-    match = None if code else _MARKER.match(text, start, end)
-    start = match.end() if match else start
-    while start < end and text[start].isspace():
-        start += 1
-    while end > start and text[end - 1].isspace():
-        end -= 1
-    if not code and text.startswith("#", start):
-        start += len(text[start:end]) - len(text[start:end].lstrip("# "))
-    return Unit(start, end, opens)

@@ -34,6 +34,7 @@ from selfrag.answers.schema import (
     PassageJson,
     PrunedJson,
     QuoteJson,
+    ReconsideredJson,
     RetrievedJson,
     SegmentJson,
     evidence_means,
@@ -267,6 +268,8 @@ def tree(answer: AnswerJson, events: Sequence[EventJson], passages: Mapping[str,
         elif event["event"] == "retrieved" or event["event"] == "corrected":
             style = "dim" if event["event"] == "retrieved" else "yellow"
             nodes.get(event["path"], root).add(Text(found_words(event), style=style))
+        elif event["event"] == "reconsidered":
+            root.add(Text(reconsidered_words(event), style="yellow"))
         elif event["event"] == "opened":
             nodes[event["candidate"]] = nodes.get(event["path"], root).add(_opened_line(event, passages, base))
         elif event["event"] == "expanded":
@@ -292,6 +295,11 @@ def found_words(event: RetrievedJson | CorrectedJson) -> str:
     if event["event"] == "retrieved":
         return f"{count} passages for: {query}"
     return f"{event['standing']} (best ISREL {event['best']:.2f}), searched again: {count} more passages for: {query}"
+
+
+def reconsidered_words(event: ReconsideredJson) -> str:
+    """Why sentences were judged, and how many."""
+    return f"of little use (ISUSE {event['isuse']:.2f}): judged {event['sentences']} sentences of the relevant passages"
 
 
 def pruned_words(event: PrunedJson) -> str:

@@ -189,6 +189,14 @@ class CorrectedJson(TypedDict):
     passages: list[str]
 
 
+class ReconsideredJson(TypedDict):
+    event: Literal["reconsidered"]
+    step: int
+    path: int
+    isuse: float
+    sentences: int
+
+
 class OpenedJson(TypedDict):
     event: Literal["opened"]
     step: int
@@ -225,7 +233,7 @@ class SelectedJson(TypedDict):
     scores: list[float]
 
 
-EventJson = DecidedJson | RetrievedJson | CorrectedJson | OpenedJson | ExpandedJson | PrunedJson | SelectedJson
+EventJson = DecidedJson | RetrievedJson | CorrectedJson | ReconsideredJson | OpenedJson | ExpandedJson | PrunedJson | SelectedJson
 
 
 class WeightsJson(TypedDict):
@@ -248,6 +256,7 @@ class OptionsJson(TypedDict):
     abstain_isrel: float
     abstain_issup: float
     abstain_isuse: float
+    reconsider_isuse: float
     choices: list[str]
     correct: bool
     found_isrel: float

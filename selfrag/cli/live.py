@@ -16,7 +16,7 @@ from selfrag._util import clean
 from selfrag.answers import render
 from selfrag.answers.schema import passage_json
 from selfrag.cli import terminal
-from selfrag.types import Corrected, Decided, Event, Expanded, Observer, Opened, Passage, Pruned, Retrieved, Wrote
+from selfrag.types import Corrected, Decided, Event, Expanded, Observer, Opened, Passage, Pruned, Reconsidered, Retrieved, Wrote
 
 
 @dataclass
@@ -48,6 +48,8 @@ class Board:
                 self.doing = f"judging {len(passages)} passages"
             case Corrected(number=number):
                 self.doing = f"{event.standing}, searching again ({number}): {clean(event.query)}"
+            case Reconsidered(sentences=sentences):
+                self.doing = f"of little use, judging {sentences} sentences"
             case Opened(candidate=candidate, passage=passage, critique=critique):
                 self.rows[candidate] = Row(place(passage), critique.isrel if "ISREL" in critique.distributions else None)
                 self.doing = "writing"
@@ -97,6 +99,8 @@ def line(event: Event) -> str | None:
             return f"{len(passages)} passages found"
         case Corrected(standing=standing, best=best, query=query, passages=passages):
             return f"{standing} (best ISREL {best:.2f}), searched again: {clean(query)}: {len(passages)} more passages"
+        case Reconsidered(isuse=isuse, sentences=sentences):
+            return f"of little use (ISUSE {isuse:.2f}): judged {sentences} sentences of the relevant passages"
         case Opened(passage=passage, critique=critique) if passage:
             return f"ISREL {critique.isrel:.2f}  {place(passage)}"
         case Expanded(segment=segment):

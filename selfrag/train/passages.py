@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from random import Random
 
-from selfrag.answers.quotes import units
+from selfrag.algorithm.sentences import units
 
 _NAME = re.compile(r"\b[A-Z][\w'’-]*(?:\s+(?:of|the|de|and)?\s?[A-Z][\w'’-]*){0,3}")
 _NUMBER = re.compile(r"[$£€]?\d[\d.,:]*\d?%?(?:\s+(?:million|billion|thousand|years|percent|km|miles))?")

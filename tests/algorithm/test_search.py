@@ -27,10 +27,14 @@ from selfrag.algorithm.reflection import (
     RETRIEVAL,
     RETRIEVE,
 )
+from selfrag.answers import trace
+from selfrag.answers.decode import event_from
+from selfrag.answers.rescore import rescore
 from selfrag.engines.scripted import END, ScriptedEngine, control, prompt_text, words
 from selfrag.errors import EngineError, UsageError
 from selfrag.reflectors.tokens import TokenReflector
 from selfrag.types import (
+    Answer,
     Control,
     Corrected,
     Event,
@@ -40,6 +44,7 @@ from selfrag.types import (
     Passage,
     Prompt,
     Pruned,
+    Reconsidered,
     Request,
     Retrieved,
     SearchOptions,
@@ -405,6 +410,50 @@ async def test_the_search_score_of_a_passage_counts_by_its_weight() -> None:
     assert (await asked.ask("q?")).text == "judged"
     answer = await asked.ask("q?", replace(asked.options, weights=Weights(ret=1.0)))
     assert (answer.text, answer.segments[0].segment.critique.retrieval) == ("found", 1.0)
+
+
+# --- a second look at the sentences -------------------------------------------------------------------------------------------
+
+BRIDGE = "The bridge crosses the Rhine here. It was opened to traffic in 1847. Painters came to see it."
+LEAD, FOUND, REST = (f"{sentence}." for sentence in BRIDGE.removesuffix(".").split(". "))
+
+
+async def looked_again(written: int, threshold: float, relevant: float = 0.9) -> tuple[Answer, list[Event]]:
+    """Asks a model that writes the lead with utility ``written``, and judges the second sentence useful, the others useless."""
+    end = f"T1\n{BRIDGE}{END_PARAGRAPH}"
+    scripts: dict[str, Sequence[Token]] = {end: [judged(relevant), *words("lead"), backed(0.9), useful(written)]}
+    for sentence, use in ((LEAD, 2), (FOUND, 5), (REST, 1)):
+        scripts |= {f"{RELEVANT}{sentence}": [backed(0.95)], f"{RELEVANT}{sentence}{FULLY}": [useful(use)]}
+    events: list[Event] = []
+    options = replace(ASK, reconsider_isuse=threshold, abstain_isrel=0.2)
+    answer = await agent(model(scripts), Shelf(passage(1, BRIDGE)), options).ask("q?", observer=events.append)
+    return answer, events
+
+
+async def test_an_answer_of_little_use_gives_way_to_the_sentence_that_answers() -> None:
+    """The sentences of the passage are judged, the best one is the answer, and the search says so."""
+    answer, events = await looked_again(written=2, threshold=0.3)
+    assert answer.text == FOUND
+    assert answer.segments[0].segment.critique.isrel == pytest.approx(0.9)
+    assert [(e.sentences, e.isuse < 0) for e in events if isinstance(e, Reconsidered)] == [(3, True)]
+
+
+@pytest.mark.parametrize(("written", "threshold", "relevant"), [(5, 0.3, 0.9), (2, -1.0, 0.9), (2, 0.3, 0.1)])
+async def test_no_second_look_without_a_reason(written: int, threshold: float, relevant: float) -> None:
+    """Nothing is judged again where the answer is useful, the option is off, or the passage is irrelevant."""
+    answer, events = await looked_again(written, threshold, relevant)
+    assert FOUND not in answer.text
+    assert sum(e.sentences for e in events if isinstance(e, Reconsidered)) == 0
+
+
+async def test_the_stored_search_gives_the_same_answer_again() -> None:
+    """A trace of a second look is read back, and re-scored with the same weights it gives the same answer."""
+    answer, events = await looked_again(written=2, threshold=0.3)
+    stored = trace.read(trace.trace_json(answer, events))
+    assert rescore(stored, answer.options.weights)["answer"] == FOUND
+    assert [event_from(event, stored.passages) for event in stored.events if event["event"] == "reconsidered"] == [
+        e for e in events if isinstance(e, Reconsidered)
+    ]
 
 
 QUESTION = "When was the old Rhine bridge built?"

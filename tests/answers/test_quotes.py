@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfrag.answers.quotes import Found, content_words, folded, occurrences, quote_of, units
+from selfrag.algorithm.sentences import units
+from selfrag.answers.quotes import Found, content_words, folded, occurrences, quote_of
 
 PAGE = """# Ownership
 
