@@ -132,7 +132,7 @@ def _confirmed(emptied: Mapping[str, int]) -> bool:
     """Whether the user confirms at a terminal that the entries of empty folders are to be removed."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    folders = ", ".join(f"{printable_path(folder)} ({count:,} files)" for folder, count in emptied.items())
+    folders = ", ".join(f"{printable_path(folder)} (files: {count:,})" for folder, count in emptied.items())
     return typer.confirm(f"Empty now: {folders}. Remove what is known of it?", default=False, err=True)
 
 

@@ -40,6 +40,17 @@ def test_a_project_names_no_server(home: Path, project: Path, line: str) -> None
         settings.load()
 
 
+def test_a_project_names_no_command(home: Path, project: Path) -> None:
+    """A project's file comes with foreign files: it cannot name a converter, which would be run; the user's own file can."""
+    project.write_text('k = 3\n[readers]\n".wpd" = "wpd2text {file}"\n')
+    with pytest.raises(ConfigError, match=r"\.selfrag\.toml:2: \[readers\] names commands"):
+        settings.load()
+    project.unlink()
+    home.mkdir()
+    (home / "config.toml").write_text('[readers]\n".wpd" = "wpd2text {file}"\n')
+    assert settings.load().readers == {".wpd": "wpd2text {file}"}
+
+
 def test_a_chosen_file(home: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SELFRAG_CONFIG names the one file that is read and written; no project's is; one that does not exist is an error."""
     project.write_text("k = 8\n")

@@ -14,6 +14,7 @@ from selfrag.errors import EngineError, ModelError, TextsRefused, UsageError
 from selfrag.index.embedders import Spec
 
 BATCH = 64
+_PROBE = "dimension"
 _ALL_REFUSED = 8
 """After this many single-text refusals and no success, the server counts as refusing every text."""
 _BY_SIZE = frozenset((400, 413, 422))
@@ -35,9 +36,11 @@ class ServerEmbedder:
         self._cut = spec.dimension
         self._batch = BATCH
         self.name = f"{spec.name}#{model}"
-        self.dimension = len(self._rows(["dimension"])[0][: self._cut])
+        first = self._rows([_PROBE])[0]
+        self.dimension = len(first[: self._cut])
         if not self.dimension:
             raise EngineError(f"{caller.server.shown} gave an empty embedding.", "is it an embedding model?")
+        self._expect_numbers(first)
         self.fingerprint: Mapping[str, str | int] = {
             "embedder": model,  # not the address, which may change
             "revision": "server",
@@ -64,8 +67,17 @@ class ServerEmbedder:
             self._fill(texts, start, start + count, vectors, refused)
             start += count
         if refused:
+            if len(refused) == len(texts):
+                self._expect_numbers(self._rows([_PROBE])[0])  # is it the texts, or the server?
             raise TextsRefused(refused, vectors)
         return vectors
+
+    def _expect_numbers(self, probe: list[Any]) -> None:
+        """Raises EngineError if the server gives no vector even for a common word: then it is no text's fault."""
+        _, problem = self._checked(probe)
+        if problem:
+            reason = problem.removesuffix(" for it")
+            raise EngineError(f"{reason} for the word {_PROBE!r}.", "is the model loaded as it should be?")
 
     def _fill(self, texts: list[str], start: int, end: int, vectors: NDArray[np.float32], refused: dict[int, str]) -> None:
         """Writes the vectors of ``texts[start:end]``, in one request or in halves, and records the refused ones."""

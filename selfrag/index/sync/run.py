@@ -164,7 +164,10 @@ class Update:
             pipeline.Skipped(root, "it is not there; what was known of it is kept") for root in absent if root in asked
         ]
         self.report.skipped += [
-            pipeline.Skipped(root, f"it is empty; what was known of it ({count:,} files) is kept; --allow-empty removes it")
+            pipeline.Skipped(
+                root,
+                f"it is empty; what was known of it ({count:,} file{'s' if count > 1 else ''}) is kept; --allow-empty removes it",
+            )
             for root, count in empty.items()
         ]
         self._tell(found)
@@ -182,10 +185,10 @@ class Update:
         self.report.notes += [pipeline.Note(path, f"left out {left}") for path, left in sorted(found.ignored.items())]
 
     def _emptied(self, roots: Iterable[str], known: Iterable[str]) -> dict[str, int]:
-        """Folders that are empty now but had several known files, with that number: an unmounted disk looks like that."""
+        """Folders that are empty now but had known files, with that number: an unmounted disk looks like that."""
         empty = [root for root in roots if os.path.isdir(root) and is_empty(root)]
         counts = {root: sum(_below(path, root) for path in known) for root in empty}
-        return {root: count for root, count in counts.items() if count > 1}
+        return {root: count for root, count in counts.items() if count}
 
     def _forget_moved_roots(self, catalog: Catalog) -> None:
         """Roots that no longer exist and have no known files left, since all their files were found elsewhere."""

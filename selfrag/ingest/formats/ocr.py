@@ -33,6 +33,7 @@ DOTS = 200
 
 _SECONDS = 180.0  # of work, for one page: twenty are usual, a page of a newspaper has four times the lines
 _SURE = 0.5
+_LITTLE = 60  # characters
 _THREADS = 4
 _MOST_PIXELS = 2**27
 _UNKNOWN = (
@@ -66,10 +67,13 @@ def page(pixels: NDArray[np.uint8]) -> str:
         return _tesseract(_portable(pixels))
     found = _recognised(pixels)
     sure = [(box, text) for box, text, score in found if score >= _SURE and any(map(str.isalnum, text))]
-    if 2 * len(sure) >= len(found):
+    # Lines without any letter that it knows do not come back: where little does, it is asked how many there are.
+    lines = len(found) if sum(len(text) for _, text in sure) > _LITTLE else max(len(found), _lines_on(pixels))
+    if 2 * len(sure) >= lines:
         return _lines(sure)
     if shutil.which("tesseract") and len(_languages()) > 1:
-        return _tesseract(_portable(pixels))
+        # English beside the others costs letters: it is what rapidocr would have read.
+        return _tesseract(_portable(pixels), [name for name in _languages() if name != "eng"])
     raise InputError(_UNKNOWN)
 
 
@@ -121,7 +125,7 @@ def _recognised(picture: NDArray[np.uint8]) -> list[tuple[NDArray[np.float32], s
         found = _engine()(picture)
     except Exception as error:  # rapidocr's own errors have no common class but this
         raise InputError(f"text recognition failed: {str(error)[:150]}") from None
-    if found.boxes is None or found.txts is None:
+    if found.boxes is None or getattr(found, "txts", None) is None:  # it has none where no line says anything
         return []
     return list(zip(found.boxes, found.txts, found.scores, strict=True))
 
@@ -144,23 +148,33 @@ def _lines(found: Sequence[tuple[NDArray[np.float32], str]]) -> str:
     return readable("".join(pieces))
 
 
+def _lines_on(picture: NDArray[np.uint8]) -> int:
+    """How many lines there are, whatever they say."""
+    found = _engine()(picture, use_det=True, use_cls=False, use_rec=False)
+    return 0 if found.boxes is None else len(found.boxes)
+
+
 def _portable(pixels: NDArray[np.uint8]) -> bytes:
     height, width, _ = pixels.shape
     return b"P6 %d %d 255\n" % (width, height) + pixels[:, :, ::-1].tobytes()
 
 
-def _tesseract(picture: bytes) -> str:
-    try:
-        done = subprocess.run(
-            ["tesseract", "stdin", "stdout", "-l", "+".join(_languages())],
-            input=picture,
-            capture_output=True,
-            timeout=4 * _SECONDS,
-            check=True,
-        )
-    except (subprocess.SubprocessError, OSError) as error:
-        raise InputError(f"text recognition failed: {str(error)[:150]}") from None
-    return readable(done.stdout.decode("utf-8", "replace"))
+def _tesseract(picture: bytes, languages: Sequence[str] = ()) -> str:
+    """Its own layout finds nothing on a page of one line: that is then read as one block."""
+    for layout in ("3", "6"):
+        try:
+            done = subprocess.run(
+                ["tesseract", "stdin", "stdout", "--psm", layout, "-l", "+".join(languages or _languages())],
+                input=picture,
+                capture_output=True,
+                timeout=2 * _SECONDS,
+                check=True,
+            )
+        except (subprocess.SubprocessError, OSError) as error:
+            raise InputError(f"text recognition failed: {str(error)[:150]}") from None
+        if text := readable(done.stdout.decode("utf-8", "replace")).strip():
+            return text
+    return ""
 
 
 @cache

@@ -10,10 +10,12 @@ from __future__ import annotations
 import datetime
 import io
 import re
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
+import olefile
 import python_calamine
 from lxml import etree
 
@@ -45,6 +47,8 @@ def read_xlsx(path: PurePath, data: bytes, limits: Limits) -> Document:
 
 
 def read_xls(path: PurePath, data: bytes, limits: Limits) -> Document:
+    if data.startswith(olefile.MAGIC):  # else an .xlsx under an old name
+        _check(data)
     return _document(path, _calamine(data, None), "xls", limits)
 
 
@@ -157,6 +161,29 @@ def _calamine(data: bytes, extras: _Extras | None) -> Iterator[_Sheet]:
             rows.setdefault(row, {}).setdefault(column, formula)
         merged = [(*start, *end) for start, end in sheet.merged_cell_ranges or ()]
         yield _Sheet(readable(meta.name), rows, merged, own.notes)
+
+
+def _check(data: bytes) -> None:
+    """Raises InputError if the sectors of an old Office file do not follow each other to an end: calamine would run in a circle
+    until the memory limit ends the process."""
+    try:
+        with olefile.OleFileIO(io.BytesIO(data), raise_defects=olefile.DEFECT_INCORRECT) as file:
+            for name in ("Workbook", "Book"):
+                if file.exists(name):
+                    file.openstream(name).close()
+            for first in (file.first_dir_sector, file.first_mini_fat_sector, file.root.isectStart):
+                _follow(file.fat, first)
+    except (OSError, ValueError, IndexError, TypeError, AttributeError, struct.error) as error:
+        raise InputError(f"damaged: {str(error)[:150] or type(error).__name__}") from None
+
+
+def _follow(sectors: Sequence[int], at: int) -> None:
+    """Walks a chain of sectors to its end. Raises ValueError where it has none."""
+    for _ in range(len(sectors) + 1):
+        if at >= len(sectors):
+            return
+        at = sectors[at]
+    raise ValueError("its sectors run in a circle")
 
 
 def _shown(value: object, form: str) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import struct
 import subprocess
@@ -213,6 +214,9 @@ def test_a_server_that_is_not_there() -> None:
 # --- servers that misbehave ----------------------------------------------------------------------------------------------------
 
 
+_BAD: dict[str, list[float | None]] = {"null": [None, None], "nan": [float("nan"), 1.0], "zero": [0.0, 0.0]}
+
+
 class _Odd(_Server):
     """Answers in the way that the first part of its path names."""
 
@@ -224,9 +228,12 @@ class _Odd(_Server):
         answers: dict[str, tuple[int, object]] = {
             "login": (200, "<html>log in</html>"),
             "error": (200, {"error": {"message": "no embedding model"}}),
-            "null": (200, {"data": [{**row, "embedding": [None, None]} for row in rows]}),
-            "nan": (200, {"data": [{**row, "embedding": [float("nan"), 1.0]} for row in rows]}),
-            "zero": (200, {"data": [{**row, "embedding": [0.0, 0.0]} for row in rows]}),
+            **{name: (200, {"data": [{**row, "embedding": bad} for row in rows]}) for name, bad in _BAD.items()},
+            **{
+                f"some-{name}": (200, {"data": [{**row, "embedding": bad} if t != "dimension" else row for row, t in pairs]})
+                for name, bad in _BAD.items()
+                for pairs in [list(zip(rows, texts, strict=True))]
+            },
             "empty": (200, {"data": [{**row, "embedding": []} for row in rows]}),
             "fewer": (200, {"data": rows[:-1] if len(rows) > 1 else rows}),
             "unnumbered": (200, {"data": [{"embedding": row["embedding"]} for row in rows]}),
@@ -272,21 +279,38 @@ def test_dialects_of_servers_are_understood(odd: str, mode: str) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "message"),
-    [("login", "web page"), ("error", "no embedding model"), ("empty", "gave an empty embedding")],
+    [
+        ("login", "web page"),
+        ("error", "no embedding model"),
+        ("empty", "gave an empty embedding"),
+        ("nan", "gave NaN for the word"),
+        ("null", "gave null for the word"),
+        ("zero", "gave only zeros for the word"),
+    ],
 )
 def test_what_is_no_embeddings_server_is_refused_when_opened(odd: str, mode: str, message: str) -> None:
-    """A web page, an error under status 200 and an embedding of nothing are told as such."""
+    """A web page, an error under status 200, an embedding of nothing and one without numbers are told as such."""
     with pytest.raises(ModelError, match=message):
         open_embedder(f"{odd}/{mode}#m")
 
 
 @pytest.mark.parametrize(("mode", "reason"), [("nan", "gave NaN"), ("null", "gave null"), ("zero", "gave only zeros")])
 def test_what_is_no_vector_is_refused_text_by_text(odd: str, mode: str, reason: str) -> None:
-    """NaN, null and zeros are never taken for a vector."""
-    embedder = open_embedder(f"{odd}/{mode}#m")
+    """NaN, null and zeros are never taken for a vector, and are the text's fault where the server gives others for a word."""
+    embedder = open_embedder(f"{odd}/some-{mode}#m")
     with pytest.raises(TextsRefused) as refused:
         embedder.documents(["a", "b"])
     assert [reason in each for each in refused.value.refused.values()] == [True, True]
+
+
+def test_a_server_that_fails_later_is_an_error(odd: str) -> None:
+    """One that gives NaN for every text from now on is told from texts that cannot be embedded."""
+    embedder = open_embedder(f"{odd}/some-nan#m")
+    assert isinstance(embedder, ServerEmbedder)
+    caller = embedder._caller
+    caller.server = dataclasses.replace(caller.server, url=caller.server.url.replace("some-nan", "nan"))
+    with pytest.raises(EngineError, match="gave NaN for the word"):
+        embedder.documents(["a", "b"])
 
 
 def test_a_limit_of_batches_is_found_and_remembered(odd: str) -> None:

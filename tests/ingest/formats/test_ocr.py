@@ -111,16 +111,26 @@ def test_a_scan_with_a_stamp_is_a_scan(recognised: list[tuple[int, ...]]) -> Non
         assert pdf.read_pdf(Path("a.pdf"), written(scan + stamp), Limits(ocr="auto")).text.strip() == text
 
 
+BOX = np.zeros((4, 2), np.float32)
+
+
 @pytest.mark.parametrize(("languages", "text"), [(["eng", "kor"], "등대지기"), (["eng"], None)])
-def test_letters_that_are_not_known(monkeypatch: pytest.MonkeyPatch, languages: list[str], text: str | None) -> None:
-    """A page most of whose lines come back without letters, such as a Korean one, is left to tesseract if that knows more
-    languages than English, and refused with a hint otherwise: nothing false is indexed."""
-    box = np.zeros((4, 2), np.float32)
+@pytest.mark.parametrize(
+    "found", [[(BOX, "，", 0.9), (BOX, ".", 0.4), (BOX, "Words", 0.9), (BOX, "ab", 0.2)], [(BOX, "12", 0.9)]]
+)
+def test_letters_that_are_not_known(
+    monkeypatch: pytest.MonkeyPatch, languages: list[str], text: str | None, found: list[tuple[np.ndarray, str, float]]
+) -> None:
+    """A page most of whose lines come back without letters, or not at all, such as a Korean one, is left to tesseract if that
+    knows more languages than English, and refused with a hint otherwise: nothing false is indexed."""
     monkeypatch.setattr(ocr, "find_spec", lambda name: name)
     monkeypatch.setattr(ocr.shutil, "which", lambda name: name)
     monkeypatch.setattr(ocr, "_languages", lambda: languages)
-    monkeypatch.setattr(ocr, "_recognised", lambda _: [(box, "，", 0.9), (box, ".", 0.4), (box, "Words", 0.9), (box, "ab", 0.2)])
-    monkeypatch.setattr(ocr, "_tesseract", lambda picture: "등대지기" if picture.startswith(b"P6 2 3 255\n") else "")
+    monkeypatch.setattr(ocr, "_recognised", lambda _: found)
+    monkeypatch.setattr(ocr, "_lines_on", lambda _: 4)
+    monkeypatch.setattr(
+        ocr, "_tesseract", lambda picture, given: "등대지기" if picture[:11] == b"P6 2 3 255\n" and given == ["kor"] else ""
+    )
     pixels = np.zeros((3, 2, 3), np.uint8)
     if text:
         assert ocr.page(pixels) == text
