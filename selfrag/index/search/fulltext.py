@@ -18,19 +18,27 @@ _CJK = (
 )
 _RUN = re.compile(f"[{_CJK}]+")
 _WORD = re.compile(r"\w+")
+_EXPONENT = re.compile("(?<=[0-9])(?=[⁰¹²³⁴-⁹])")
+_CARET = re.compile(r"(?<=[^\W\d_])\^(?=\d)")
 _QUERY_CHARACTERS = 20_000
 _QUERY_TERMS = 200
 
 
 def words(text: str) -> str:
     """``text`` as it is put into the full-text table."""
-    return _RUN.sub(lambda run: f" {' '.join([*_pairs(run[0]), run[0][-1]])} ", unicodedata.normalize("NFKC", text))
+    return _RUN.sub(lambda run: f" {' '.join([*_pairs(run[0]), run[0][-1]])} ", _plain(text))
 
 
 def terms(text: str) -> list[str]:
     """The words of ``text``, whatever it contains, each once and as an FTS5 query of its own; they may be joined by OR."""
-    asked = _WORD.findall(unicodedata.normalize("NFKC", text[:_QUERY_CHARACTERS]).lower())
+    asked = _WORD.findall(_plain(text[:_QUERY_CHARACTERS]).lower())
     return list(islice(dict.fromkeys(term for word in asked for term in _terms(word)), _QUERY_TERMS))
+
+
+def _plain(text: str) -> str:
+    """NFKC, with exponents in one form: 10⁶ as 10^6 and not as 106; km² and km^2 as km2."""
+    caret = _CARET.sub("", text) if "^" in text else text
+    return unicodedata.normalize("NFKC", _EXPONENT.sub("^", caret))
 
 
 def _terms(word: str) -> list[str]:

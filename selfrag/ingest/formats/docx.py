@@ -19,6 +19,7 @@ from selfrag.ingest.formats import drawing, equations
 from selfrag.ingest.formats.draft import Draft
 from selfrag.ingest.formats.numbering import Numbering
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local
+from selfrag.ingest.formats.raised import marked, resolved
 
 # fmt: off
 _UNSEEN = frozenset((
@@ -115,7 +116,7 @@ class _Reader:
         self.boxes, self.noted = [], []
         properties = child(element, "pPr")
         style = self.styles.get(attribute(child(properties, "pStyle"), "val", "Normal"), _Style())
-        text = self.inline(element)
+        text = resolved(self.inline(element))
         boxes, noted = self.boxes, self.noted
         self.boxes, self.noted = kept
         if text.strip():
@@ -174,8 +175,7 @@ class _Reader:
         if hidden is not None and attribute(hidden, "val", "1") not in ("0", "false", "off"):
             return ""
         text = self.inline(element)
-        raised = attribute(child(properties, "vertAlign"), "val") == "superscript"
-        return drawing.raised(text) if raised else text
+        return marked(text) if attribute(child(properties, "vertAlign"), "val") == "superscript" else text
 
     def note(self, kind: str, reference: etree._Element) -> str:
         """The mark in the text; the note itself follows its paragraph."""

@@ -1,4 +1,4 @@
-"""What Office documents share beside their text: raised digits, and charts and diagrams, which are parts of their own."""
+"""What Office documents share beside their text: charts and diagrams, which are parts of their own."""
 
 from __future__ import annotations
 
@@ -8,13 +8,6 @@ from collections.abc import Iterator, Mapping
 from lxml import etree
 
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local
-
-_RAISED = str.maketrans("0123456789+-−()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ⁿ")
-
-
-def raised(text: str) -> str:
-    """Superscript text: numbers as raised digits, so that 10⁶ does not become 106; words, as in 4th, as they are."""
-    return text.translate(_RAISED) if any(map(str.isdigit, text)) else text
 
 
 def alternative(properties: etree._Element | None) -> str:

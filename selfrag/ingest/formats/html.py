@@ -16,6 +16,7 @@ from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
 from selfrag.ingest.decode import Decoded, declared, decoded
 from selfrag.ingest.document import Document, Heading, Limits, Span
+from selfrag.ingest.formats.raised import raised
 
 _CHARSET = re.compile(rb"<(?:meta[^>]{0,200}?charset|\?xml[^>]{0,100}?encoding)\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 # fmt: off
@@ -35,8 +36,6 @@ _SHOWN_VALUE = frozenset(("", "text", "submit", "button", "reset", "email", "tel
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _SPACE = re.compile(r"\s+")
 _NEEDS_SCRIPT = re.compile(r"java ?script|enable|activate|browser", re.IGNORECASE)
-_ORDINAL = re.compile(r"(?:st|nd|rd|th|er|re|e|ère|ème|o|a|os|as)\Z")
-_AFTER_LETTERS = frozenset(("me", "mes", "lle", "gr", "o", "os", "TM", "™", "SM", "®", "ª", "º", "*", "†", "‡"))
 _DEEP = 300
 _CELL = 600  # characters: a cell with more text than this lays out a page
 _LEAST = 200
@@ -234,7 +233,7 @@ class _Walk:
             text = _inline(element)
             return len(text) < 400 and (bool(_NEEDS_SCRIPT.search(text)) or not text)
         if name in ("sup", "sub"):
-            self.pieces.append(_raised(name, _inline(element), "".join(self.pieces[-3:])))
+            self.pieces.append(raised(name, _inline(element), "".join(self.pieces[-3:])))
             return True
         if name == "math":
             self.pieces.append(_formula(element))
@@ -370,7 +369,7 @@ def _inline(element: etree._Element) -> str:
                 if name in _UNSEEN or "katex-html" in (each.get("class") or ""):
                     own = ""
                 elif name in ("sup", "sub"):
-                    own = _raised(name, _inline(each), "".join(pieces[-3:]))
+                    own = raised(name, _inline(each), "".join(pieces[-3:]))
                 elif name == "math":
                     own = _formula(each)
                 elif name == "img":
@@ -406,21 +405,6 @@ def _described(alt: str) -> str:
     return f" {alt} " if " " in alt.strip() else ""
 
 
-def _raised(name: str, text: str, before: str) -> str:
-    """Superscript and subscript in a line: 10^6 and x_max, but H2O, 1st and the marks of notes."""
-    last = before[-1:]
-    if not text:
-        return ""
-    if name == "sub":
-        plain = text.isdigit() and last.isalpha()
-        return text if plain else f"_{text}" if len(text) == 1 or text.isalnum() else f"_({text})"
-    if (last.isdigit() and _ORDINAL.match(text)) or text in _AFTER_LETTERS or text.startswith(("[", "(")):
-        return text
-    if not (last.isalnum() or last in tuple(")]}")):
-        return f"[{text}]" if last and text.isdigit() and not last.isspace() else text
-    return f"^{text}" if re.fullmatch(r"[-−+–]?\w+", text) else f"^({text})"
-
-
 _JOINED = frozenset("()[]{}|,.;:!′'’\u2061\u2062\u2063\u2064")
 
 
@@ -436,11 +420,11 @@ def _formula(math: etree._Element, depth: int = 0) -> str:
     if name == "mo":
         return own if own in _JOINED or not own else f" {own} "
     if name in ("msup", "mover") and len(inner) == 2:
-        return f"{inner[0]}{_raised('sup', inner[1].strip(), 'x')}"
+        return f"{inner[0]}{raised('sup', inner[1].strip(), 'x')}"
     if name in ("msub", "munder") and len(inner) == 2:
-        return f"{inner[0]}{_raised('sub', inner[1].strip(), '_')}"
+        return f"{inner[0]}{raised('sub', inner[1].strip(), '_')}"
     if name in ("msubsup", "munderover") and len(inner) == 3:
-        return f"{inner[0]}{_raised('sub', inner[1].strip(), '_')}{_raised('sup', inner[2].strip(), 'x')}"
+        return f"{inner[0]}{raised('sub', inner[1].strip(), '_')}{raised('sup', inner[2].strip(), 'x')}"
     if name == "mfrac" and len(inner) == 2:
         return "/".join(each if re.fullmatch(r"[\w.]+", each) else f"({each.strip()})" for each in inner)
     if name == "msqrt":

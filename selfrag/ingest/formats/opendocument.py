@@ -5,6 +5,7 @@ Tracked changes are accepted: what was deleted is kept by the format in a part o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import PurePath
 
@@ -14,6 +15,7 @@ from selfrag.ingest.clean import readable
 from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats.draft import Draft
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local
+from selfrag.ingest.formats.raised import marked, resolved
 
 _UNSEEN = frozenset(("tracked-changes", "annotation-end", "sequence-decls", "forms", "variable-decls", "desc", "title", "change"))
 
@@ -29,6 +31,7 @@ def read_odt(path: PurePath, data: bytes, limits: Limits) -> Document:
     draft.section()
     root = package.xml("content.xml")
     _embed(package, root)
+    _mark_raised(package, root)
     body = child(root, "body")
     for text, level, tight, counted in _blocks(body) if body is not None else ():
         if text.strip():
@@ -44,7 +47,9 @@ def read_odp(path: PurePath, data: bytes, limits: Limits) -> Document:
     """Slides in their order, each with its notes; a citation is ``slide 3``."""
     package = Package(data, "an OpenDocument presentation")
     draft = Draft(limits)
-    for number, page in enumerate(below(package.xml("content.xml"), "page"), 1):
+    root = package.xml("content.xml")
+    _mark_raised(package, root)
+    for number, page in enumerate(below(root, "page"), 1):
         draft.section()
         for frame in page:
             kind = attribute(frame, "class")
@@ -63,6 +68,20 @@ def _embed(package: Package, root: etree._Element) -> None:
             for annotation in list(below(formula, "annotation")):
                 annotation.getparent().remove(annotation)
             element.append(formula)
+
+
+def _mark_raised(package: Package, root: etree._Element) -> None:
+    """Marks the words of spans whose style raises them."""
+    parts = [root, *([package.xml("styles.xml")] if "styles.xml" in package else [])]
+    raising = {
+        attribute(style, "name")
+        for part in parts
+        for style in below(part, "style")
+        if re.match(r"super|[1-9]", attribute(child(style, "text-properties"), "text-position"))
+    }
+    for span in list(below(root, "span")) if raising else ():
+        if attribute(span, "style-name") in raising and not len(span):
+            span.text = marked(span.text or "")
 
 
 def _title(package: Package) -> str:
@@ -90,7 +109,7 @@ def _blocks(parent: etree._Element, item: bool = False) -> Iterator[tuple[str, i
         if name in ("p", "h"):
             level = attribute(element, "outline-level", "1") if name == "h" else "0"
             beside: list[etree._Element] = []
-            text = readable("".join(_pieces(element, beside)))
+            text = readable(resolved("".join(_pieces(element, beside))))
             yield text, int(level) if level.isdigit() else 1, item, 1
             for each in beside:
                 if local(each) == "text-box":

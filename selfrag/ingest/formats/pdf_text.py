@@ -13,13 +13,15 @@ from pathlib import Path
 import pypdfium2
 import pypdfium2.raw as pdfium
 
-_RAISED = dict(zip("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻", strict=True))
+from selfrag.ingest.formats.raised import marked, resolved
+
+_RAISED = frozenset("0123456789+-−")
 _LOWEST, _HIGHEST, _SMALLER = 0.15, 1.3, 0.9
 """A raised digit stands so much of its neighbour's size above the line, at least and at most, and is smaller than it."""
 
 
 def of(page: pypdfium2.PdfTextPage) -> str:
-    """The text in the page's bounds, with numbers that stand above the line as raised digits: 10⁶ is not 106."""
+    """The text in the page's bounds, with numbers that stand above the line behind a caret: 10^6 is not 106."""
     count = page.count_chars()
     whole = page.get_text_range()
     if len(whole) != count:  # characters beyond the basic plane: places in the text are not those in the page
@@ -29,10 +31,10 @@ def of(page: pypdfium2.PdfTextPage) -> str:
         return str(page.get_text_bounded())
     found = list(whole)
     for at in raised:
-        found[at] = _RAISED[found[at]]
+        found[at] = marked(found[at])
         if found[at - 1] == " " and pdfium.FPDFText_IsGenerated(page, at - 1) == 1:
             found[at - 1] = ""
-    return "".join(found)
+    return resolved("".join(found))
 
 
 def _raised(page: pypdfium2.PdfTextPage, text: str) -> list[int]:

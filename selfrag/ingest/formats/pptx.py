@@ -12,6 +12,7 @@ from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats import drawing, equations
 from selfrag.ingest.formats.draft import Draft
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local, relation
+from selfrag.ingest.formats.raised import marked, resolved
 
 _TITLES = ("title", "ctrTitle")
 _REPEATED = ("sldNum", "dt")
@@ -65,7 +66,7 @@ def _shapes(package: Package, root: etree._Element, related: Mapping[str, tuple[
 
 def _paragraphs(body: etree._Element | None) -> Iterator[str]:
     for paragraph in children(body, "p"):
-        if text := readable("".join(_pieces(paragraph))).strip():
+        if text := readable(resolved("".join(_pieces(paragraph)))).strip():
             yield text
 
 
@@ -74,8 +75,8 @@ def _pieces(parent: etree._Element) -> Iterator[str]:
         name = local(element)
         if name in ("r", "fld"):
             text = "".join(each.text or "" for each in children(element, "t"))
-            raised = attribute(child(element, "rPr"), "baseline", "0")
-            yield drawing.raised(text) if raised.removeprefix("-").isdigit() and int(raised) > 0 else text
+            baseline = attribute(child(element, "rPr"), "baseline", "0")
+            yield marked(text) if baseline.isdigit() and int(baseline) > 0 else text
         elif name == "br":
             yield "\n"
         elif name in ("oMath", "oMathPara"):

@@ -10,7 +10,6 @@ from striprtf.striprtf import rtf_to_text
 from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
 from selfrag.ingest.document import Document, Limits
-from selfrag.ingest.formats import drawing
 from selfrag.ingest.formats.draft import Draft
 
 _TITLE = re.compile(r"\{\\title ([^{}\\]{1,200})\}")
@@ -44,7 +43,7 @@ def read_rtf(path: PurePath, data: bytes, limits: Limits) -> Document:
 
 def _plain(source: str) -> str:
     """What striprtf makes of RTF, with numbers above the line as raised digits."""
-    raised = _RAISED.sub(lambda each: "".join(f"\\u{ord(digit)}?" for digit in drawing.raised(each[1])), source)
+    raised = _RAISED.sub(r"^\1", source)
     try:
         text: str = rtf_to_text(raised if raised.startswith("{\\rtf") else f"{{\\rtf1 {raised}}}", errors="replace")  # type: ignore[no-untyped-call]
     except (ValueError, LookupError, TypeError) as error:

@@ -60,10 +60,10 @@ def read(*pages: bytes, **more: object) -> Document:
 @pytest.mark.parametrize(
     ("contents", "text"),
     [
-        (b"BT /F 12 Tf 20 300 Td (about 10) Tj /F 8 Tf 5 Ts (6) Tj /F 12 Tf 0 Ts ( cells) Tj ET", "about 10⁶ cells"),
-        (b"BT /F 12 Tf 20 300 Td (10) Tj /F 7 Tf 14 4 Td (-12) Tj /F 12 Tf 14 -4 Td (m) Tj ET", "10⁻¹² m"),
-        (b"BT /F 12 Tf 20 300 Td (An area of 7 km) Tj /F 7 Tf 5 Ts (2) Tj ET", "An area of 7 km²"),
-        (b"BT /F 12 Tf 20 300 Td (The ferry.) Tj /F 7 Tf 5 Ts (3) Tj ET", "The ferry.³"),
+        (b"BT /F 12 Tf 20 300 Td (about 10) Tj /F 8 Tf 5 Ts (6) Tj /F 12 Tf 0 Ts ( cells) Tj ET", "about 10^6 cells"),
+        (b"BT /F 12 Tf 20 300 Td (10) Tj /F 7 Tf 14 4 Td (-12) Tj /F 12 Tf 14 -4 Td (m) Tj ET", "10^-12 m"),
+        (b"BT /F 12 Tf 20 300 Td (An area of 7 km) Tj /F 7 Tf 5 Ts (2) Tj ET", "An area of 7 km^2"),
+        (b"BT /F 12 Tf 20 300 Td (The ferry.) Tj /F 7 Tf 5 Ts (3) Tj ET", "The ferry.[3]"),
         (b"BT /F 12 Tf 20 300 Td (H) Tj /F 8 Tf -3 Ts (2) Tj /F 12 Tf 0 Ts (O) Tj ET", "H2O"),
         (b"BT /F 12 Tf 20 300 Td (room 106) Tj ET", "room 106"),
     ],
