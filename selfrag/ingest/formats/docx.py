@@ -161,6 +161,8 @@ class _Reader:
                 self.boxes.append(element)
             elif name == "AlternateContent":
                 yield from self.pieces(_chosen(element))
+            elif name == "OLEObject":
+                yield "\n".join(drawing.embedded(self.package, element, self.related))
             elif name == "docPr":
                 yield drawing.alternative(element)
             elif name == "graphicData":

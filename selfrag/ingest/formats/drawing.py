@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 
 from lxml import etree
 
-from selfrag.ingest.formats.package import Package, attribute, below, child, children, local
+from selfrag.errors import InputError
+from selfrag.ingest.formats.package import Package, attribute, below, child, children, local, relation
+
+_DOCUMENTS = (".docx", ".docm", ".xlsx", ".xlsm", ".xlsb", ".xls", ".pptx", ".pptm", ".odt", ".ods", ".odp", ".pdf", ".rtf")
 
 
 def alternative(properties: etree._Element | None) -> str:
@@ -15,6 +19,19 @@ def alternative(properties: etree._Element | None) -> str:
     text = " ".join(attribute(properties, "descr").split())
     named = re.search(r"[\\/]|\.(?:png|jpe?g|gif|svg|emf|wmf|bmp|tiff?)\b", text, re.IGNORECASE)
     return text if " " in text and not named else ""
+
+
+def embedded(package: Package, element: etree._Element, related: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+    """The text of the documents that are embedded in ``element``, such as the sheet behind a table on a slide."""
+    from selfrag.ingest.readers import parse  # it knows these readers, too
+
+    objects = below(element, "oleObj", "OLEObject")
+    for part in dict.fromkeys(related.get(relation(each), ("", ""))[1] for each in objects):  # it may stand in two forms
+        if part in package and part.lower().endswith(_DOCUMENTS):
+            try:
+                yield parse(PurePath(part), package.read(part)).text.strip()
+            except InputError as error:
+                yield f"[{PurePath(part).name}: {error.message}]"
 
 
 def charts(package: Package, graphic: etree._Element, related: Mapping[str, tuple[str, str]]) -> Iterator[str]:

@@ -56,6 +56,8 @@ def _shapes(package: Package, root: etree._Element, related: Mapping[str, tuple[
             for table in below(element, "tbl"):
                 yield "\n".join(_rows(table)), 0
             yield readable("\n".join(drawing.charts(package, element, related))), 0
+            for text in drawing.embedded(package, element, related):
+                yield text, 0
         elif name == "pic":
             yield readable(drawing.alternative(child(element, "nvPicPr", "cNvPr"))), 0
         elif name == "AlternateContent":
