@@ -70,7 +70,7 @@ class Numbering:
 
         def count(match: re.Match[str]) -> str:
             place = int(match[1]) - 1
-            return _written(counts[place], levels[place].form) if place < len(counts) and place in levels else ""
+            return written(counts[place], levels[place].form) if place < len(counts) and place in levels else ""
 
         return _PLACEHOLDER.sub(count, level.text).strip()
 
@@ -95,7 +95,7 @@ def _restarts(number: etree._Element) -> dict[int, int]:
     return found
 
 
-def _written(number: int, form: str) -> str:
+def written(number: int, form: str) -> str:
     if form in ("lowerLetter", "upperLetter") and number > 0:
         letter = chr(ord("a") + (number - 1) % 26) * min((number - 1) // 26 + 1, 8)
         return letter.upper() if form == "upperLetter" else letter

@@ -6,7 +6,7 @@ Tracked changes are accepted: what was deleted is kept by the format in a part o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
 from lxml import etree
@@ -14,6 +14,7 @@ from lxml import etree
 from selfrag.ingest.clean import readable
 from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats.draft import Draft
+from selfrag.ingest.formats.numbering import written
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local
 from selfrag.ingest.formats.raised import marked, resolved
 
@@ -32,6 +33,7 @@ def read_odt(path: PurePath, data: bytes, limits: Limits) -> Document:
     root = package.xml("content.xml")
     _embed(package, root)
     _mark_raised(package, root)
+    _Numbers(package, root).write(root)
     body = child(root, "body")
     for text, level, tight, counted in _blocks(body) if body is not None else ():
         if text.strip():
@@ -44,7 +46,8 @@ def read_odt(path: PurePath, data: bytes, limits: Limits) -> Document:
 
 
 def read_odp(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """Slides in their order, each with its notes; a citation is ``slide 3``."""
+    """Slides in their order, each with its notes; a citation is ``slide 3``. Programs write all text of slides as lists, with
+    bullets or without: none is shown."""
     package = Package(data, "an OpenDocument presentation")
     draft = Draft(limits)
     root = package.xml("content.xml")
@@ -82,6 +85,82 @@ def _mark_raised(package: Package, root: etree._Element) -> None:
     for span in list(below(root, "span")) if raising else ():
         if attribute(span, "style-name") in raising and not len(span):
             span.text = marked(span.text or "")
+
+
+_FORMS = {"a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman", "1": "decimal"}
+
+
+class _Numbers:
+    """The numbers and bullets that stand before the items of lists and before headings, which the format does not store."""
+
+    def __init__(self, package: Package, root: etree._Element) -> None:
+        parts = [*([package.xml("styles.xml")] if "styles.xml" in package else []), root]
+        self._levels = {
+            attribute(style, "name"): {attribute(level, "level"): level for level in style}
+            for part in parts
+            for style in below(part, "list-style")
+        }
+        outlines = [style for part in parts for style in below(part, "outline-style")]
+        self._outline = {attribute(level, "level"): level for style in outlines[:1] for level in style}
+        self._headings: list[int] = []
+        self._last: dict[str, list[int]] = {}
+
+    def write(self, parent: Iterable[etree._Element]) -> None:
+        """Puts each number before the text that it counts."""
+        for element in parent:
+            name = local(element)
+            if name == "list":
+                style = attribute(element, "style-name")
+                goes_on = attribute(element, "continue-numbering") == "true" or attribute(element, "continue-list") != ""
+                self._list(element, style, self._last.get(style, []) if goes_on else [], 1)
+            elif name == "h":
+                level = attribute(element, "outline-level", "1")
+                if level.isdigit() and attribute(element, "is-list-header") != "true":
+                    _put(element, _label(self._outline, self._headings, min(int(level), 10)))
+            elif name not in _UNSEEN and len(element):
+                self.write(element)
+
+    def _list(self, element: etree._Element, style: str, counts: list[int], depth: int) -> None:
+        self._last[style] = counts
+        levels = self._levels.get(style, {})
+        for item in children(element, "list-item"):
+            start = attribute(item, "start-value")
+            if start.isdigit() and len(start) < 9:
+                counts[:] = [*counts[: depth - 1], int(start) - 1]
+            first = next(iter(item), None)
+            if first is not None and local(first) in ("p", "h"):
+                _put(first, _label(levels, counts, depth))
+            for inner in item:
+                if local(inner) == "list":
+                    self._list(inner, attribute(inner, "style-name") or style, counts, min(depth + 1, 10))
+                elif local(inner) not in ("p", "h"):
+                    self.write(_only(inner))
+
+
+def _label(levels: dict[str, etree._Element], counts: list[int], depth: int) -> str:
+    """Counts on at ``depth``, from 1; what stands there, with as many of the numbers above it as the level shows."""
+    level = levels.get(str(depth))
+    del counts[depth:]
+    while len(counts) < depth:
+        start = attribute(levels.get(str(len(counts) + 1)), "start-value", "1")
+        counts.append(int(start) - (len(counts) + 1 == depth) if start.isdigit() and len(start) < 9 else 0)
+    counts[-1] += 1
+    if level is None or local(level) == "list-level-style-bullet":
+        return "" if level is None else "•"
+    if not attribute(level, "num-format"):
+        return ""
+    shown = attribute(level, "display-levels", "1")
+    first = max(0, depth - (int(shown) if shown.isdigit() else 1))
+    numbers = [
+        written(count, _FORMS.get(attribute(levels.get(str(at)), "num-format"), "decimal"))
+        for at, count in enumerate(counts[first:], first + 1)
+    ]
+    return attribute(level, "num-prefix") + ".".join(numbers) + attribute(level, "num-suffix")
+
+
+def _put(paragraph: etree._Element, label: str) -> None:
+    if label and "".join(paragraph.itertext()).strip():
+        paragraph.text = f"{label} {paragraph.text or ''}"
 
 
 def _title(package: Package) -> str:
@@ -185,8 +264,8 @@ def _rows(table: etree._Element) -> Iterator[tuple[str, int, bool, int]]:
         yield from inner
 
 
-def _only(paragraph: etree._Element) -> list[etree._Element]:
-    return [paragraph]
+def _only(element: etree._Element) -> list[etree._Element]:
+    return [element]
 
 
 def _own(parent: etree._Element, wanted: str) -> Iterator[etree._Element]:
