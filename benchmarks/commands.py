@@ -48,8 +48,12 @@ class Version:
         """Raises SystemExit when the command fails; an abstention is an answer, too."""
         env = {**os.environ, "PYTHONPATH": str(self.checkout), "SELFRAG_HOME": str(self.home), "NO_COLOR": "1"}
         started = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "selfrag", *arguments], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        process = subprocess.Popen(  # -P: without it the present folder's selfrag would be taken, whichever checkout is meant
+            [sys.executable, "-P", "-m", "selfrag", *arguments],
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert process.stderr is not None
         said = process.stderr.read()

@@ -27,11 +27,12 @@ from selfrag.types import Answer
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question's two answers with their seconds: pruned, unpruned."""
+    """A question's two answers with their wall and CPU seconds: pruned, unpruned."""
 
     question: str
     answers: tuple[Answer, Answer]
     seconds: tuple[float, float]
+    cpu: tuple[float, float]
 
     @property
     def same(self) -> bool:
@@ -44,10 +45,10 @@ def outcome(answer: Answer) -> tuple[object, ...]:
     return answer.status, answer.text, tuple((s.segment.text, s.citation) for s in answer.segments)
 
 
-async def ask(agent: Agent, question: str, prune: bool) -> tuple[Answer, float]:
-    began = time.perf_counter()
+async def ask(agent: Agent, question: str, prune: bool) -> tuple[Answer, float, float]:
+    began, cpu = time.perf_counter(), time.process_time()
     answer = await agent.ask(question, replace(agent.options, prune=prune))
-    return answer, time.perf_counter() - began
+    return answer, time.perf_counter() - began, time.process_time() - cpu
 
 
 async def measure(questions: list[str], collection: str, model: str) -> list[Asked]:
@@ -56,8 +57,8 @@ async def measure(questions: list[str], collection: str, model: str) -> list[Ask
         await ask(agent, questions[0], prune=True)  # what is loaded lazily is loaded now
         for index, question in enumerate(questions):
             found = {prune: await ask(agent, question, prune) for prune in ((True, False) if index % 2 else (False, True))}
-            (with_it, fast), (without, slow) = found[True], found[False]
-            asked.append(Asked(question, (with_it, without), (fast, slow)))
+            answers, seconds, cpu = zip(found[True], found[False], strict=True)
+            asked.append(Asked(question, answers, seconds, cpu))
             print(f"{index + 1}/{len(questions)} {'same' if asked[-1].same else 'DIFFERENT'} {question}", file=sys.stderr)
     return asked
 
@@ -66,15 +67,16 @@ def report(asked: list[Asked], command: str, model: str) -> str:
     """Markdown: totals of both runs and their ratio."""
     commit = harness.COMMIT
     figures = {
-        "tokens written": lambda a, _s: a.usage.completion_tokens,
-        "prompt tokens computed": lambda a, _s: a.usage.prompt_tokens,
-        "candidates written to the end": lambda a, _s: a.expanded,
-        "candidates given up": lambda a, _s: a.pruned,
-        "seconds": lambda _a, s: s,
+        "tokens written": lambda a, i: a.answers[i].usage.completion_tokens,
+        "prompt tokens computed": lambda a, i: a.answers[i].usage.prompt_tokens - a.answers[i].usage.cached_tokens,
+        "candidates written to the end": lambda a, i: a.answers[i].expanded,
+        "candidates given up": lambda a, i: a.answers[i].pruned,
+        "seconds": lambda a, i: a.seconds[i],
+        "CPU seconds": lambda a, i: a.cpu[i],
     }
     lines = ["| | pruned | unpruned | ratio |", "|---|---:|---:|---:|"]
     for name, read in figures.items():
-        with_it, without = (sum(read(a.answers[i], a.seconds[i]) for a in asked) for i in (0, 1))
+        with_it, without = (sum(read(a, i) for a in asked) for i in (0, 1))
         lines.append(f"| {name} | {with_it:,.0f} | {without:,.0f} | {with_it / without:.2f} |" if without else
                      f"| {name} | {with_it:,.0f} | {without:,.0f} | |")  # fmt: skip
     same = sum(a.same for a in asked)
