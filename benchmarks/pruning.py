@@ -22,6 +22,7 @@ import harness
 from selfrag.agent import Agent, open_agent
 from selfrag.batch.questions import open_questions
 from selfrag.config.library_env import silence_libraries
+from selfrag.engines.local.engine import LocalEngine
 from selfrag.types import Answer
 
 
@@ -46,6 +47,9 @@ def outcome(answer: Answer) -> tuple[object, ...]:
 
 
 async def ask(agent: Agent, question: str, prune: bool) -> tuple[Answer, float, float]:
+    engine = agent.reflector.engine
+    if isinstance(engine, LocalEngine):
+        engine._scheduler.cache.clear()  # the second of the two would find every passage read
     began, cpu = time.perf_counter(), time.process_time()
     answer = await agent.ask(question, replace(agent.options, prune=prune))
     return answer, time.perf_counter() - began, time.process_time() - cpu
