@@ -163,10 +163,15 @@ def seeds(folders: list[Path]) -> dict[str, list[bytes]]:
         kind = path.suffix.lower()
         if kind in found and len(found[kind]) < 40 and path.is_file() and 0 < path.stat().st_size < LARGEST:
             found[kind].append(path.read_bytes())
-    found[".pdf"] += [
-        variant for data in tuple(found[".pdf"]) for variant in (_unpacked(data), _encrypted(data, ""), _encrypted(data, "x"))
-    ]
+    found[".pdf"] += [variant for data in tuple(found[".pdf"]) for variant in _variants(data)]
     return {kind: files for kind, files in found.items() if files}
+
+
+def _variants(data: bytes) -> list[bytes]:
+    try:
+        return [_unpacked(data), _encrypted(data, ""), _encrypted(data, "x")]
+    except (pypdf.errors.PyPdfError, ValueError, KeyError, AttributeError):
+        return []  # a seed may be damaged itself, or encrypted
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -244,6 +249,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=Path, nargs="*", default=[])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    ingest.use_ocr("never")  # a page that is recognised takes seconds by right
     real = seeds(options.seeds)
     tally = Tally()
     begun = time.perf_counter()
