@@ -11,6 +11,7 @@ from selfrag.ingest.clean import readable
 from selfrag.ingest.decode import decode
 from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats.draft import Draft
+from selfrag.ingest.sandbox import ask_for_time
 
 _SECTION = re.compile(r"\\(part|chapter|section|subsection|subsubsection|paragraph)\*?\s*(?:\[[^\]]*\])?\{")
 _LEVELS = {"part": 1, "chapter": 1, "section": 2, "subsection": 3, "subsubsection": 4, "paragraph": 5}
@@ -20,10 +21,13 @@ _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{(\w+\*?)\}(?:\[[^\]]*\])?(?:\{[^
 _DROPPED = re.compile(r"\\(?:label|bibliographystyle|bibliography|vspace|hspace|input|include|usepackage|pagestyle)\*?\{[^{}]*\}")
 _REFERENCE = re.compile(r"\\(?:[a-zA-Z]*cite[a-zA-Z]*|(?:eq|auto|page|c|C)?ref)\*?(?:\[[^\]]*\])*\{([^{}]*)\}")
 _KEPT = ("equation", "align", "gather", "math", "verbatim", "lstlisting", "tabular", "eqnarray", "multline")
+_MARKUP = re.compile(r"[\\${}~&#^_%`]|--|''")
+_PER_MIB = 30.0  # seconds of work: the parser takes each character by itself
 
 
 def read_latex(path: PurePath, data: bytes, limits: Limits) -> Document:
     """What is printed, paragraph by paragraph, with the line of the source; comments and the preamble are left out."""
+    ask_for_time(limits.seconds + _PER_MIB * len(data) / 2**20)
     source = decode(data)
     begin, end = source.find(r"\begin{document}"), source.find(r"\end{document}")
     start = begin + len(r"\begin{document}") if begin >= 0 else 0
@@ -72,7 +76,8 @@ def _latex(source: str) -> str:
     plain = _DROPPED.sub("", source.replace(r"\-", "").replace("``", "“").replace("''", "”"))
     plain = _ENVIRONMENT.sub(lambda each: each[0] if each[1].rstrip("*").startswith(_KEPT) else "", plain)
     try:
-        text = LatexNodes2Text(math_mode="text", keep_comments=False).latex_to_text(plain, tolerant_parsing=True)
+        converter = LatexNodes2Text(math_mode="text", keep_comments=False)
+        text = converter.latex_to_text(plain, tolerant_parsing=True) if _MARKUP.search(plain) else plain
     except (ValueError, IndexError, KeyError, AttributeError, TypeError, RecursionError):
         text = plain
     return re.sub(r"[ \t]+", " ", re.sub(r"(?<=\S)[ \t]*\n[ \t]*(?=\S)", " ", readable(text).replace("\u00a0", " "))).strip()
