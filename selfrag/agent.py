@@ -162,6 +162,7 @@ def open_retriever(
         chroma_url=settings.chroma,
         filter=wanted,
         reranker=settings.reranker,
+        graph=settings.graph,
         files=files,
         embedder=settings.embedder,
     )

@@ -14,6 +14,7 @@ Mode = Literal["adaptive", "always", "never"]
 Support = Literal["full", "partial"]
 Finish = Literal["stop", "end", "length", "cancelled"]
 Status = Literal["answered", "abstained", "error"]
+Graph = Literal["off", "auto", "on"]
 Standing = Literal["found", "doubtful", "not found"]
 ReflectionKind = Literal["tokens", "prompted"]
 

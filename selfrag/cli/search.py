@@ -12,6 +12,7 @@ from selfrag._util import clean, printable
 from selfrag.cli import terminal
 from selfrag.cli.options import CollectionNames, HydeModel, Json, Quiet, Sources, Where
 from selfrag.errors import ABSTAINED, UsageError
+from selfrag.types import Graph
 
 if TYPE_CHECKING:
     from selfrag.index.search.hybrid import Hit
@@ -45,6 +46,9 @@ def search(
     hyde: HydeModel = None,
     engine: Annotated[
         str | None, typer.Option(metavar="E", help="Engine of --hyde: auto, transformers, vllm or a URL.  [auto]")
+    ] = None,
+    graph: Annotated[
+        Graph | None, typer.Option("--graph", help="Follow names from passage to passage: on, auto or off.  [off]")
     ] = None,
     reranker: Annotated[
         str | None, typer.Option("--reranker", metavar="R", help="Re-ranker: FILE, cross-encoder, URL or none.  [none]")
@@ -80,7 +84,7 @@ def search(
 
     if not query.strip():
         raise UsageError("the query is empty", 'selfrag search "notice period"')
-    settings = settings_module.load(k=k, chroma=chroma, engine=engine, reranker=reranker)
+    settings = settings_module.load(k=k, chroma=chroma, engine=engine, reranker=reranker, graph=graph)
     retriever = open_retriever(settings, collection or (), source or (), where or (), hyde)
     hits = asyncio.run(retriever.find(query, search_options(settings.search, {}).k))
     for warning in retriever.warnings:

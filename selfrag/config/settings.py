@@ -19,7 +19,7 @@ import platformdirs
 from selfrag._util import is_url, write_whole
 from selfrag.config import options
 from selfrag.errors import ConfigError
-from selfrag.types import option
+from selfrag.types import Graph, option
 
 ReflectionChoice = Literal["auto", "tokens", "prompted"]
 
@@ -112,6 +112,9 @@ class Settings:
         DEFAULT_RERANKER,
         "Re-ranker: FILE of `train reranker`, cross-encoder, URL of a /rerank server, or none.",
         metavar="R",
+    )
+    graph: Graph = option(
+        "off", "Follow names from passage to passage: always (on), where the question has known names (auto), never (off)."
     )
     ocr: Literal["auto", "never", "always"] = option(
         "auto", "Recognise text in pages without any (auto), in all (always), or not (never); needs selfrag[ocr]."

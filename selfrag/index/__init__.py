@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from selfrag.index.retriever import CollectionRetriever, Searchable
     from selfrag.index.search.hybrid import Filter
     from selfrag.index.search.hyde import Hyde
+    from selfrag.types import Graph
 
 __all__ = ["names", "open_collection", "open_retriever"]
 
@@ -49,6 +50,7 @@ def open_retriever(
     filter: Filter | None = None,
     hyde: Hyde | None = None,
     reranker: str = "none",
+    graph: Graph = "off",
     files: Sequence[str] = (),
     embedder: str = EMBEDDED,
 ) -> CollectionRetriever:
@@ -66,7 +68,7 @@ def open_retriever(
     shared = cache(open_embedder)
     for each in opened:
         each.open_embedder = shared
-    return CollectionRetriever([*_temporary(files, shared, embedder), *opened], filter, hyde, open_reranker(reranker))
+    return CollectionRetriever([*_temporary(files, shared, embedder), *opened], filter, hyde, open_reranker(reranker), graph)
 
 
 def _temporary(files: Sequence[str], open_embedder: Callable[[str], Embedder], embedder: str) -> list[Searchable]:

@@ -12,7 +12,7 @@ from selfrag.index.rerankers import Reranker
 from selfrag.index.search.hybrid import Filter, Hit, Question, collapse
 from selfrag.index.search.hyde import Hyde
 from selfrag.index.search.rerank import DEPTH, rerank
-from selfrag.types import Passage
+from selfrag.types import Graph, Passage
 
 
 class Searchable(Protocol):
@@ -36,8 +36,8 @@ class Searchable(Protocol):
 class CollectionRetriever:
     """Asks every collection and merges the hits by fused score, which is 0 to 1 within each, so it compares across embedders.
 
-    ``filter`` restricts the sources. ``hyde`` generates a hypothetical passage for every query. ``reranker`` reorders the top
-    passages of all collections together.
+    ``filter`` restricts the sources. ``hyde`` generates a hypothetical passage for every query. ``graph`` says
+    whether names lead to further passages. ``reranker`` reorders the top passages of all collections together.
     """
 
     def __init__(
@@ -46,11 +46,13 @@ class CollectionRetriever:
         filter: Filter | None = None,
         hyde: Hyde | None = None,
         reranker: Reranker | None = None,
+        graph: Graph = "off",
     ) -> None:
         self.collections = tuple(collections)
         self.filter = filter or Filter()
         self.hyde = hyde
         self.reranker = reranker
+        self.graph = graph
         self.name = ",".join(each.name for each in collections)
 
     @property
@@ -67,6 +69,8 @@ class CollectionRetriever:
             described["where"] = [f"{key}={value}" for key, value in self.filter.where]
         if self.hyde:
             described["hyde"] = self.hyde.model
+        if self.graph != "off":
+            described["graph"] = self.graph
         if self.reranker:
             described["reranker"] = self.reranker.name
         return described
@@ -79,7 +83,7 @@ class CollectionRetriever:
     async def find(self, query: str, k: int) -> list[Hit]:
         """`search`, with how each passage was found."""
         wide = max(k, DEPTH) if self.reranker else k
-        question = Question(query, wide, self.filter, await self.hyde.write(query) if self.hyde else ())
+        question = Question(query, wide, self.filter, await self.hyde.write(query) if self.hyde else (), self.graph)
         found = await asyncio.gather(*(each.find(question) for each in self.collections))
         if len(found) == 1:
             hits = found[0]

@@ -79,8 +79,8 @@ class Backend:
         from selfrag.index.search.hybrid import Filter
 
         opened, wanted = self._collections(documents.collections), Filter.of(documents.source, documents.where)
-        reranker = self.agent.retriever.reranker if isinstance(self.agent.retriever, CollectionRetriever) else None
-        return CollectionRetriever(opened, wanted, reranker=reranker)
+        inner = self.agent.retriever if isinstance(self.agent.retriever, CollectionRetriever) else CollectionRetriever(())
+        return CollectionRetriever(opened, wanted, reranker=inner.reranker, graph=inner.graph)
 
     def _collections(self, names: Sequence[str]) -> list[Collection]:
         return [self._collection(name) for name in dict.fromkeys(names or self.collections)]

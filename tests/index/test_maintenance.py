@@ -189,7 +189,7 @@ async def test_a_catalog_of_the_version_before_is_named_and_rebuilt(filled: Plac
     assert generation is not None
     with sqlite3.connect(generations.catalog_in(generation)) as db:
         db.execute("ALTER TABLE chunks DROP COLUMN place")
-        db.execute("DROP TABLE unwritten")
+        db.executescript("DROP TABLE unwritten; DROP TABLE mentions; DROP TABLE names;")
         db.execute("PRAGMA user_version=1")
         db.execute(
             "UPDATE meta SET value = json_set(value, '$.readers', '1') WHERE key = 'made_with'",

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from selfrag.index import graph
 from selfrag.index.catalog.rows import Counts, Entry, Hints, Source
 from selfrag.index.catalog.sqlite import Database
 
@@ -51,7 +52,7 @@ class Catalog(Database):
                 db.execute("DELETE FROM sources WHERE path = ?", (replaces,))
             number = _put_source(db, source)
             for ordinal, entry in enumerate(entries):
-                _put_entry(db, number, ordinal, entry)
+                _put_entry(db, number, ordinal, entry, source.title)
             after = {entry.key: entry.embedding for entry in entries}
             changed = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
             db.executemany("INSERT OR IGNORE INTO pending VALUES (?)", [(key,) for key in changed])
@@ -76,6 +77,7 @@ class Catalog(Database):
             query = "SELECT id, key, embedding FROM chunks WHERE source = (SELECT id FROM sources WHERE path = ?)"
             rows = db.execute(query, (path,)).fetchall()
             db.executemany("DELETE FROM words WHERE rowid = ?", [(row[0],) for row in rows])
+            graph.drop(db, [row[0] for row in rows])
             db.executemany("DELETE FROM chunks WHERE id = ?", [(row[0],) for row in rows])
             db.executemany("INSERT OR IGNORE INTO unwritten VALUES (?)", [(row[0],) for row in rows])
             found.update({row[1]: row[2] for row in rows})
@@ -208,10 +210,10 @@ def _put_source(db: sqlite3.Connection, source: Source) -> int:
     return int(row[0][0])
 
 
-def _put_entry(db: sqlite3.Connection, source: int, ordinal: int, entry: Entry) -> None:
-    number = db.execute(
+def _put_entry(db: sqlite3.Connection, source: int, ordinal: int, entry: Entry, title: str) -> None:
+    (number,) = db.execute(
         "INSERT INTO chunks(key, source, ordinal, text, headings, start, stop, first_line, last_line, page, place, embedding)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (
             entry.key,
             source,
@@ -225,9 +227,10 @@ def _put_entry(db: sqlite3.Connection, source: int, ordinal: int, entry: Entry) 
             entry.place,
             entry.embedding,
         ),
-    ).lastrowid
+    ).fetchall()[0]
     db.execute("INSERT INTO words(rowid, head, body) VALUES (?, ?, ?)", (number, entry.head, entry.body))
     db.execute("INSERT OR IGNORE INTO unwritten VALUES (?)", (number,))
+    graph.add(db, number, graph.names(title, entry.headings, entry.text))
 
 
 def _slices(values: Iterable[str], size: int = 500) -> Iterator[list[str]]:

@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Self
 
 from selfrag.errors import CollectionError
+from selfrag.index import graph
 
 SCHEMA_VERSION = 3
-SCHEMA = """
+SCHEMA = (
+    graph.SCHEMA
+    + """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE roots(path TEXT PRIMARY KEY, options TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE sources(
@@ -36,6 +39,7 @@ CREATE TABLE pending(key TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE unwritten(chunk INTEGER PRIMARY KEY);
 CREATE VIRTUAL TABLE words USING fts5(head, body, tokenize = 'porter unicode61 remove_diacritics 2');
 """
+)
 
 
 class Database:
@@ -106,11 +110,12 @@ class Database:
 
     def _upgrade(self, version: int) -> None:
         """Version 1 knew no places. Its chunks stay searchable; what is indexed next finds other readers and asks for a rebuild,
-        which takes the roots and the vectors from here. Version 2 knew no index of words, which readers do without."""
+        which takes the roots and the vectors from here. Version 2 knew no index of words and no graph; readers do without."""
         with self.transaction() as db:
             if version == 1:
                 db.execute("ALTER TABLE chunks ADD COLUMN place TEXT")
             db.execute("CREATE TABLE unwritten(chunk INTEGER PRIMARY KEY)")
+            graph.fill(db)
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def close(self) -> None:

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from selfrag._util import printable_path
 from selfrag.errors import UsageError
+from selfrag.index import graph
 from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.embedders import Embedder
 from selfrag.index.search import dedup, fulltext
 from selfrag.index.vectors.replica import Mirror
 from selfrag.index.words import WordIndex
-from selfrag.types import Passage
+from selfrag.types import Graph, Passage
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -86,12 +87,14 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``hypotheses`` are generated passages whose vectors are averaged with the question's (HyDE, Gao et al. 2023)."""
+    """``hypotheses`` are generated passages whose vectors are averaged with the question's (HyDE, Gao et al. 2023). ``graph``
+    says whether names lead to further passages: always, never, or (auto) where the collection knows names in the question."""
 
     text: str
     k: int
     filter: Filter = Filter()
     hypotheses: tuple[str, ...] = ()
+    graph: Graph = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +248,8 @@ class Searcher:
     def _one(self, question: Question, dense: list[tuple[str, float]], allowed: frozenset[int] | None) -> list[Hit]:
         bm25 = self._bm25(question, allowed)
         scores = fuse(self.fusion, dense, bm25)
+        if question.graph != "off":
+            scores = self._walked(question, scores, allowed)
         cosine, points = dict(dense), dict(bm25)
         # The best of each side score the same where the sides have nothing in common: then what has the words comes first.
         order = sorted(scores, key=lambda key: (-scores[key], key not in points, key))
@@ -260,6 +265,24 @@ class Searcher:
             if key in found
         ]
         return collapse(hits, question.k)
+
+    def _walked(self, question: Question, scores: dict[str, float], allowed: frozenset[int] | None) -> dict[str, float]:
+        """The scores with those of the walk from the best passages and the question's names, both together from 0 to 1."""
+        db = self.catalog.db
+        if not graph.exists(db):
+            return scores
+        named = graph.asked(db, question.text)
+        if not named and question.graph == "auto":
+            return scores
+        best = sorted(scores, key=lambda key: (-scores[key], key))[: graph.SEEDS]
+        numbers = db.execute("SELECT key, id FROM chunks WHERE key IN (SELECT value FROM json_each(?))", (json.dumps(best),))
+        reached = graph.walk(db, named, {number: scores[key] for key, number in numbers}, allowed)
+        keys = dict(db.execute(_KEYS, (json.dumps([*reached]),)))
+        visits = {keys[number]: visited for number, visited in reached.items()}
+        share = 1 / (1 + graph.WEIGHT)
+        return {
+            key: share * (scores.get(key, 0.0) + graph.WEIGHT * visits.get(key, 0.0)) for key in scores.keys() | visits.keys()
+        }
 
 
 def _anywhere(pattern: str) -> str:

@@ -1,0 +1,191 @@
+"""A graph of names and chunks in the catalog, made without a language model, and searched by personalised PageRank.
+
+A chunk is linked with the names that stand in it: runs of capitalised words, the texts of links, code in backticks; and, three
+times as heavily, with those that it is about: its document's title and its headings. A question that needs two passages often
+finds the first by its words, and the second only by a name in the first (HippoRAG, Gutiérrez et al. 2024).
+
+Names are compared without case, punctuation and possessive s. Of Chinese, Japanese and Korean only titles, headings and links are
+known, since such text has no capitals.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCHEMA = """
+CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, chunks INTEGER NOT NULL);
+CREATE TABLE mentions(
+  name INTEGER NOT NULL, chunk INTEGER NOT NULL, about INTEGER NOT NULL, PRIMARY KEY(name, chunk)) WITHOUT ROWID;
+CREATE INDEX mentions_by_chunk ON mentions(chunk, name, about);
+"""
+
+SEEDS = 5
+"""Passages of the search that the walk starts from; with it start the names in the question."""
+COMMON = 60
+"""A name in more chunks than this leads nowhere in particular."""
+
+# Chosen by one half of 310 questions (benchmarks/results/graph.md).
+NAMED = 0.3
+"""Weight of the question's names at the start; the passages have 1 together."""
+GOES_ON = 0.7
+"""Probability of a further step of the walk."""
+WEIGHT = 1.0
+"""Weight of the walk in a passage's score; the search's own score has 1."""
+_ABOUT = 3.0
+_STEPS = 12
+_LONGEST = 8
+
+_CAPITAL = "[A-ZÀ-ÖØ-ÞΑ-ΩА-ЯЁ]"
+_JOINED = r"[ \t]+(?:(?:of|the|de|la|von|van|der|du|for|in|al|bin|da|di)[ \t]+){0,2}"
+_NAME = re.compile(rf"{_CAPITAL}[\w'’.&-]*(?:{_JOINED}(?:{_CAPITAL}|\d)[\w'’.&-]*)*")
+_LINK = re.compile(r"\[\[([^\]|]{2,80})|\[([^\]]{2,80})\]\(|`([^`\n]{3,40})`")
+_STOP = frozenset(
+    re.findall(
+        r"\w+",
+        "a an the of in on at to for and or but by with from as is are was were be been it its this that these those he she they"
+        " his her their who whom whose which what when where why how i we you no not also after before during while since until"
+        " there here one two first new all many some most other more did does do has have had",
+    )
+)
+
+
+def normal(text: str) -> str:
+    """A name as it is compared."""
+    return " ".join(re.findall(r"\w+", re.sub(r"['’]s\b", "", text).casefold()))
+
+
+def names(title: str, headings: Sequence[str], text: str) -> dict[str, bool]:
+    """The names in a chunk, and for each whether the chunk is about it."""
+    about = [title, re.sub(r"[(\[].*?[)\]]", "", title), title.split(",")[0], *headings]
+    linked = (next(filter(None, match.groups())) for match in _LINK.finditer(text))
+    found = dict.fromkeys(filter(None, map(_trimmed, [*(match[0] for match in _NAME.finditer(text)), *linked])), False)
+    return found | dict.fromkeys((name for name in map(normal, about) if len(name) > 1 and name not in _STOP), True)
+
+
+def _trimmed(text: str) -> str:
+    """Without the stop words around it; empty for what is no name."""
+    found = normal(text).split()
+    while found and found[0] in _STOP:
+        found = found[1:]
+    while found and found[-1] in _STOP:
+        found.pop()
+    name = " ".join(found)
+    return name if len(name) > 2 and not name.isdigit() else ""
+
+
+# --- writing, within the caller's transaction ----------------------------------------------------------------------------------
+
+
+def add(db: sqlite3.Connection, chunk: int, mentioned: Mapping[str, bool]) -> None:
+    """Links a new chunk with its names."""
+    insert = "INSERT INTO names(name, chunks) VALUES (?, 1) ON CONFLICT(name) DO UPDATE SET chunks = chunks + 1 RETURNING id"
+    rows = [(db.execute(insert, (name,)).fetchall()[0][0], chunk, about) for name, about in mentioned.items()]
+    db.executemany("INSERT INTO mentions VALUES (?, ?, ?)", rows)
+
+
+def drop(db: sqlite3.Connection, chunks: Iterable[int]) -> None:
+    """Forgets chunks, and the names that no other chunk has."""
+    for chunk in chunks:
+        gone = [(row[0],) for row in db.execute("SELECT name FROM mentions WHERE chunk = ?", (chunk,))]
+        db.execute("DELETE FROM mentions WHERE chunk = ?", (chunk,))
+        db.executemany("UPDATE names SET chunks = chunks - 1 WHERE id = ?", gone)
+        db.executemany("DELETE FROM names WHERE id = ? AND chunks = 0", gone)
+
+
+def fill(db: sqlite3.Connection) -> None:
+    """Makes the graph of a catalog that has none."""
+    for statement in SCHEMA.strip().split(";\n"):
+        db.execute(statement.rstrip(";"))
+    query = "SELECT chunks.id, title, headings, text FROM chunks JOIN sources ON sources.id = chunks.source"
+    for number, title, headings, text in db.execute(query).fetchall():
+        add(db, number, names(title, json.loads(headings), text))
+
+
+# --- searching -----------------------------------------------------------------------------------------------------------------
+
+
+def exists(db: sqlite3.Connection) -> bool:
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'mentions'").fetchone() is not None
+
+
+def asked(db: sqlite3.Connection, question: str) -> list[int]:
+    """The longest names in the question that the collection knows and that are not too common."""
+    words = normal(question).split()[:200]
+    spans = {
+        (start, start + length): " ".join(words[start : start + length])
+        for length in range(1, _LONGEST + 1)
+        for start in range(len(words) - length + 1)
+        if length > 1 or words[start] not in _STOP
+    }
+    query = "SELECT name, id, chunks FROM names WHERE name IN (SELECT value FROM json_each(?))"
+    known = {name: (number, count) for name, number, count in db.execute(query, (json.dumps([*spans.values()]),))}
+    found, taken = [], [False] * len(words)
+    for (start, end), name in sorted(spans.items(), key=lambda span: span[0][0] - span[0][1]):
+        if name in known and not any(taken[start:end]):
+            taken[start:end] = [True] * (end - start)
+            if known[name][1] <= COMMON:
+                found.append(known[name][0])
+    return found
+
+
+def walk(
+    db: sqlite3.Connection, named: Sequence[int], seeds: Mapping[int, float], allowed: Collection[int] | None = None
+) -> dict[int, float]:
+    """Chunks that the walk from ``seeds`` (chunks with weights) and ``named`` (names) comes to, the most visited with 1.
+
+    The part of the graph within two steps of the start is walked. ``allowed`` are the sources that may be found.
+    """
+    near = "SELECT name FROM mentions WHERE chunk IN (SELECT value FROM json_each(?))"
+    start = {*named, *(row[0] for row in db.execute(near, (json.dumps([*seeds]),)))}
+    among = "" if allowed is None else " AND source IN (SELECT value FROM json_each(:allowed))"
+    reached = db.execute(
+        "SELECT DISTINCT chunk FROM names JOIN mentions ON mentions.name = names.id JOIN chunks ON chunks.id = chunk"
+        f" WHERE names.id IN (SELECT value FROM json_each(:names)) AND names.chunks BETWEEN 2 AND {COMMON}{among}",
+        {"names": json.dumps([*start]), "allowed": json.dumps([*(allowed or ())])},
+    )
+    chunks = sorted({*seeds, *(row[0] for row in reached)})
+    edges = db.execute(
+        "SELECT chunk, names.id, about, chunks FROM mentions JOIN names ON names.id = mentions.name"
+        f" WHERE chunk IN (SELECT value FROM json_each(?)) AND chunks BETWEEN 2 AND {COMMON}",
+        (json.dumps(chunks),),
+    ).fetchall()
+    if not edges:
+        return {}
+    chunk, name, about, shared = np.asarray(edges, dtype=np.int64).T
+    every, name = np.unique(name, return_inverse=True)
+    from_chunks = np.asarray([seeds.get(each, 0.0) for each in chunks])
+    from_names = np.where(np.isin(every, np.asarray(named, dtype=np.int64)), 1.0, 0.0)
+    from_names /= np.maximum(np.bincount(name, weights=shared, minlength=len(every)) / np.bincount(name), 1)
+    visits = pagerank(np.searchsorted(chunks, chunk), name, np.where(about == 1, _ABOUT, 1.0) / shared, from_chunks, from_names)
+    most = float(visits.max())
+    return {each: float(score) / most for each, score in zip(chunks, visits, strict=True) if score > 0} if most > 0 else {}
+
+
+def pagerank(
+    chunk: NDArray[np.int64],
+    name: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    chunks: NDArray[np.float64],
+    names: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """How often a walk comes to each chunk, its start not counted; edges between ``chunk`` and ``name`` have ``weight``.
+
+    ``chunks`` and ``names`` are the weights of the start, by chunk and by name.
+    """
+    chunks = chunks / max(float(chunks.sum()), 1e-12)
+    names = names * (NAMED / max(float(names.sum()), 1e-12))
+    out = weight / np.bincount(chunk, weights=weight, minlength=len(chunks))[chunk]
+    back = weight / np.bincount(name, weights=weight, minlength=len(names))[name]
+    came: NDArray[np.float64] = np.zeros_like(chunks)
+    at_chunks, at_names = chunks, names
+    for _ in range(_STEPS):
+        came = np.bincount(chunk, weights=back * at_names[name], minlength=len(chunks)).astype(np.float64)
+        at_names = (1 - GOES_ON) * names + GOES_ON * np.bincount(name, weights=out * at_chunks[chunk], minlength=len(names))
+        at_chunks = (1 - GOES_ON) * chunks + GOES_ON * came
+    return came
