@@ -27,7 +27,7 @@ import asyncio
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,8 @@ from numpy.typing import NDArray
 from selfrag.agent import Agent, open_agent
 from selfrag.batch.questions import open_questions
 from selfrag.config.library_env import silence_libraries
-from selfrag.evaluation import intervals, metrics
+from selfrag.evaluation import intervals, metrics, thresholds
 from selfrag.evaluation.tables import markdown_table
-from selfrag.train.evaluate import binary_f1
 from selfrag.types import Event, Expanded, SearchOptions
 
 ALWAYS = 1e-9
@@ -168,28 +167,30 @@ def fit_thresholds(groups: Sequence[Sequence[Asked]], weights: Sequence[float], 
     right = [[a for a in group if outcomes([a], weights, free)[0]] for group in groups]
     wrong = [[a for a in group if not outcomes([a], weights, free)[0]] for group in groups]
 
-    def key(options: SearchOptions) -> tuple[bool, float]:
-        kept = bool(np.mean([outcomes(group, weights, options).mean() for group in right]) >= KEPT)
-        return kept, float(np.mean([abstains(group, weights, options).mean() for group in wrong])) if kept else 0.0
+    def value(options: SearchOptions) -> float:
+        kept = np.mean([outcomes(group, weights, options).mean() for group in right]) >= KEPT
+        return float(np.mean([abstains(group, weights, options).mean() for group in wrong])) if kept else -1.0
 
-    return max(thresholds_of(free, 0.6), key=key)
+    return best_of(free, 0.6, value)
 
 
 def fit_telling(group: Sequence[Asked], weights: Sequence[float], free: SearchOptions) -> SearchOptions:
     """``free`` with the thresholds of the best macro-F1 of abstaining and answering."""
-    empty = np.array([not each.answerable for each in group])
-
-    def key(options: SearchOptions) -> float:
-        said = abstains(group, weights, options)
-        return binary_f1(said, empty) + binary_f1(~said, ~empty)
-
-    return max(thresholds_of(free, 0.95), key=key)
+    good = np.array([each.answerable for each in group])
+    return best_of(free, 0.95, lambda options: thresholds.macro_f1(~abstains(group, weights, options), good))
 
 
-def thresholds_of(free: SearchOptions, most: float) -> Iterator[SearchOptions]:
+def best_of(free: SearchOptions, most: float, value: Callable[[SearchOptions], float]) -> SearchOptions:
+    """A threshold changes which candidate is the answer, so the grid is fixed instead of lying between scores."""
     grid = np.linspace(0.0, most, round(most / STEP) + 1)
-    for isrel, issup in itertools.product(np.maximum(grid, LEAST), grid):
-        yield replace(free, abstain_isrel=round(float(isrel), 4), abstain_issup=round(float(issup), 4))
+    pairs = itertools.product(np.maximum(grid, LEAST), grid)
+
+    def options(pair: thresholds.Thresholds) -> SearchOptions:
+        return replace(free, abstain_isrel=pair[0], abstain_issup=pair[1])
+
+    return options(
+        thresholds.best(((round(float(a), 4), round(float(b), 4)) for a, b in pairs), lambda pair: value(options(pair)))
+    )
 
 
 async def main(given: argparse.Namespace) -> None:
@@ -292,7 +293,7 @@ def told_apart(name: str, found: NDArray[Any]) -> list[str]:
     """``found``: (4, n) of questions without an answer, withheld, right, and right were nothing withheld."""
     empty, said = found[:2] > 0
     right, before = found[2:, ~empty].mean(axis=1)
-    apart = binary_f1(said, empty), empty[said].mean(), said[empty].mean(), binary_f1(np.ones_like(empty), empty)
+    apart = thresholds.f1(said, empty), empty[said].mean(), said[empty].mean(), thresholds.f1(np.ones_like(empty), empty)
     return [f"{len(empty)}, {empty.sum()} of them without an answer", name, *(f"{n:.3f}" for n in (*apart, right, before))]
 
 

@@ -6,10 +6,10 @@ Pure: scores in, order out. Knows nothing of models, passages' words or time.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from selfrag._words import words
 from selfrag.algorithm.reflection import path_score
 from selfrag.types import Cited, Opening, Passage, Segment
 
@@ -35,12 +35,7 @@ class Path:
     def gains(self, segment: Segment) -> bool:
         """Whether ``segment`` adds a word that the answer does not have yet. An empty or repeated segment ends the answer
         instead. The first always counts."""
-        return not self.segments or bool(words(segment.text) - words(" ".join(s.text for s in self.segments)))
-
-
-def words(text: str) -> set[str]:
-    """The words of ``text``, ignoring case and separators."""
-    return set(re.findall(r"\w+", text.casefold()))
+        return not self.segments or bool({*words(segment.text)} - {*words(" ".join(s.text for s in self.segments))})
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from selfrag._words import FUNCTION_WORDS
 from selfrag.types import Passage, Standing
 
 ROUNDS = 2
@@ -19,13 +20,13 @@ FEEDBACK_TERMS = 6
 
 _WORD = re.compile(r"\w[\w'’.-]*\w|\w")
 _NAME = re.compile(r"[“\"«][^”\"»]+[”\"»]|`[^`]+`|[A-Z0-9][\w'’.-]*(?:\s+(?:(?:of|the|de|von)\s+){0,2}[A-Z0-9][\w'’.-]*)*")
-_COMMON = frozenset(re.findall(r"\w+", """
-    a about after all also an and any are as at be because been before being between both but by can could did do does doing
-    during each even every find for from get give given had has have having he her here him his how i if in into is it its
-    just know like made make many may me might more most much my name no not now of on one only or other our out over please
-    same say see she should show so some such tell than that the their them then there these they this those through to took
-    under until up us used use using very was we were what when where which while who whom whose why will with would you
-    your called happen happened mean means many describe explain"""))  # fmt: skip
+_QUESTION_WORDS = """
+    because before between both doing during each even every find get give given having here him just know like made make many
+    may might more most much name now one only other out over please same say see show tell through took under until up us use
+    used using very while whose called happen happened mean means describe explain
+"""
+_COMMON = FUNCTION_WORDS | frozenset(_QUESTION_WORDS.split())
+"""Words that are no search terms."""
 
 
 def standing(relevances: Sequence[float], doubtful: float, found: float) -> Standing:

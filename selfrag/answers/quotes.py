@@ -8,12 +8,12 @@ consecutive ones, that shares the most words with them, rare words counting more
 from __future__ import annotations
 
 import math
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from selfrag._words import content_words, is_wide
 from selfrag.algorithm.sentences import Unit, units
 
 LEAST = 0.25
@@ -181,29 +181,3 @@ class _rarity:
 
     def __call__(self, word: str) -> float:
         return math.log((1 + self.count) / (0.5 + max(1, self.having[word])))
-
-
-_WORD = re.compile(r"\w+")
-_FUNCTION_WORDS = """
-a about after all also an and any are as at be been being but by can could did do does for from had has have he her his how i if
-in into is it its me my no not of on or our s she should so some such t than that the their them then there these they this those
-to was we were what when where which who whom why will with would you your
-"""
-FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
-
-
-def content_words(text: str) -> list[str]:
-    """The words of ``text`` that say something, in order, lower case, without English function words; Chinese, Japanese, Korean
-    as pairs of neighbouring characters, since their words are not set apart, or carry endings."""
-    found: list[str] = []
-    for word in _WORD.findall(unicodedata.normalize("NFKC", text).casefold()):
-        if any(map(is_wide, word)):
-            found += [word[i : i + 2] for i in range(max(1, len(word) - 1))]
-        elif word not in FUNCTION_WORDS:
-            found.append(word)
-    return found
-
-
-def is_wide(character: str) -> bool:
-    """Whether it is Chinese, Japanese or Korean."""
-    return "\u1100" <= character <= "\u11ff" or "\u2e80" <= character <= "\ud7ff" or "\uf900" <= character <= "\ufaff"

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from selfrag._words import words
 from selfrag.types import Engine, Message, Request
 
 _TOKENS = 60
 _LONGEST = 300  # characters of a model's rewriting
 
-_WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*'?", re.UNICODE)
 _CAPITAL = r"[A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĢĪİŁŃŇŌŐŘŚŞŠŤŪŮŰŹŻŽ]"
 _NAME = re.compile(
     rf"(?:\b[Tt]he )?\b{_CAPITAL}[\w'’.-]*\w(?: (?:(?:of|the|de|da|del|der|van|von|al|la|le|du|ibn|bin)(?: the)? )?"
@@ -296,14 +296,14 @@ def _subject(asked: str) -> str:
 def _focus(last: Turn) -> str:
     """The one name that the answer brings in; several joined by "and" count as one."""
     first = re.split(r"(?<=[.!?]) (?=[A-Z])", last.answer, maxsplit=1)[0]
-    asked = _plain(last.question)
+    asked = " ".join(words(last.question))
     if len(listed := _LIST.findall(first)) == 1 and len(_listed(first)) > 1:
         return str(listed[0])
-    new = [name for name in _names(first) if _plain(name) not in asked]
+    new = [name for name in _names(first) if " ".join(words(name)) not in asked]
     if not new:
         return ""
     who = re.match(r"(?i)^who", last.question)
-    titled = [name for name in new if _plain(name) in {_plain(title) for title in last.titles}]
+    titled = [name for name in new if words(name) in [words(title) for title in last.titles]]
     if len(new) == 1 or len(titled) == 1:
         return (titled or new)[0]
     subject = first.startswith(new[0])
@@ -389,10 +389,6 @@ def _foreign(text: str) -> bool:
     """Whether most letters are of a script other than the Latin one."""
     letters = [c for c in text if c.isalpha()]
     return sum(ord(c) > 0x24F for c in letters) * 2 > len(letters)
-
-
-def _plain(text: str) -> str:
-    return " ".join(_WORD.findall(text.casefold()))
 
 
 def _question(text: str) -> str:

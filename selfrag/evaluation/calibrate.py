@@ -7,7 +7,7 @@ of temperature 1; other temperatures may rank a question's candidates differentl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from selfrag.algorithm.reflection import GROUPS, ISSUP, ISUSE
 from selfrag.errors import InputError
+from selfrag.evaluation import thresholds
 from selfrag.evaluation.curves import ece
 from selfrag.evaluation.outcome import outcome
 from selfrag.evaluation.temperatures import READ, Example, Floats, fit_temperature, labelled, log_loss, pair, tempered
@@ -45,7 +46,7 @@ def _labelled(row: Json) -> bool:
 
 def _example(row: Json, other: Json | None) -> Example:
     found = outcome(row)
-    judged = [s["distributions"] for s in row["segments"] if "ISREL" in s["distributions"]]
+    isrel, issup = judgements(row["segments"])
     useful = [s["distributions"]["ISUSE"] for s in row["segments"] if "ISUSE" in s["distributions"]]
     scores = [passage["isrel"] for passage in row["passages"]]
     pairs = zip(scores, found.hits or (), strict=False)
@@ -54,11 +55,18 @@ def _example(row: Json, other: Json | None) -> Example:
         right=bool(found.accuracy),
         right_alone=None if other is None or other["status"] == "error" else bool(outcome(other).accuracy),
         p_retrieve=found.p_retrieve,
-        isrel=tuple(d["ISREL"]["[Relevant]"] for d in judged),
-        issup=tuple(tuple(d["ISSUP"][t] for t in ISSUP) if "ISSUP" in d else (0.0, 0.0, 1.0) for d in judged),
+        isrel=isrel,
+        issup=issup,
         isuse=tuple(useful[-1][t] for t in ISUSE) if useful else (),
         passages=tuple((score, hit) for score, hit in pairs if score is not None and found.gold.answerable),
     )
+
+
+def judgements(segments: Sequence[Json]) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
+    """ISREL and the distribution of ISSUP of each segment that was written from evidence."""
+    judged = [s["distributions"] for s in segments if "ISREL" in s["distributions"]]
+    isrel = tuple(d["ISREL"]["[Relevant]"] for d in judged)
+    return isrel, tuple(tuple(d["ISSUP"][t] for t in ISSUP) if "ISSUP" in d else (0.0, 0.0, 1.0) for d in judged)
 
 
 # --- thresholds ----------------------------------------------------------------------------------------------------------------
@@ -88,34 +96,9 @@ def retrieving(found: Sequence[Example], temperatures: Mapping[str, float]) -> t
     )
 
 
-def between(values: Floats, most: int = 60) -> Floats:
-    """Candidate thresholds: 0, and the middles between neighbouring values (at most ``most`` of them, by rank)."""
-    distinct = np.unique(values)
-    middles = (distinct[1:] + distinct[:-1]) / 2
-    if len(middles) > most:
-        middles = middles[np.linspace(0, len(middles) - 1, most).astype(int)]
-    return np.concatenate([[0.0], middles])
-
-
 def fit_retrieve(found: Sequence[Example], temperatures: Mapping[str, float], now: float = NEUTRAL["retrieve"]) -> float | None:
-    """The threshold under which most answers are right; of equals the one nearest to ``now``, so that nothing changes without
-    a reason. None without both runs."""
-    p, with_it, alone = retrieving(found, temperatures)
-    if not len(p):
-        return None
-    candidates = np.append(between(p), now)
-    right = np.array([np.where(p > t, with_it, alone).mean() for t in candidates])
-    best = candidates[np.isclose(right, right.max())]
-    return float(best[np.abs(best - now).argmin()])
-
-
-def macro_f1(keep: NDArray[np.bool_], good: NDArray[np.bool_]) -> float:
-    """The mean of the F1 of answering what should be answered and of abstaining from the rest."""
-    both = []
-    for said, true in ((keep, good), (~keep, ~good)):
-        denominator = said.sum() + true.sum()
-        both.append(2 * (said & true).sum() / denominator if denominator else 1.0)
-    return float(np.mean(both))
+    """The threshold under which most answers are right, ``now`` if all are equal; None without both runs."""
+    return thresholds.fit_retrieval(*retrieving(found, temperatures), now)
 
 
 def worth_answering(found: Sequence[Example]) -> NDArray[np.bool_]:
@@ -124,22 +107,10 @@ def worth_answering(found: Sequence[Example]) -> NDArray[np.bool_]:
     return np.array([e.answerable if mixed else e.right for e in found], dtype=bool)
 
 
-def fit_abstention(found: Sequence[Example], temperatures: Mapping[str, float], max_risk: float | None) -> tuple[float, float]:
-    """Thresholds of ISREL and ISSUP: the best macro-F1 of answerability, or with ``max_risk`` the most answers of which no
-    larger share is wrong. Of equals the lowest."""
-    scores, good = evidence(found, temperatures), worth_answering(found)
-    wrong = np.array([not e.right for e in found], dtype=bool)
-    best, chosen = -1.0, (0.0, 0.0)
-    for isrel in between(scores[:, 0]):
-        for issup in between(scores[:, 1]):
-            keep = (scores[:, 0] >= isrel) & (scores[:, 1] >= issup)
-            if max_risk is None:
-                value = macro_f1(keep, good)
-            else:
-                value = float(keep.mean()) if keep.any() and wrong[keep].mean() <= max_risk else -1.0
-            if value > best + 1e-12:
-                best, chosen = value, (float(isrel), float(issup))
-    return chosen
+def fit_abstention(found: Sequence[Example], temperatures: Mapping[str, float], max_risk: float | None) -> thresholds.Thresholds:
+    """Thresholds of ISREL and ISSUP at these temperatures."""
+    right = np.array([e.right for e in found], dtype=bool)
+    return thresholds.fit_abstention(evidence(found, temperatures), worth_answering(found), right, max_risk)
 
 
 def fit(found: Sequence[Example], max_risk: float | None = None, retrieve: float = NEUTRAL["retrieve"]) -> Fit:
@@ -149,14 +120,14 @@ def fit(found: Sequence[Example], max_risk: float | None = None, retrieve: float
     fitted = {group: fit_temperature(found, group) for group in GROUPS}
     temperatures = {group: temperature for group, (temperature, _) in fitted.items()}
     notes = [note for _, note in fitted.values() if note]
-    thresholds = dict(zip(("isrel", "issup"), fit_abstention(found, temperatures, max_risk), strict=True))
+    fitted_thresholds = dict(zip(("isrel", "issup"), fit_abstention(found, temperatures, max_risk), strict=True))
     if (threshold := fit_retrieve(found, temperatures, retrieve)) is None:
         notes.append("Retrieve: no run without retrieval to compare with: its threshold stays as it is")
     else:
-        thresholds["retrieve"] = threshold
+        fitted_thresholds["retrieve"] = threshold
     if len(found) < FEW:
         notes.append(f"{len(found)} questions are few: other ones may give quite other thresholds; {FEW} and more say something")
-    return Fit(temperatures, thresholds, tuple(notes))
+    return Fit(temperatures, fitted_thresholds, tuple(notes))
 
 
 # --- before and after ----------------------------------------------------------------------------------------------------------
@@ -165,18 +136,27 @@ def fit(found: Sequence[Example], max_risk: float | None = None, retrieve: float
 def crossed(
     found: Sequence[Example], before: Mapping[str, float], folds: int = 5, max_risk: float | None = None
 ) -> list[tuple[str, float | None, float | None]]:
-    """Figures on held-out folds: (name, before, after). ``before`` are the thresholds that hold now."""
+    """Metrics on held-out folds: (name, before, after). ``before`` are the thresholds that hold now."""
+    old = {**NEUTRAL, **before}
+    return cross_validated(found, old, lambda training: fit(training, max_risk, old["retrieve"]), folds)
+
+
+def cross_validated(
+    found: Sequence[Example], before: Mapping[str, float], refit: Callable[[Sequence[Example]], Fit], folds: int = 5
+) -> list[tuple[str, float | None, float | None]]:
+    """As `crossed`, with ``refit`` as the fit; a threshold that it leaves out stays as it is."""
     where = np.random.default_rng(0).permutation(len(found)) % folds
-    old, new = Fit({}, {**NEUTRAL, **before}), []
-    held: list[list[Example]] = []
+    old = Fit({}, dict(before))
+    was, now = [], []
     for number in range(min(folds, len(found))):
         training = [e for e, f in zip(found, where, strict=True) if f != number]
-        held.append([e for e, f in zip(found, where, strict=True) if f == number])
-        fitted = fit(training, max_risk, old.thresholds["retrieve"]) if training else old
-        new.append(Fit(fitted.temperatures, {**old.thresholds, **fitted.thresholds}))
-    pairs = [(e, f) for fold, f in zip(held, new, strict=True) for e in fold]
-    was, now = metrics([(e, old) for e, _ in pairs]), metrics(pairs)
-    return [(name, was[name], now[name]) for name in was]
+        fitted = refit(training) if training else old
+        new = Fit(fitted.temperatures, {**before, **fitted.thresholds})
+        held = [e for e, f in zip(found, where, strict=True) if f == number]
+        was += [(e, old) for e in held]
+        now += [(e, new) for e in held]
+    first, second = metrics(was), metrics(now)
+    return [(name, first[name], second[name]) for name in first]
 
 
 def metrics(pairs: Sequence[tuple[Example, Fit]]) -> dict[str, float | None]:
@@ -189,7 +169,7 @@ def metrics(pairs: Sequence[tuple[Example, Fit]]) -> dict[str, float | None]:
     policy = [(retrieving([e], f.temperatures), f.thresholds["retrieve"]) for e, f in pairs]
     known = [(p[0] > t, w[0], a[0]) for (p, w, a), t in policy if len(p)]
     table: dict[str, float | None] = {
-        "answerability, macro-F1": macro_f1(keep, good),
+        "answerability, macro-F1": thresholds.macro_f1(keep, good),
         "answer rate": float(keep.mean()),
         "accuracy of what is answered": float(right[keep].mean()) if keep.any() else None,
         "accuracy under the retrieval threshold": float(np.mean([w if yes else a for yes, w, a in known])) if known else None,

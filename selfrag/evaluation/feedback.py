@@ -10,12 +10,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from selfrag.algorithm.reflection import ISSUP
 from selfrag.conversation.history import Entry
 from selfrag.errors import InputError
-from selfrag.evaluation.calibrate import FEW, Fit, fit_abstention, metrics
+from selfrag.evaluation.calibrate import FEW, Fit, cross_validated, fit_abstention, judgements
 from selfrag.evaluation.temperatures import Example
 
 Json = Mapping[str, Any]
@@ -29,13 +26,13 @@ def examples(entries: Sequence[Entry], model: str) -> tuple[list[Example], dict[
     kept = temperatures(mine[-1]) if mine else {}
     found = []
     for entry in mine:
-        judged = [s["distributions"] for s in entry.document["segments"] if "ISREL" in s["distributions"]]
+        isrel, issup = judgements(entry.document["segments"])
         if temperatures(entry) != kept:
             left["answered at other temperatures"] += 1
-        elif not judged:
+        elif not isrel:
             left["answered without evidence"] += 1
         else:
-            found.append(_example(entry, judged))
+            found.append(_example(entry, isrel, issup))
     return found, kept, +left
 
 
@@ -43,10 +40,8 @@ def temperatures(entry: Entry) -> dict[str, float]:
     return dict(entry.conditions.get("reflector", {}).get("temperatures", {}))
 
 
-def _example(entry: Entry, judged: Sequence[Json]) -> Example:
+def _example(entry: Entry, isrel: tuple[float, ...], issup: tuple[tuple[float, ...], ...]) -> Example:
     worth = (entry.verdict == "good") == (entry.document["status"] == "answered")
-    isrel = tuple(d["ISREL"]["[Relevant]"] for d in judged)
-    issup = tuple(tuple(d["ISSUP"][t] for t in ISSUP) if "ISSUP" in d else (0.0, 0.0, 1.0) for d in judged)
     return Example(answerable=worth, right=worth, right_alone=None, p_retrieve=None, isrel=isrel, issup=issup)
 
 
@@ -64,18 +59,11 @@ def fit(found: Sequence[Example], kept: Mapping[str, float], max_risk: float | N
 
 
 def crossed(
-    found: Sequence[Example], before: Mapping[str, float], max_risk: float | None = None, folds: int = 5
+    found: Sequence[Example], before: Mapping[str, float], max_risk: float | None = None
 ) -> list[tuple[str, float | None, float | None]]:
     """Metrics on held-out folds: (name, before, after). ``before`` holds the thresholds of now."""
-    where = np.random.default_rng(0).permutation(len(found)) % folds
-    old = Fit({}, {"retrieve": 0.0, **before})
-    was, now = [], []
-    for number in range(min(folds, len(found))):
-        training = [e for e, f in zip(found, where, strict=True) if f != number]
-        isrel, issup = fit_abstention(training, {}, max_risk) if training else (before["isrel"], before["issup"])
-        new = Fit({}, {"retrieve": 0.0, "isrel": isrel, "issup": issup})
-        held = [e for e, f in zip(found, where, strict=True) if f == number]
-        was += [(e, old) for e in held]
-        now += [(e, new) for e in held]
-    first, second = metrics(was), metrics(now)
-    return [(name, first[name], second[name]) for name in _METRICS]
+
+    def refit(training: Sequence[Example]) -> Fit:
+        return Fit({}, dict(zip(("isrel", "issup"), fit_abstention(training, {}, max_risk), strict=True)))
+
+    return [row for row in cross_validated(found, {"retrieve": 0.0, **before}, refit) if row[0] in _METRICS]

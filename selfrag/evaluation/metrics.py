@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from selfrag.answers.quotes import content_words
+from selfrag import _words
+from selfrag._words import content_words
 
 Json = Mapping[str, Any]
 
@@ -118,7 +119,7 @@ def string_em(answer: str, groups: Sequence[Sequence[str]]) -> float:
 
 def words(text: str) -> list[str]:
     """Words in lower case; each Chinese, Japanese or Korean character by itself."""
-    return re.findall(r"[\u1100-\u11ff\u2e80-\ud7ff\uf900-\ufaff]|[^\W\u1100-\u11ff\u2e80-\ud7ff\uf900-\ufaff]+", text.casefold())
+    return _words.words(text, wide=1)
 
 
 def rouge_l(answer: str, references: Sequence[str]) -> float:

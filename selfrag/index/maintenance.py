@@ -16,6 +16,7 @@ from selfrag.index import generations
 from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.collection import Collection
 from selfrag.index.locks import only_writer, writing_process
+from selfrag.index.vectors.brute_force import FILE as MATRIX
 from selfrag.index.words import WordIndex
 
 
@@ -151,6 +152,7 @@ def remove(collection: Collection, paths: Sequence[str | os.PathLike[str]]) -> l
         WordIndex(catalog).write(rebuild=True)
         catalog.drop_unused()
         catalog.compact()
+        catalog.path.with_name(MATRIX).unlink(missing_ok=True)
         return gone
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfrag.algorithm.reflection import ISSUP
-from selfrag.evaluation import curves, metrics
+from selfrag.evaluation import curves, metrics, thresholds
 from selfrag.train.dev_set import Evidence, Items
 from selfrag.types import Critique, Reflector, Segment
 
@@ -75,13 +75,13 @@ async def evaluate(reflector: Reflector, name: str, items: Items, say: Callable[
     figures = answer_figures(written, items) | sentence_figures(sentences, items) | relevance_figures(relevance)
     figures |= explained_figures(explained) | support_figures(support, items)
     figures |= retrieve_figures(retrieve) | utility_figures(use, items)
-    abstention, thresholds = abstention_figures(written, items)
-    thresholds |= {"retrieve": retrieve_threshold(retrieve)}
+    abstention, fitted = abstention_figures(written, items)
+    fitted |= {"retrieve": retrieve_threshold(retrieve)}
     counts = {"answers": len(written), "open answers": len(sentences), "support": len(support), "utility": len(use)}
     counts |= {f"relevance: {n}": len(v) for n, v in relevance.items()} | {
         f"retrieve: {n}": len(v) for (n, _), v in retrieve.items()
     }
-    return Result(name, figures | abstention, thresholds, counts)
+    return Result(name, figures | abstention, fitted, counts)
 
 
 # --- asking --------------------------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def relevance_figures(found: Mapping[str, NDArray[Any]]) -> Figures:
     for name, other in found.items():
         if name != "gold":
             figures[f"ISREL AUROC, {name}"] = separation(gold, other)
-            figures[f"ISREL F1, {name}"] = binary_f1(np.concatenate([gold, other]) > 0.5, _labels(gold, other) > 0)
+            figures[f"ISREL F1, {name}"] = thresholds.f1(np.concatenate([gold, other]) > 0.5, _labels(gold, other) > 0)
     everything = np.concatenate(list(found.values()))
     right = np.concatenate([np.full(len(v), float(n == "gold")) for n, v in found.items()])
     return figures | {"ISREL ECE": curves.ece(everything, right)}
@@ -186,11 +186,6 @@ def relevance_figures(found: Mapping[str, NDArray[Any]]) -> Figures:
 def explained_figures(found: NDArray[Any]) -> Figures:
     """``found``: (N, 2) ISREL of questions that ask for sentences, with their own passage and with a neighbour."""
     return {"ISREL AUROC, neighbour, asked to explain": separation(found[:, 0], found[:, 1])}
-
-
-def binary_f1(said: NDArray[Any], true: NDArray[Any]) -> float:
-    hit = float((said & true).sum())
-    return 2 * hit / (float(said.sum()) + float(true.sum())) if hit else 0.0
 
 
 def support_figures(found: NDArray[Any], items: Items) -> Figures:
@@ -204,7 +199,7 @@ def support_figures(found: NDArray[Any], items: Items) -> Figures:
     figures: Figures = {
         "ISSUP AUROC, supported": curves.auroc(score, full.astype(float)),
         "ISSUP accuracy": float((said == full).mean()),
-        "ISSUP macro-F1": (binary_f1(said, full) + binary_f1(~said, ~full)) / 2,
+        "ISSUP macro-F1": thresholds.macro_f1(said, full),
         "ISSUP said partially": float((found.argmax(axis=1) == 1).mean()),
         "ISSUP ECE": curves.ece(found[:, 0], full.astype(float)),
     }
@@ -258,32 +253,14 @@ def abstention_figures(written: Sequence[Written], items: Items) -> tuple[Figure
     said = np.zeros(len(empty), dtype=bool)
     if half.any() and not half.all():
         for mine in (half, ~half):
-            said[mine] = abstains(scores[mine], fit_abstention(scores[~mine], empty[~mine]))
-    best = fit_abstention(scores, empty)
+            said[mine] = ~thresholds.keeps(scores[mine], thresholds.fit_abstention(scores[~mine], ~empty[~mine]))
+    isrel, issup = thresholds.fit_abstention(scores, ~empty)
     figures: Figures = {
         "answer F1, where it abstains 0": 100 * float((answer_f1s(written, items) * ~said[~empty]).mean()),
-        "abstention F1": binary_f1(said, empty),
-        "abstention F1, all abstained": binary_f1(np.ones_like(empty), empty),
+        "abstention F1": thresholds.f1(said, empty),
+        "abstention F1, all abstained": thresholds.f1(np.ones_like(empty), empty),
     }
-    return figures, {"isrel": best[0], "issup": best[1]}
-
-
-def abstains(scores: NDArray[Any], thresholds: tuple[float, float]) -> NDArray[Any]:
-    """``scores``: (N, 2) of ISREL and ISSUP; true where either is below its threshold."""
-    return np.asarray((scores < np.array(thresholds)).any(axis=1))
-
-
-def fit_abstention(scores: NDArray[Any], empty: NDArray[Any]) -> tuple[float, float]:
-    """The thresholds of ISREL and ISSUP with the best macro-F1 of abstaining and answering, on a grid of quantiles."""
-    grids = [np.unique(np.concatenate([[0.0], np.quantile(scores[:, i], np.linspace(0.02, 0.98, 33))])) for i in (0, 1)]
-    best, chosen = -1.0, (0.0, 0.0)
-    for rel in grids[0]:
-        for sup in grids[1]:
-            said = abstains(scores, (rel, sup))
-            value = binary_f1(said, empty) + binary_f1(~said, ~empty)
-            if value > best:
-                best, chosen = value, (round(float(rel), 4), round(float(sup), 4))
-    return chosen
+    return figures, {"isrel": round(isrel, 4), "issup": round(issup, 4)}
 
 
 GOALS: Mapping[str, float] = {

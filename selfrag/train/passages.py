@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from random import Random
 
+from selfrag._words import FUNCTION_WORDS
 from selfrag.algorithm.sentences import units
 
 _NAME = re.compile(r"\b[A-Z][\w'’-]*(?:\s+(?:of|the|de|and)?\s?[A-Z][\w'’-]*){0,3}")
 _NUMBER = re.compile(r"[$£€]?\d[\d.,:]*\d?%?(?:\s+(?:million|billion|thousand|years|percent|km|miles))?")
-_FUNCTION = frozenset(re.findall(r"\w+", """
-    a an the of in on at to and or but is are was were be been has have had for with by from as that which who this it its their
-    his her he she they not than so if into would could"""))  # fmt: skip
 _TIGHT = ((" ([.,;:!?)%\\]])", r"\1"), (r"([(\[$]) ", r"\1"), (r" ('s|n't|'re|'ve)\b", r"\1"), ("\ufffd", " "), ("-LRB- ?", "("),
           (" ?-RRB-", ")"), (r"`` ?", '"'), (r" ?''", '"'), (" {2,}", " "))  # fmt: skip
 
@@ -98,9 +96,9 @@ def _word_spans(passage: str, length: int, rng: Random) -> list[str]:
     for run in rng.sample(runs, len(runs)):
         start = rng.randrange(max(1, len(run) - length + 1))
         words = run[start : start + max(1, length)]
-        while words and words[0].lower() in _FUNCTION:
+        while words and words[0].lower() in FUNCTION_WORDS:
             words = words[1:]
-        while words and words[-1].lower() in _FUNCTION:
+        while words and words[-1].lower() in FUNCTION_WORDS:
             words = words[:-1]
         if words:
             found.append(" ".join(words))

@@ -18,6 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from selfrag._words import FUNCTION_WORDS
 from selfrag.errors import InputError
 from selfrag.train.hard_negatives import HardNegatives
 from selfrag.train.passages import holds, window
@@ -45,9 +46,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
 _LIMITS = {"fairytaleqa": 400, "boolq_passages": 400, "tldr_howto_en": 500, "tydiqa_en_sentences": 1200, "selqa_sentences": 1000,
            "squad2_halfdev": 1000, "docs_faq_en": 1600, "docs_headings_en": 700, "docs_glossary": 300, "medquad": 600,
            "covidqa_sentences": 500, "pubmedqa_conclusions": 200, "policyqa_sentences": 400, "qasper_sentences": 300}  # fmt: skip
-_COMMON = frozenset(re.findall(r"\w+", """
-    a an and are as at be by can could did do does for from had has have how i if in is it its my of on or that the their there
-    this to was were what when where which who why will with would you your"""))  # fmt: skip
 _CODE_LINES = 24
 
 
@@ -131,7 +129,7 @@ def _fit(found: Iterable[Text], positive: Text, forbidden: Sequence[str]) -> tup
 
 def _telling(question: str) -> str:
     """The discriminative words of a question; common ones only cost time."""
-    kept = [word for word in re.findall(r"\w+", question) if word.lower() not in _COMMON]
+    kept = [word for word in re.findall(r"\w+", question) if word.lower() not in FUNCTION_WORDS]
     return " ".join(kept) or question
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfrag.algorithm.sentences import units
-from selfrag.answers.quotes import Found, content_words, folded, occurrences, quote_of
+from selfrag.answers.quotes import Found, folded, occurrences, quote_of
 
 PAGE = """# Ownership
 
@@ -148,9 +148,3 @@ def test_a_verbatim_span_is_found_verbatim(text: str, data: st.DataObject) -> No
     wanted = folded(piece)[0].strip()
     if wanted:
         assert any(wanted in folded(text[a:b])[0] for a, b in occurrences(piece, text))
-
-
-def test_content_words() -> None:
-    """Function words are left out; Chinese, Japanese and Korean come as pairs of characters."""
-    assert content_words("What is the Owner of it?") == ["owner"]
-    assert content_words("서울에서 왔다") == ["서울", "울에", "에서", "왔다"]

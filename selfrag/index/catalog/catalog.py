@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from uuid import uuid4
 
 import numpy as np
 
@@ -47,6 +48,7 @@ class Catalog(Database):
     def put(self, source: Source, entries: Sequence[Entry], replaces: str | None = None) -> None:
         """Stores a file with its chunks, replacing the entries of its path and of ``replaces``, the path it moved from."""
         with self.transaction() as db:
+            _mark(db)
             before = self._drop_chunks(db, [source.path] if replaces is None else [source.path, replaces])
             if replaces is not None:
                 db.execute("DELETE FROM sources WHERE path = ?", (replaces,))
@@ -66,6 +68,7 @@ class Catalog(Database):
         """Forgets these files, each in a transaction of its own."""
         for path in paths:
             with self.transaction() as db:
+                _mark(db)
                 keys = self._drop_chunks(db, [path])
                 db.execute("DELETE FROM sources WHERE path = ?", (path,))
                 db.executemany("INSERT OR IGNORE INTO pending VALUES (?)", [(key,) for key in keys])
@@ -91,6 +94,7 @@ class Catalog(Database):
     def put_embeddings(self, vectors: Iterable[tuple[str, bytes]]) -> None:
         """Keeps vectors, little-endian float32, by the hash of their text; harmless before the chunks that use them."""
         with self.transaction() as db:
+            _mark(db)
             db.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", vectors)
 
     def contexts(self, hashes: Iterable[str]) -> dict[str, str]:
@@ -109,6 +113,7 @@ class Catalog(Database):
         with self.transaction() as db:
             db.executemany("INSERT OR IGNORE INTO contexts VALUES (?, ?)", other.db.execute("SELECT * FROM contexts"))
             if embeddings:
+                _mark(db)
                 rows = other.db.execute("SELECT hash, vector FROM embeddings")
                 db.executemany("INSERT OR IGNORE INTO embeddings VALUES (?, ?)", (row for row in rows if _is_vector(row[1])))
 
@@ -134,6 +139,10 @@ class Catalog(Database):
             return
         for some in _slices(keys):
             yield from self._among(query + " WHERE chunks.key", some)
+
+    def state(self) -> str:
+        """Changes with every change of a chunk or a vector; equal states mean equal vectors."""
+        return str(self.meta("state"))
 
     def drop_unused(self, spare: int = 0) -> int:
         """Deletes unused embeddings if there are more than ``spare``; returns how many."""
@@ -179,6 +188,11 @@ class Catalog(Database):
 
     def _among(self, query: str, values: Sequence[str]) -> sqlite3.Cursor:
         return self.db.execute(f"{query} IN ({','.join('?' * len(values))})", values)
+
+
+def _mark(db: sqlite3.Connection) -> None:
+    """Gives the chunks and vectors a new state: a random one, since a copy of the catalog may go its own way."""
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('state', json_quote(?))", (uuid4().hex,))
 
 
 def _is_vector(blob: bytes) -> bool:

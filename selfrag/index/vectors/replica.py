@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from selfrag.errors import CollectionError
 from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.locks import chroma_alone, chroma_still
-from selfrag.index.vectors.brute_force import Exact, Found, matrix
+from selfrag.index.vectors.brute_force import Exact, Found
 from selfrag.index.vectors.checksums import Seal, compare_seal, make_seal
 from selfrag.index.vectors.errors import VectorError
+from selfrag.index.vectors.matrix import stacked
 
 if TYPE_CHECKING:
     from selfrag.index.vectors.chroma import ChromaVectors
@@ -250,7 +251,7 @@ class Writer:
     def _write(self, vectors: ChromaVectors, keys: list[str]) -> None:
         rows = list(self._catalog.vectors(keys))
         if rows:
-            vectors.upsert([key for key, _ in rows], matrix(vector for _, vector in rows))
+            vectors.upsert([key for key, _ in rows], stacked(vector for _, vector in rows))
         if gone := sorted(set(keys) - {key for key, _ in rows}):
             vectors.delete(gone)
         self._catalog.confirm(keys)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from selfrag.index.catalog.catalog import Catalog
-from selfrag.index.vectors.brute_force import matrix, parts
+from selfrag.index.vectors.matrix import parts, stacked
 from selfrag.index.vectors.replica import Mirror
 
 _BATCH = 1000
@@ -40,10 +40,10 @@ def _compared(mirror: Mirror) -> list[str]:
     every = max(1, (catalog.counts().chunks - len(pending)) // _SAMPLE)
     for rows in parts(((key, vector) for key, vector in catalog.vectors() if key not in pending), _BATCH):
         stored = vectors.get([key for key, _ in rows])
-        wrong += sum(key in stored and not np.allclose(stored[key], matrix([blob])[0], atol=1e-5) for key, blob in rows)
+        wrong += sum(key in stored and not np.allclose(stored[key], stacked([blob])[0], atol=1e-5) for key, blob in rows)
         sample = [vector for at, (_, vector) in enumerate(rows, len(wanted)) if at % every == 0]
         asked += len(sample)
-        nearest = vectors.query(matrix(sample), 1) if there and sample else []
+        nearest = vectors.query(stacked(sample), 1) if there and sample else []
         unfindable += sum(not hit or hit[0][1] < 0.999 for hit in nearest)
         wanted.update(key for key, _ in rows)
     found = _differences(wanted, there)
