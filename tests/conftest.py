@@ -17,6 +17,7 @@ silence_libraries()
 def no_text_recognition(monkeypatch: pytest.MonkeyPatch) -> None:
     """No OCR engine, whatever is installed: a test that is about recognition says so."""
     monkeypatch.setattr(readers, "installed", lambda: "")
+    monkeypatch.setattr(readers, "_OCR", ["auto"])
 
 
 @pytest.fixture
@@ -27,6 +28,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("SELFRAG_HOME", str(folder))
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("SELFRAG_OCR", "never")  # for programs that a test starts
     return folder
 
 
