@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from selfrag._words import words
 from selfrag.algorithm.reflection import path_score
@@ -36,6 +36,15 @@ class Path:
         """Whether ``segment`` adds a word that the answer does not have yet. An empty or repeated segment ends the answer
         instead. The first always counts."""
         return not self.segments or bool({*words(segment.text)} - {*words(" ".join(s.text for s in self.segments))})
+
+
+    def grown(self, id: int, order: int, segment: Segment, score: float, last: bool) -> Path:
+        """This path with a further segment; the path itself, finished, where the segment adds nothing to it. ``last`` says that
+        no more may follow."""
+        if not self.gains(segment):
+            return replace(self, finished=True)
+        finished = segment.finished or last or not segment.text
+        return Path(id, (*self.segments, segment), (*self.scores, score), finished, order)
 
 
 @dataclass(frozen=True)

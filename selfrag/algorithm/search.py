@@ -314,13 +314,8 @@ class Search:
         return reflection.segment_score(segment.critique, self.options.weights)
 
     def grown(self, candidate: Candidate, segment: Segment, last: bool) -> Path:
-        """The parent with its new segment; the parent itself, finished, where the segment adds nothing to it."""
-        parent = candidate.parent
-        if not parent.gains(segment):
-            return replace(parent, finished=True)
         score = reflection.segment_score(segment.critique, self.options.weights)
-        finished = segment.finished or last or not segment.text
-        return Path(candidate.id, (*parent.segments, segment), (*parent.scores, score), finished, candidate.order)
+        return candidate.parent.grown(candidate.id, candidate.order, segment, score, last)
 
     # --- the answer ------------------------------------------------------------------------------------------------------------
 

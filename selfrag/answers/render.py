@@ -107,15 +107,20 @@ def remarks(segment: SegmentJson) -> list[str]:
 # --- an answer -----------------------------------------------------------------------------------------------------------------
 
 
-def sentences(document: AnswerJson) -> Table:
-    """Each segment as it is shown, preceded by its critique and followed by its citation and remarks on low scores."""
-    table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+def sentences(segments: Sequence[SegmentJson], first: int = 0) -> Table:
+    """Each segment as it is shown, preceded by its critique and followed by its citation and remarks on low scores.
+
+    Those before ``first`` stand above it already, with the names of the columns: printed in parts, it reads the same.
+    """
+    table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), show_header=first == 0)
     for name in GROUPS.values():
-        table.add_column(name, header_style="dim", justify="right", no_wrap=True)
+        table.add_column(name, header_style="dim", justify="right", no_wrap=True, min_width=len(name))
     table.add_column("", overflow="fold")
     seen: set[tuple[int | None, int, int]] = set()
-    for segment in document["segments"]:
+    for place, segment in enumerate(segments):
         text, below = sentence(segment, seen)
+        if place < first:
+            continue
         if segment["citation"] is not None:
             text.append(f" [{segment['citation']}]", style="cyan")
         if low := remarks(segment):
@@ -235,16 +240,17 @@ def answer(
     base: Path | None = None,
     evidence: bool = False,
     link: str | None = None,
+    first: int = 0,
 ) -> Group:
     """The whole answer: sentences, sources, how it was found. ``evidence`` shows the cited passages in full; ``link`` is the
-    template of the citations' hyperlinks, None for none."""
+    template of the citations' hyperlinks, None for none. The sentences before ``first`` are left out: they are shown already."""
     parts: list[RenderableType] = []
     if document["status"] == "abstained":
         parts += [Text.assemble(("No answer: ", "bold yellow"), why_abstained(document, options))]
         if document["citations"]:
             parts += ["", Text("Nearest evidence", style="dim"), sources(document, base, True, link)]
     else:
-        parts += [sentences(document)]
+        parts += [sentences(document["segments"], first)] if first < len(document["segments"]) or not first else []
         if document["citations"]:
             parts += ["", sources(document, base, evidence, link)]
     spaced = document["citations"] and (evidence or document["status"] == "abstained")

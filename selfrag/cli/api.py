@@ -11,9 +11,13 @@ import typer
 
 from selfrag.cli import terminal
 from selfrag.cli.options import AgentFlags, Quiet, with_flags
+from selfrag.cli.talk import Keep
 from selfrag.errors import UsageError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from selfrag.config.settings import Settings
     from selfrag.service.backend import Backend
     from selfrag.service.guard import Rules
 
@@ -44,6 +48,7 @@ def api(
     allow_origin: AllowOrigins = None,
     concurrency: Concurrency = 4,
     waiting: Waiting = 64,
+    history: Keep = None,
     quiet: Quiet = False,
 ) -> None:
     """Serve the agent over HTTP; the model stays loaded.
@@ -62,7 +67,8 @@ def api(
     import asyncio
 
     rules = rules_of(host, allow_host, allow_origin)
-    asyncio.run(serve_api(flags, rules, port, concurrency, waiting, quiet))
+    opening = open_backend(flags, settings_of(flags, history), concurrency, waiting, quiet)
+    asyncio.run(serve_api(opening, rules, port, quiet))
 
 
 def rules_of(host: str, hosts: list[str] | None, origins: list[str] | None) -> Rules:
@@ -77,7 +83,7 @@ def rules_of(host: str, hosts: list[str] | None, origins: list[str] | None) -> R
     return Rules(host, (token,) if token else (), hosts=tuple(hosts or ()), origins=tuple(o.rstrip("/") for o in origins or ()))
 
 
-async def serve_api(flags: AgentFlags, rules: Rules, port: int, concurrency: int, waiting: int, quiet: bool) -> None:
+async def serve_api(opening: AbstractAsyncContextManager[Backend], rules: Rules, port: int, quiet: bool) -> None:
     from dataclasses import replace
 
     from selfrag.service import registry
@@ -85,28 +91,33 @@ async def serve_api(flags: AgentFlags, rules: Rules, port: int, concurrency: int
     from selfrag.service.server import listen, serve
 
     with listen(rules.host, port) as bound:
-        async with open_backend(flags, concurrency, waiting, quiet) as backend:
+        async with opening as backend:
             address, number = bound.getsockname()[:2]
             reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
-            with registry.announced(backend.settings, reached, number) as here:
+            with registry.announced(backend.settings, reached, number, backend.agent.reflector.kind) as here:
                 app = make_app(backend, replace(rules, own_tokens=(here.token,)))
                 shown = f"[{reached}]" if ":" in reached else reached
                 terminal.say(f"serving {backend.agent.reflector.engine.model} at http://{shown}:{number}; Ctrl-C stops", quiet)
                 await serve(app, bound, lambda: terminal.say("finishing what is in flight; Ctrl-C again stops now", quiet))
 
 
-@asynccontextmanager
-async def open_backend(flags: AgentFlags, concurrency: int, waiting: int, quiet: bool) -> AsyncIterator[Backend]:
-    """The service's agent, as the flags name it; which sources may answer is for each request to say."""
-    from contextlib import AsyncExitStack
-
+def settings_of(flags: AgentFlags, history: bool | None) -> Settings:
+    """The settings of a service; which sources may answer is for each request to say. Raises UsageError and ConfigError."""
     from selfrag.config import settings
-    from selfrag.service import backend
-    from selfrag.service.queue import Queue
 
     if flags.source or flags.where or flags.hyde or flags.files:
         raise UsageError("--source, --where, --hyde and --file are not for a service", "name source and where in each request")
-    now = settings.load(**flags.given)
+    return settings.load(history=history, **flags.given)
+
+
+@asynccontextmanager
+async def open_backend(flags: AgentFlags, now: Settings, concurrency: int, waiting: int, quiet: bool) -> AsyncIterator[Backend]:
+    """The service's agent, as the flags and settings name it."""
+    from contextlib import AsyncExitStack
+
+    from selfrag.service import backend
+    from selfrag.service.queue import Queue
+
     async with AsyncExitStack() as stack:
         with terminal.stopping_at_once(), terminal.waiting("opening the collection and the model", quiet):
             opening = backend.open_backend(now, flags.collection or (), Queue(concurrency, waiting))

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfrag.cli import terminal
-from selfrag.cli.options import AgentFlags, Json, Quiet, with_flags
-from selfrag.cli.talk import Keep, Rewrite, Talk, open_rewriter, open_talk, show_rewriting, standalone
+from selfrag.cli.options import AgentFlags, Json, Quiet, Service, with_flags
+from selfrag.cli.talk import Keep, Rewrite, Talk, open_talk
 from selfrag.errors import ABSTAINED, InputError, UsageError
 
 if TYPE_CHECKING:
-    from selfrag.agent import Agent
     from selfrag.answers.trace import Recorder
-    from selfrag.types import Answer, Event, Observer
+    from selfrag.cli.stream import Stream
+    from selfrag.types import Answer
 
 
 class Show(StrEnum):
@@ -40,9 +40,7 @@ def ask(
     resume: Annotated[bool, typer.Option("--continue", help="A follow-up to what was asked last.")] = False,
     rewrite: Rewrite = None,
     history: Keep = None,
-    service: Annotated[
-        bool, typer.Option("--service/--no-service", help="Use a running `selfrag api` with the same settings.  [on]")
-    ] = True,
+    service: Service = True,
     show: Annotated[Show, typer.Option(help="The answer; with its evidence in full; or the whole search.")] = Show.answer,
     save_trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the search, for `selfrag trace`.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write answer and search as a page, too.")] = None,
@@ -77,8 +75,8 @@ def ask(
     if question not in (None, "-") and not from_stdin and _unread():
         terminal.say("warning: the text on stdin is not read, since the question is an argument", quiet)
     talk, chosen = open_talk(history, resume, quiet), split_choices(choices)
-    found = ask_service(asked, flags, chosen, talk, rewrite, quiet) if service else None
-    answer, recorder = found or asyncio.run(answered(asked, flags, chosen, talk, rewrite, quiet))
+    stream = open_stream(show) if not json else None
+    answer, recorder = asyncio.run(answered(asked, flags, chosen, talk, rewrite, service, stream, quiet))
     if save_trace:
         keep(save_trace, answer, recorder)
     if html or markdown:
@@ -88,7 +86,7 @@ def ask(
 
         terminal.print_json(answer_json(answer))
     else:
-        show_answer(answer, recorder, show, quiet)
+        show_answer(answer, recorder, show, quiet, stream)
     if answer.status == "abstained":
         raise typer.Exit(ABSTAINED)
 
@@ -139,82 +137,24 @@ def split_choices(given: list[str] | None) -> tuple[str, ...]:
     return choices
 
 
-def ask_service(
-    typed: str, flags: AgentFlags, choices: tuple[str, ...], talk: Talk, rewriter: str | None, quiet: bool
-) -> tuple[Answer, Recorder] | None:
-    """Asks a running service that answers as this process would; None if none is running or the connection was lost."""
-    from selfrag.config import settings
-
-    now = settings.load(**flags.given)
-    if flags.hyde or flags.files or (talk.turns and (rewriter not in (None, "rule") or now.reflection == "prompted")):
-        return None
-    if not (now.paths.data / "services").is_dir():
-        return None
-    from selfrag.answers.trace import Recorder
-    from selfrag.cli.live import watching
-    from selfrag.conversation.followup import rewrite
-    from selfrag.service import client, registry
-
-    running = registry.find(now)
-    if running is None:
-        return None
-    question, recorder = rewrite(typed, talk.turns), Recorder()
-    show_rewriting(typed, question, quiet)
-    body = {
-        "question": question,
-        "collections": flags.collection or [now.collection],
-        "source": flags.source,
-        "where": flags.where,
-    }
-    try:
-        with watching(quiet) as watcher:
-            found = client.ask(
-                running, {**body, "choices": choices, "options": now.search, "only": True}, both(recorder, watcher)
-            )
-    except client.Lost as error:
-        terminal.say(f"note: the running service could not answer ({error}); loading the model", quiet)
-        return None
-    for warning in found.warnings:
-        terminal.say(f"warning: {warning}", quiet)
-    talk.remember(typed, found.answer, found.described, quiet)
-    return found.answer, recorder
-
-
 async def answered(
-    typed: str, flags: AgentFlags, choices: tuple[str, ...], talk: Talk, rewriter: str | None, quiet: bool
+    typed: str,
+    flags: AgentFlags,
+    choices: tuple[str, ...],
+    talk: Talk,
+    rewriter: str | None,
+    service: bool,
+    stream: Stream | None,
+    quiet: bool,
 ) -> tuple[Answer, Recorder]:
-    """Opens what ``flags`` name and asks it."""
-    async with flags.open(choices, quiet) as agent:
-        question = typed
-        if talk.turns and rewriter != "off":
-            async with open_rewriter(rewriter, agent) as engine:
-                question = await standalone(typed, talk, engine, quiet)
-        answer, recorder = await ask_agent(agent, question, quiet)
-        talk.remember(typed, answer, agent.describe(), quiet)
-        return answer, recorder
+    """Asks a running service, or what ``flags`` name; the answer is kept before the end of it is printed."""
+    from selfrag.cli.asking import Asker
 
-
-async def ask_agent(agent: Agent, question: str, quiet: bool) -> tuple[Answer, Recorder]:
-    """The answer and the events that led to it; shows the search on stderr while it runs."""
-    from selfrag.answers.trace import Recorder
-    from selfrag.cli.live import watching
-
-    recorder = Recorder()
-    with watching(quiet) as watcher:
-        answer = await agent.ask(question, observer=both(recorder, watcher))
-    for warning in agent.retriever.warnings if agent.retriever else ():
-        terminal.say(f"warning: {warning}", quiet)
-    return answer, recorder
-
-
-def both(first: Observer, second: Observer) -> Observer:
-    """An observer that passes every event to two."""
-
-    def observe(event: Event) -> None:
-        first(event)
-        second(event)
-
-    return observe
+    async with Asker(flags, choices, rewriter, quiet, service) as asker:
+        question = await asker.understood(typed, talk)
+        asked = await asker.ask(question, stream)
+    talk.remember(typed, asked.answer, asked.described, quiet)
+    return asked.answer, asked.recorder
 
 
 def keep(file: Path, answer: Answer, recorder: Recorder) -> None:
@@ -242,18 +182,22 @@ def export(answer: Answer, recorder: Recorder, html: Path | None, markdown: Path
         terminal.write_file(markdown, notes.document(found.answer, found.options, Path.cwd()), "--markdown")
 
 
-def show_answer(answer: Answer, recorder: Recorder, show: Show, quiet: bool) -> None:
-    """Prints the answer for a person; its warnings go to stderr."""
-    from selfrag.answers import render
-    from selfrag.answers.schema import answer_json
+def open_stream(show: Show) -> Stream | None:
+    """Prints the answer while it is searched for; None where the search is printed before it."""
+    from selfrag.cli.stream import Stream
 
-    base = Path.cwd()
+    return None if show is Show.tree else Stream(evidence=show is Show.evidence)
+
+
+def show_answer(answer: Answer, recorder: Recorder, show: Show, quiet: bool, stream: Stream | None = None) -> None:
+    """Prints the answer for a person, or what ``stream`` has not printed of it yet; its warnings go to stderr."""
+    from selfrag.cli.stream import Stream
+
     if show is Show.tree:
-        from selfrag.answers import trace
+        from selfrag.answers import render, trace
 
         document = trace.trace_json(answer, recorder.events)
-        terminal.show(render.tree(document["answer"], document["events"], document["passages"], base), "")
-    evidence = show is not Show.answer
-    terminal.show(render.answer(answer_json(answer), answer.options, base, evidence, terminal.links()))
+        terminal.show(render.tree(document["answer"], document["events"], document["passages"], Path.cwd()), "")
+    (stream or Stream(evidence=show is not Show.answer)).finish(answer)
     for warning in answer.warnings:
         terminal.say(f"warning: {warning}", quiet)

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from selfrag.cli import terminal
-from selfrag.cli.options import AgentFlags, Quiet, with_flags
-from selfrag.cli.talk import Keep, Rewrite, Talk, open_rewriter, open_talk, standalone
+from selfrag.cli.options import AgentFlags, Quiet, Service, with_flags
+from selfrag.cli.talk import Keep, Rewrite, Talk, open_talk
 from selfrag.errors import ABSTAINED, SelfragError, UsageError
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
 
-    from selfrag.agent import Agent
     from selfrag.answers.trace import Recorder
-    from selfrag.types import Answer, Engine
+    from selfrag.cli.asking import Asker
+    from selfrag.cli.stream import Stream
+    from selfrag.types import Answer
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ def chat(
     flags: AgentFlags,
     rewrite: Rewrite = None,
     history: Keep = None,
+    service: Service = True,
     quiet: Quiet = False,
 ) -> None:
     """Ask one question after another.
@@ -60,15 +62,19 @@ def chat(
     """
     import asyncio
 
-    asyncio.run(converse(flags, rewrite, history, quiet))
+    asyncio.run(converse(flags, rewrite, history, service, quiet))
 
 
-async def converse(flags: AgentFlags, rewrite: str | None, history: bool | None, quiet: bool) -> None:
+async def converse(flags: AgentFlags, rewrite: str | None, history: bool | None, service: bool, quiet: bool) -> None:
     """Answers until the questions end."""
+    from selfrag.cli.asking import Asker
+
     talking = sys.stdin.isatty()
     talk = open_talk(history, quiet=quiet)
-    async with flags.open(quiet=quiet) as agent, open_rewriter(rewrite, agent) as rewriter:
-        chat = Chat(agent, talk, rewriter, rewrite == "off", quiet, Keyboard(_typed_before(talk)) if talking else None)
+    async with Asker(flags, rewriter=rewrite, quiet=quiet, service=service) as asker:
+        if asker.running(follow_up=True) is None:
+            await asker.open()  # what cannot be opened ends the command
+        chat = Chat(asker, talk, quiet, Keyboard(_typed_before(talk)) if talking else None)
         terminal.say("/help lists the commands.", quiet or not talking)
         async for line in chat.keyboard.lines() if chat.keyboard else piped():
             if line in ("/quit", "/exit"):
@@ -124,11 +130,8 @@ class Keyboard:
 class Chat:
     """A running conversation. ``keyboard`` None means that the lines come through a pipe."""
 
-    def __init__(
-        self, agent: Agent, talk: Talk, rewriter: Engine | None, plain: bool, quiet: bool, keyboard: Keyboard | None
-    ) -> None:
-        self.agent, self.talk, self.rewriter = agent, talk, rewriter
-        self.plain, self.quiet, self.keyboard = plain, quiet, keyboard
+    def __init__(self, asker: Asker, talk: Talk, quiet: bool, keyboard: Keyboard | None) -> None:
+        self.asker, self.talk, self.quiet, self.keyboard = asker, talk, quiet, keyboard
         self.last: tuple[Answer, Recorder] | None = None
         self.typed = ""
 
@@ -138,32 +141,31 @@ class Chat:
             if line.startswith("/"):
                 await self.obey(*line.split(maxsplit=1))
             elif line:
-                await self.ask(line, self.plain)
+                await self.ask(line)
         except SelfragError as error:
             terminal.complain(error)
 
-    async def ask(self, typed: str, plain: bool) -> None:
+    async def ask(self, typed: str, plain: bool = False) -> None:
         """Asks and prints, unless a person at the terminal stops it."""
         from selfrag.cli.ask import Show, checked, show_answer
+        from selfrag.cli.stream import Stream
 
-        self.typed = checked(typed)
-        asking = self.answered(typed, plain)
+        self.typed, stream = checked(typed), Stream()
+        asking = self.answered(typed, plain, stream)
         found = await stoppable(asking) if self.keyboard else await asking
         if found:
             self.last = found
-            show_answer(*found, Show.answer, self.quiet)
+            show_answer(*found, Show.answer, self.quiet, stream)
 
-    async def answered(self, typed: str, plain: bool) -> tuple[Answer, Recorder]:
-        from selfrag.cli.ask import ask_agent
-
-        question = typed if plain else await standalone(typed, self.talk, self.rewriter, self.quiet)
+    async def answered(self, typed: str, plain: bool, stream: Stream) -> tuple[Answer, Recorder]:
+        question = typed if plain else await self.asker.understood(typed, self.talk)
         if self.keyboard and question != typed:
             self.keyboard.offered = question  # if this is stopped
-        found = await ask_agent(self.agent, question, self.quiet)
+        asked = await self.asker.ask(question, stream)
         if self.keyboard:
             self.keyboard.offered = ""
-        self.talk.remember(typed, found[0], self.agent.describe(), self.quiet)
-        return found
+        self.talk.remember(typed, asked.answer, asked.described, self.quiet)
+        return asked.answer, asked.recorder
 
     # --- commands ---------------------------------------------------------------------------------------------------------
 

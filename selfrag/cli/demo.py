@@ -13,9 +13,8 @@ from selfrag.cli.options import AgentFlags, Quiet
 from selfrag.errors import InputError
 
 if TYPE_CHECKING:
-    from selfrag.answers.trace import Recorder
+    from selfrag.cli.asking import Asked
     from selfrag.config.settings import Settings
-    from selfrag.types import Answer
 
 COLLECTION = "demo"
 QUESTION = "Who discovered the element selenium?"
@@ -83,23 +82,23 @@ def index_examples(now: Settings, quiet: bool) -> None:
 
 async def ask_twice(question: str, quiet: bool) -> None:
     """Prints both answers; the first time counts the loading of libraries and model, the second only the search."""
-    from selfrag.cli.ask import ask_agent
+    from selfrag.cli.asking import ask_agent
     from selfrag.config.settings import DEFAULT_MODEL
 
     started = time.perf_counter()
     terminal.say("3. a question, with everything still to be loaded", quiet)
     async with AgentFlags(collection=[COLLECTION], given={"model": DEFAULT_MODEL}).open(quiet=quiet) as agent:
-        show(question, *await ask_agent(agent, question, quiet), time.perf_counter() - started)
+        show(question, await ask_agent(agent, question, quiet), time.perf_counter() - started)
         started = time.perf_counter()
         terminal.say("4. another one, with everything in memory", quiet)
-        show(SECOND, *await ask_agent(agent, SECOND, quiet), time.perf_counter() - started)
+        show(SECOND, await ask_agent(agent, SECOND, quiet), time.perf_counter() - started)
 
 
-def show(question: str, answer: Answer, recorder: Recorder, seconds: float) -> None:
+def show(question: str, asked: Asked, seconds: float) -> None:
     from rich.text import Text
 
     from selfrag.cli.ask import Show, show_answer
 
     terminal.show("", Text(question, style="bold"))
-    show_answer(answer, recorder, Show.evidence, quiet=False)
+    show_answer(asked.answer, asked.recorder, Show.evidence, quiet=False)
     terminal.show(Text(f"{seconds:.1f} s in all", style="dim"), "")

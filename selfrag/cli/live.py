@@ -110,19 +110,40 @@ def line(event: Event) -> str | None:
     return None
 
 
+@dataclass
+class Watcher:
+    """An observer that shows a search; ``live`` is its display on a terminal."""
+
+    observe: Observer
+    live: Live | None = None
+
+    def __call__(self, event: Event) -> None:
+        self.observe(event)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Erases the display for as long as something is printed where it stands."""
+        if self.live:
+            self.live.stop()
+        yield
+        if self.live:
+            self.live.start(refresh=True)
+
+
 @contextmanager
-def watching(quiet: bool = False) -> Iterator[Observer]:
+def watching(quiet: bool = False) -> Iterator[Watcher]:
     """Shows a search on stderr while it runs; on a terminal, erases the display afterwards."""
     if quiet:
-        yield lambda _: None
+        yield Watcher(lambda _: None)
         return
     console = terminal.err()
     if not console.is_terminal:
-        yield lambda event: tell(console, line, event)
+        yield Watcher(lambda event: tell(console, line, event))
         return
     board = Board()
-    with Live(board, console=console, transient=True, refresh_per_second=10, redirect_stdout=False, redirect_stderr=False):
-        yield board
+    live = Live(board, console=console, transient=True, refresh_per_second=10, redirect_stdout=False, redirect_stderr=False)
+    with live:
+        yield Watcher(board, live)
 
 
 def tell(console: Console, as_line: Callable[[Event], str | None], event: Event) -> None:

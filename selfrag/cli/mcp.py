@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from selfrag.cli import terminal
-from selfrag.cli.api import AllowHosts, AllowOrigins, Concurrency, Host, Waiting, open_backend, rules_of
-from selfrag.cli.options import AgentFlags, Quiet, with_flags
+from selfrag.cli.api import AllowHosts, AllowOrigins, Concurrency, Host, Waiting, open_backend, rules_of, settings_of
+from selfrag.cli.options import AgentFlags, Quiet, Service, with_flags
+from selfrag.cli.talk import Keep
 from selfrag.errors import SelfragError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from selfrag.service.backend import Answering
     from selfrag.service.guard import Rules
+    from selfrag.service.mcp import Opening
 
 
 def register(app: typer.Typer) -> None:
@@ -30,13 +36,16 @@ def mcp(
     allow_origin: AllowOrigins = None,
     concurrency: Concurrency = 4,
     waiting: Waiting = 64,
+    history: Keep = None,
+    service: Service = True,
     quiet: Quiet = False,
 ) -> None:
     """Serve the agent to MCP clients: editors, desktop assistants, other agents.
 
     The tools are ask, search, read (a source's lines around a citation; indexed sources alone) and status. A client starts the
     command itself and talks to it through stdin and stdout, or, with --http, reaches it at http://HOST:PORT/mcp. It needs the
-    package `mcp`: pip install 'selfrag[mcp]'.
+    package `mcp`: pip install 'selfrag[mcp]'. While `selfrag api` runs with the same model and settings it does the work, and no
+    model is loaded here.
 
     \b
     Examples:
@@ -50,20 +59,25 @@ def mcp(
     if importlib.util.find_spec("mcp") is None:
         raise SelfragError("the package mcp is not installed", "pip install 'selfrag[mcp]'")
     rules = rules_of(host, allow_host, allow_origin)
+    from selfrag.service.remote import finder
+
+    now = settings_of(flags, history)
+    remote = finder(now, flags.collection or ()) if service else lambda: None
+    opening = partial(open_backend, flags, now, concurrency, waiting, quiet or not http)
     if http:
-        asyncio.run(serve_http(flags, rules, port, concurrency, waiting, quiet))
+        asyncio.run(serve_http(opening, remote, rules, port, quiet))
     else:
         from selfrag.service.mcp import serve_stdio
 
-        asyncio.run(serve_stdio(lambda: open_backend(flags, concurrency, waiting, quiet=True)))
+        asyncio.run(serve_stdio(opening, remote))
 
 
-async def serve_http(flags: AgentFlags, rules: Rules, port: int, concurrency: int, waiting: int, quiet: bool) -> None:
+async def serve_http(opening: Opening, remote: Callable[[], Answering | None], rules: Rules, port: int, quiet: bool) -> None:
     from selfrag.service.mcp import make_app, opened
     from selfrag.service.server import listen, serve
 
     with listen(rules.host, port) as bound:
-        async with opened(lambda: open_backend(flags, concurrency, waiting, quiet)) as door:
+        async with opened(opening, remote) as door:
             await door.backend()  # what cannot be opened ends the command
             address, number = bound.getsockname()[:2]
             shown = f"[{address}]" if ":" in address else address

@@ -28,6 +28,9 @@ CollectionNames = Annotated[
     typer.Option("--collection", "-c", metavar="NAME", help="Collection to ask; may be repeated.  [default: default]"),
 ]
 
+Service = Annotated[
+    bool, typer.Option("--service/--no-service", help="Use a running `selfrag api` with the same settings.  [on]")
+]
 Sources = Annotated[
     list[str] | None,
     typer.Option("--source", metavar="GLOB", help="Restrict to sources that match GLOB (git-style); may be repeated."),

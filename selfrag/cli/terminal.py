@@ -63,7 +63,7 @@ def show(*things: RenderableType) -> None:
         return
     with console.capture() as captured:
         console.print(*things, sep="\n")
-    print("\n".join(line.rstrip() for line in captured.get().split("\n")), end="")
+    print("\n".join(line.rstrip() for line in captured.get().split("\n")), end="", flush=True)
 
 
 def put(text: str = "") -> None:

@@ -76,11 +76,8 @@ class Api:
 
     async def search(self, request: Request) -> Response:
         query = query_of(await body(request))
-        hits, warnings = await self.backend.search(query)
-        rows = [
-            passage_json(hit.passage) | {"score": hit.passage.score, "dense": hit.passage.dense, "bm25": hit.passage.bm25}
-            for hit in hits
-        ]
+        found, warnings = await self.backend.search(query)
+        rows = [passage_json(each) | {"score": each.score, "dense": each.dense, "bm25": each.bm25} for each in found]
         return JSONResponse({"query": query.query, "passages": rows, "warnings": list(warnings)})
 
     async def read(self, request: Request) -> Response:
@@ -97,17 +94,20 @@ class Api:
         chat = completions.chat_of(given, await self._collections(), self.backend.agent.reflector.engine.model)
         if not chat.stream:
             return JSONResponse(completions.completion(chat, await attached(request, self.backend.ask(chat.question))))
-        first = completions.first_chunk(chat)
+        stream = completions.Stream(chat, self.backend.options(chat.question))
 
         def shown(part: Event | Answered) -> Iterator[bytes]:
             if isinstance(part, Answered):
-                yield from (_data(chunk) for chunk in completions.chunks(first, chat, part))
+                yield from (_data(chunk) for chunk in stream.last(part))
                 yield b"data: [DONE]\n\n"
+            else:
+                yield from (_data(chunk) for chunk in stream.more(part))
 
-        return await streamed(request, lambda observe: self.backend.ask(chat.question, observe), shown, _data(first))
+        return await streamed(request, lambda observe: self.backend.ask(chat.question, observe), shown, _data(stream.first()))
 
     async def stream(self, request: Request, asked: Question) -> Response:
-        """Server-sent events: ``search`` for each event of the search, then ``answer``, or ``error``."""
+        """Server-sent events: ``options``, ``search`` for each event of the search, then ``answer``, or ``error``."""
+        options = self.backend.options(asked)
 
         def shown(part: Event | Answered) -> Iterator[bytes]:
             if isinstance(part, Answered):
@@ -120,7 +120,8 @@ class Api:
                 known = {chunk: passage_json(passage) for chunk, passage in passages.items()}
                 yield b"event: search\n" + _data({"event": row, "passages": known})
 
-        return await streamed(request, lambda observe: self.backend.ask(asked, observe), shown)
+        first = b"event: options\n" + _data(asdict(options))
+        return await streamed(request, lambda observe: self.backend.ask(asked, observe), shown, first)
 
     async def _collections(self) -> list[str]:
         from selfrag import index

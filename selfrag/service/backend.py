@@ -7,15 +7,17 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from selfrag._version import __version__
 from selfrag.agent import Agent, fitted_options, open_agent
+from selfrag.answers.schema import answer_json
 from selfrag.config.options import search_options
 from selfrag.config.settings import Settings
-from selfrag.errors import InputError, UsageError
+from selfrag.conversation.history import History
+from selfrag.errors import InputError, SelfragError, UsageError
 from selfrag.service.queue import Queue
 from selfrag.service.requests import Documents, Place, Query, Question
 from selfrag.types import Answer, Observer, Passage, SearchOptions
@@ -23,7 +25,6 @@ from selfrag.types import Answer, Observer, Passage, SearchOptions
 if TYPE_CHECKING:
     from selfrag.index.collection import Collection
     from selfrag.index.retriever import CollectionRetriever
-    from selfrag.index.search.hybrid import Hit
 
 Json = dict[str, Any]
 
@@ -38,13 +39,48 @@ class Answered:
     described: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Answering(Protocol):
+    """What the tools of an MCP client need."""
+
+    async def ask(self, asked: Question) -> Answered: ...
+
+    async def search(self, query: Query) -> tuple[list[Passage], tuple[str, ...]]: ...
+
+    async def read(self, place: Place) -> Json: ...
+
+    async def status(self) -> Json: ...
+
+
+class Keeper:
+    """Keeps the answers of a service in the history, each in a session of its own, if the settings say so."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    async def keep(self, asked: Question, found: Answered) -> Answered:
+        """``found``, on the disk. A history that cannot be written costs no answer, but a warning."""
+        if not (self.settings.history and asked.history):
+            return found
+        try:
+            await asyncio.to_thread(self._add, asked, found)
+        except SelfragError as error:
+            return replace(found, warnings=(*found.warnings, f"the answer was not kept: {error.message}"))
+        return found
+
+    def _add(self, asked: Question, found: Answered) -> None:
+        document = answer_json(found.answer)
+        conditions = {"options": asdict(found.answer.options), **found.described}
+        with History.open(self.settings.paths.conversations, self.settings.history_mb * 2**20) as history:
+            history.add(document, asked.typed, conditions=conditions)
+
+
 class Backend:
     """One open agent for all requests. ``collections`` are asked where a request names none."""
 
     def __init__(self, settings: Settings, agent: Agent, collections: Sequence[str], queue: Queue) -> None:
         from selfrag.index.embedders import open_embedder
 
-        self.settings, self.agent, self.queue = settings, agent, queue
+        self.settings, self.agent, self.queue, self.keeper = settings, agent, queue, Keeper(settings)
         self.collections = tuple(collections) or (settings.collection,)
         self.started = time.time()
         self._fitted = fitted_options(settings)
@@ -60,18 +96,19 @@ class Backend:
         agent = Agent(self.agent.reflector, retriever, options)
         async with self.queue.turn():
             answer = await agent.ask(asked.question, observer=observer)
-        return Answered(answer, retriever.warnings if retriever else (), agent.describe())
+        found = Answered(answer, retriever.warnings if retriever else (), agent.describe())
+        return await self.keeper.keep(asked, found)
 
     def options(self, asked: Question) -> SearchOptions:
         """The options of a question: its own first, then the service's settings, then the values fitted for the model."""
         given = {**({} if asked.only else self.settings.search), **asked.options}
         return search_options(given, self._fitted, asked.choices)
 
-    async def search(self, query: Query) -> tuple[list[Hit], tuple[str, ...]]:
+    async def search(self, query: Query) -> tuple[list[Passage], tuple[str, ...]]:
         """The best passages, and warnings. Raises CollectionError."""
         k = query.k or self.options(Question(query.query)).k
         retriever = self.retriever(query.documents)
-        return await retriever.find(query.query, k), retriever.warnings
+        return [hit.passage for hit in await retriever.find(query.query, k)], retriever.warnings
 
     def retriever(self, documents: Documents) -> CollectionRetriever:
         """The documents as one retriever; collections stay open between requests. Raises CollectionError and UsageError."""

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
-from collections.abc import Iterator
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from selfrag import errors
 from selfrag.answers.decode import answer_from, event_from
 from selfrag.answers.trace import options_from, passage_from
 from selfrag.service.registry import Running
-from selfrag.types import Answer, Observer, Passage
+from selfrag.types import Answer, Observer, Passage, SearchOptions
 
+T = TypeVar("T")
 Json = dict[str, Any]
+Begin = Callable[[SearchOptions], None]
 
 CONNECTING = 2.0  # seconds
 
@@ -32,31 +38,66 @@ class Remote:
     described: Json
 
 
-def ask(service: Running, question: Json, observer: Observer) -> Remote:
-    """Asks, as ``POST /v1/ask`` takes it, and calls ``observer`` with the events of the search as they come.
+async def ask(service: Running, question: Json, observer: Observer, begin: Begin | None = None) -> Remote:
+    """Asks, as ``POST /v1/ask`` takes it: calls ``begin`` with the options of the search, and ``observer`` with its events as
+    they come, in another thread. Cancelled, it hangs up, and the service gives the question up.
 
     Raises Lost where the question can be asked elsewhere, and the errors that the search itself raises.
     """
+
+    def heard(reply: http.client.HTTPResponse) -> Remote:
+        return _heard(reply, observer, begin)
+
+    return await _posted(service, "/v1/ask", {**question, "stream": True}, heard)
+
+
+async def post(service: Running, path: str, body: Json) -> Json:
+    """The JSON that the service replies with. Raises what `ask` raises."""
+    return await _posted(service, path, body, lambda reply: _json(reply.read()))
+
+
+async def get(service: Running, path: str) -> Json:
+    """The JSON of a page of the service. Raises what `ask` raises."""
+    return await _posted(service, path, None, lambda reply: _json(reply.read()))
+
+
+async def _posted(service: Running, path: str, body: Json | None, read: Callable[[http.client.HTTPResponse], T]) -> T:
     connection = http.client.HTTPConnection(service.host, service.port, timeout=CONNECTING)
+    given_up = threading.Event()
+
+    def sent() -> T:
+        try:
+            connection.connect()
+            if given_up.is_set():
+                raise Lost("nobody waits for it")
+            connection.sock.settimeout(None)  # an answer takes as long as it takes
+            head = {"Authorization": f"Bearer {service.token}", "Content-Type": "application/json"}
+            connection.request("GET" if body is None else "POST", path, None if body is None else json.dumps(body), head)
+            reply = connection.getresponse()
+            if reply.status != 200:
+                raise _error(reply.status, _json(reply.read()))
+            return read(reply)
+        except (OSError, http.client.HTTPException) as error:
+            raise Lost(str(error) or type(error).__name__) from error
+        finally:
+            connection.close()
+
     try:
-        connection.connect()
-        connection.sock.settimeout(None)  # an answer takes as long as it takes
-        head = {"Authorization": f"Bearer {service.token}", "Content-Type": "application/json"}
-        connection.request("POST", "/v1/ask", json.dumps({**question, "stream": True}), head)
-        reply = connection.getresponse()
-        if reply.status != 200:
-            raise _error(reply.status, _json(reply.read()))
-        return _heard(reply, observer)
-    except (OSError, http.client.HTTPException) as error:
-        raise Lost(str(error) or type(error).__name__) from error
-    finally:
-        connection.close()
+        return await asyncio.to_thread(sent)
+    except asyncio.CancelledError:
+        given_up.set()
+        if connection.sock:
+            with suppress(OSError):  # it has ended meanwhile
+                connection.sock.shutdown(socket.SHUT_RDWR)  # wakes the thread
+        raise
 
 
-def _heard(reply: http.client.HTTPResponse, observer: Observer) -> Remote:
+def _heard(reply: http.client.HTTPResponse, observer: Observer, begin: Begin | None) -> Remote:
     passages: dict[str, Passage] = {}
     for kind, data in _events(reply):
-        if kind == "search":
+        if kind == "options" and begin:
+            begin(options_from(data))
+        elif kind == "search":
             passages |= {chunk: passage_from(row) for chunk, row in data["passages"].items()}
             observer(event_from(data["event"], passages))
         elif kind == "answer":

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from selfrag._util import clean
+from selfrag.algorithm.certain import Certain
 from selfrag.answers import render
 from selfrag.answers.schema import CitationJson, answer_json
 from selfrag.conversation.followup import Turn, rewrite
 from selfrag.errors import UsageError
 from selfrag.service.backend import Answered
 from selfrag.service.requests import Documents, Question, table, words
-from selfrag.types import Answer
+from selfrag.types import Answer, Cited, Event, SearchOptions
 
 Json = dict[str, Any]
 
@@ -60,9 +61,9 @@ def chat_of(body: object, collections: Sequence[str], model: str) -> Chat:
     if not said or said[-1][0] != "user":
         raise UsageError("the last message is not the user's", 'send {"messages": [{"role": "user", "content": "…"}]}')
     typed = words({"question": said[-1][1]}, "question")
-    more = table(row.get("selfrag", {}), ("source", "where", "options", "choices"), "selfrag")
+    more = table(row.get("selfrag", {}), ("source", "where", "options", "choices", "history"), "selfrag")
     documents = (name.removeprefix(f"{NAME}/"),) if name.startswith(f"{NAME}/") else ()
-    asked = _question(rewrite(typed, _turns(said[:-1])), documents, more)
+    asked = _question(typed, rewrite(typed, _turns(said[:-1])), documents, more)
     options = row.get("stream_options")
     usage = isinstance(options, dict) and options.get("include_usage") is True
     ignored = sorted(key for key in row if key not in _KNOWN)
@@ -71,11 +72,12 @@ def chat_of(body: object, collections: Sequence[str], model: str) -> Chat:
     return Chat(name, asked, typed, row.get("stream") is True, usage, tuple(ignored))
 
 
-def _question(text: str, collections: tuple[str, ...], more: Json) -> Question:
-    from selfrag.service.requests import options_of, texts
+def _question(typed: str, text: str, collections: tuple[str, ...], more: Json) -> Question:
+    from selfrag.service.requests import flag, options_of, texts
 
     documents = Documents(collections, texts(more, "source"), texts(more, "where"))
-    return Question(text, documents, texts(more, "choices"), options_of(more.get("options", {})))
+    keep = flag(more, "history", True)
+    return Question(text, documents, texts(more, "choices"), options_of(more.get("options", {})), history=keep, typed=typed)
 
 
 def _messages(given: object) -> list[tuple[str, str]]:
@@ -113,18 +115,24 @@ def _turns(said: Sequence[tuple[str, str]]) -> list[Turn]:
 # --- what is sent back ---------------------------------------------------------------------------------------------------------
 
 
-def pieces(answer: Answer) -> Iterator[str]:
-    """The message in pieces: sentence by sentence with its citation, then the sources with their critique."""
+def pieces(answer: Answer, first: int = 0) -> Iterator[str]:
+    """The message in pieces: sentence by sentence with its citation, without those before ``first``, then the sources with their
+    critique."""
     document = answer_json(answer)
     if answer.status == "abstained":
         yield f"No answer: {render.why_abstained(document, answer.options)}"
     else:
-        for number, cited in enumerate(answer.segments):
-            mark = f" [{cited.citation}]" if cited.citation else ""
-            yield ("" if number == 0 else " ") + clean(cited.segment.text) + mark
+        for number, cited in enumerate(answer.segments[first:], first):
+            yield sentence(number, cited)
     if document["citations"]:
         lines = (_source_line(answer, citation) for citation in document["citations"])
         yield (_SOURCES if answer.status == "answered" else "\n\nNearest evidence:\n") + "\n".join(lines)
+
+
+def sentence(number: int, cited: Cited) -> str:
+    """Segment ``number`` (from 0) of an answer with its citation, as it follows on the one before."""
+    mark = f" [{cited.citation}]" if cited.citation else ""
+    return ("" if number == 0 else " ") + clean(cited.segment.text) + mark
 
 
 def _source_line(answer: Answer, citation: CitationJson) -> str:
@@ -144,18 +152,34 @@ def completion(chat: Chat, answered: Answered) -> Json:
     return {**_head("chat.completion", chat), "choices": [choice], "usage": usage(answered.answer), NAME: extra(chat, answered)}
 
 
-def first_chunk(chat: Chat) -> Json:
-    return _chunk(_head("chat.completion.chunk", chat), {"role": "assistant", "content": ""})
+class Stream:
+    """The ``chat.completion.chunk`` objects of one answer: each sentence once it is certain, the rest when the search is over."""
 
+    def __init__(self, chat: Chat, options: SearchOptions) -> None:
+        self.chat = chat
+        self._certain = Certain(options)
+        self._sent = 0
+        self._head = _head("chat.completion.chunk", chat)
 
-def chunks(first: Json, chat: Chat, answered: Answered) -> Iterator[Json]:
-    """The ``chat.completion.chunk`` objects after the first one; the last one holds what front ends do not show."""
-    head = {key: first[key] for key in ("id", "object", "created", "model")}
-    for piece in pieces(answered.answer):
-        yield _chunk(head, {"content": piece})
-    yield {**_chunk(head, {}, "stop"), NAME: extra(chat, answered)}
-    if chat.usage:
-        yield {**head, "choices": [], "usage": usage(answered.answer)}
+    def first(self) -> Json:
+        return _chunk(self._head, {"role": "assistant", "content": ""})
+
+    def more(self, event: Event) -> Iterator[Json]:
+        """What this event of the search makes certain."""
+        self._certain(event)
+        if not self._certain.firm:
+            return
+        for cited in self._certain.segments[self._sent :]:
+            yield _chunk(self._head, {"content": sentence(self._sent, cited)})
+            self._sent += 1
+
+    def last(self, answered: Answered) -> Iterator[Json]:
+        """What is missing of the answer, and what front ends do not show."""
+        for piece in pieces(answered.answer, self._sent):
+            yield _chunk(self._head, {"content": piece})
+        yield {**_chunk(self._head, {}, "stop"), NAME: extra(self.chat, answered)}
+        if self.chat.usage:
+            yield {**self._head, "choices": [], "usage": usage(answered.answer)}
 
 
 def extra(chat: Chat, answered: Answered) -> Json:

@@ -25,7 +25,8 @@ from selfrag.answers import render
 from selfrag.answers.schema import AnswerJson, answer_json, passage_json
 from selfrag.errors import SelfragError, UsageError
 from selfrag.service import completions
-from selfrag.service.backend import Backend
+from selfrag.service.backend import Answering, Backend
+from selfrag.service.client import Lost
 from selfrag.service.guard import Guard, Rules
 from selfrag.service.requests import place_of, query_of, question_of
 
@@ -169,7 +170,7 @@ TOOLS = (
 # --- what the tools do ---------------------------------------------------------------------------------------------------------
 
 
-async def ask(backend: Backend, given: Json) -> tuple[str, Json]:
+async def ask(backend: Answering, given: Json) -> tuple[str, Json]:
     asked = question_of(given)
     if asked.stream or asked.trace or asked.only:
         raise UsageError("stream, trace and only are not arguments of this tool")
@@ -179,27 +180,27 @@ async def ask(backend: Backend, given: Json) -> tuple[str, Json]:
     return "".join(completions.pieces(answered.answer)), {**document}
 
 
-async def search(backend: Backend, given: Json) -> tuple[str, Json]:
+async def search(backend: Answering, given: Json) -> tuple[str, Json]:
     query = query_of(given)
-    hits, warnings = await backend.search(query)
-    rows = [passage_json(hit.passage) | {"score": hit.passage.score} for hit in hits]
+    passages, warnings = await backend.search(query)
+    rows = [passage_json(each) | {"score": each.score} for each in passages]
     shown = [f"{n}. {row['title']} ({render.where(row)})\n{row['text']}" for n, row in enumerate(rows, 1)]
     return "\n\n".join(shown) or "nothing found", {"query": query.query, "passages": rows, "warnings": list(warnings)}
 
 
-async def read(backend: Backend, given: Json) -> tuple[str, Json]:
+async def read(backend: Answering, given: Json) -> tuple[str, Json]:
     found = await backend.read(place_of(given))
     return found["text"], found
 
 
-async def status(backend: Backend, given: Json) -> tuple[str, Json]:
+async def status(backend: Answering, given: Json) -> tuple[str, Json]:
     if given:
         raise UsageError("status takes no arguments")
     found = await backend.status()
     return json.dumps(found, ensure_ascii=False), found
 
 
-_TOOLS: Mapping[str, Callable[[Backend, Json], Awaitable[tuple[str, Json]]]] = {
+_TOOLS: Mapping[str, Callable[[Answering, Json], Awaitable[tuple[str, Json]]]] = {
     "ask": ask,
     "search": search,
     "read": read,
@@ -208,26 +209,35 @@ _TOOLS: Mapping[str, Callable[[Backend, Json], Awaitable[tuple[str, Json]]]] = {
 
 
 class Door:
-    """The backend, opened when it is first wanted: loading a model holds up everything else for some seconds."""
+    """What answers: the service that ``remote`` finds, else a backend of this process, opened when it is first wanted, since
+    loading a model holds up everything else for some seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, remote: Callable[[], Answering | None]) -> None:
+        self.remote = remote
         self.wanted = asyncio.Event()
         self.ready: asyncio.Future[Backend] = asyncio.get_running_loop().create_future()
 
-    async def backend(self) -> Backend:
-        """Waits until it is open. Raises what went wrong, at every call."""
+    async def backend(self, own: bool = False) -> Answering:
+        """Waits until one is open; ``own`` is this process's. Raises what went wrong, at every call."""
+        if not own and not self.wanted.is_set() and (found := self.remote()):
+            return found
         self.wanted.set()
         return await asyncio.shield(self.ready)
 
     def open_soon(self) -> None:
-        """Opens it once the current responses have been sent."""
-        asyncio.get_running_loop().call_later(0.1, self.wanted.set)
+        """Opens the backend of this process, if there is no service, once the current responses have been sent."""
+        if self.remote() is None:
+            asyncio.get_running_loop().call_later(0.1, self.wanted.set)
+
+
+def nowhere() -> None:
+    """Finds no service."""
 
 
 @asynccontextmanager
-async def opened(opening: Opening) -> AsyncIterator[Door]:
+async def opened(opening: Opening, remote: Callable[[], Answering | None] = nowhere) -> AsyncIterator[Door]:
     """The door, and the backend behind it until the end."""
-    door, ending = Door(), asyncio.Event()
+    door, ending = Door(remote), asyncio.Event()
 
     async def hold() -> None:
         await door.wanted.wait()
@@ -261,7 +271,11 @@ def make_server(door: Door) -> Server[Any]:
         try:
             if params.name not in _TOOLS:
                 raise UsageError(f"there is no tool {params.name!r}", f"the tools are {', '.join(_TOOLS)}")
-            text, found = await _TOOLS[params.name](await door.backend(), dict(params.arguments or {}))
+            tool, given = _TOOLS[params.name], dict(params.arguments or {})
+            try:
+                text, found = await tool(await door.backend(), given)
+            except Lost:
+                text, found = await tool(await door.backend(own=True), given)
         except SelfragError as error:
             hint = f"\n→ {error.hint}" if error.hint else ""
             return _result(f"{error.message}{hint}", is_error=True)
@@ -278,9 +292,9 @@ def _result(text: str, found: Json | None = None, is_error: bool = False) -> typ
 # --- transports ----------------------------------------------------------------------------------------------------------------
 
 
-async def serve_stdio(opening: Opening) -> None:
+async def serve_stdio(opening: Opening, remote: Callable[[], Answering | None] = nowhere) -> None:
     """Speaks MCP on stdin and stdout until stdin ends."""
-    async with opened(opening) as door:
+    async with opened(opening, remote) as door:
         server = make_server(door)
         async with stdio_server() as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())

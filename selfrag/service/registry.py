@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,10 +18,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from selfrag import index
 from selfrag._version import __version__
 from selfrag.config import profiles
 from selfrag.config.options import SEARCH
 from selfrag.config.settings import TABLE, Settings
+from selfrag.types import ReflectionKind
 
 _OWN = ("collection", "embedder", "history", "history_mb")
 """The settings that a service need not share: those sent with each question, and those that only its client uses."""
@@ -29,12 +31,14 @@ _OWN = ("collection", "embedder", "history", "history_mb")
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A running service: its process, where it listens, a token of its own, and what its answers depend on (`setup`)."""
+    """A running service: its process, where it listens, a token of its own, how its model reflects, and what its answers depend
+    on (`setup`)."""
 
     pid: int
     host: str
     port: int
     token: str
+    reflection: ReflectionKind
     setup: dict[str, Any]
 
 
@@ -54,12 +58,12 @@ def folder_of(settings: Settings) -> Path:
 
 
 @contextmanager
-def announced(settings: Settings, host: str, port: int) -> Iterator[Running]:
+def announced(settings: Settings, host: str, port: int, reflection: ReflectionKind) -> Iterator[Running]:
     """Lets clients find this process for as long as this lasts."""
     folder = folder_of(settings)
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    here = Running(os.getpid(), host, port, secrets.token_urlsafe(32), setup(settings))
+    here = Running(os.getpid(), host, port, secrets.token_urlsafe(32), reflection, setup(settings))
     file = folder / f"{here.pid}-{port}.json"
     with FileLock(file.with_suffix(".lock"), timeout=0, mode=0o600):
         draft = file.with_suffix(".new")
@@ -79,10 +83,10 @@ def running(settings: Settings) -> list[Running]:
     return [found for file in files if (found := _living(file))]
 
 
-def find(settings: Settings) -> Running | None:
-    """A running service that answers as this process would with these settings, else None."""
-    files = folder_of(settings)
-    if not files.is_dir():
+def find(settings: Settings, collections: Iterable[str] = ()) -> Running | None:
+    """A running service that answers as this process would with these settings, else None. None too where one of the
+    ``collections`` does not exist: this process says so before there is a question."""
+    if not folder_of(settings).is_dir() or not set(collections) <= set(index.names(settings.paths.data)):
         return None
     wanted = setup(settings)
     return next((each for each in running(settings) if each.setup == wanted), None)

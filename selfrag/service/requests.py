@@ -30,7 +30,8 @@ class Question:
     """A question to the agent.
 
     ``options`` are search options by their setting's name ("k", "w_sup"), over the service's own, or, if ``only``, instead of
-    them. ``stream`` sends the events of the search as they come; ``trace`` returns the whole search with the answer.
+    them. ``stream`` sends the events of the search as they come; ``trace`` returns the whole search with the answer. ``history``
+    False keeps nothing of it; ``typed`` is what a person wrote, where that was a follow-up.
     """
 
     question: str
@@ -40,6 +41,8 @@ class Question:
     only: bool = False
     stream: bool = False
     trace: bool = False
+    history: bool = True
+    typed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Place:
 
 def question_of(body: object) -> Question:
     """The question in a JSON body. Raises UsageError."""
-    row = table(body, ("question", "collections", "source", "where", "choices", "options", "only", "stream", "trace"))
+    row = table(body, ("question", "collections", "source", "where", "choices", "options", "only", "stream", "trace", "history"))
     return Question(
         words(row, "question"),
         documents_of(row),
@@ -73,6 +76,7 @@ def question_of(body: object) -> Question:
         flag(row, "only"),
         flag(row, "stream"),
         flag(row, "trace"),
+        flag(row, "history", True),
     )
 
 
@@ -156,8 +160,8 @@ def whole(row: Json, name: str, low: int) -> int | None:
     return value
 
 
-def flag(row: Json, name: Literal["only", "stream", "trace"]) -> bool:
-    value = row.get(name, False)
+def flag(row: Json, name: Literal["only", "stream", "trace", "history"], otherwise: bool = False) -> bool:
+    value = row.get(name, otherwise)
     if not isinstance(value, bool):
         raise UsageError(f"{name} is {value!r}, expected true or false")
     return value

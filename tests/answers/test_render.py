@@ -92,7 +92,7 @@ def document(**changes: Any) -> AnswerJson:
 
 def test_sentences_carry_citation_and_critique() -> None:
     """Each sentence stands in a line with its number and its three critiques, a dash for one that it does not carry."""
-    lines = text(render.sentences(document())).splitlines()
+    lines = text(render.sentences(document()["segments"])).splitlines()
     assert lines[0].split() == ["ISREL", "ISSUP", "ISUSE"]
     assert lines[1].split() == ["0.98", "0.93", "–", "It", "was", "built", "in", "1889.", "[1]"]
     assert lines[2].strip() == "“The tower was built in 1889.”"
@@ -103,8 +103,8 @@ def test_a_fragment_is_read_in_its_sentence() -> None:
     """Words that stand in the passage are shown within their whole sentence, set off where colours are allowed, once."""
     piece = replace(FIRST, text="in 1889")
     shown = document(segments=(Cited(piece, 1, 2.4), Cited(replace(FIRST, text="The tower"), 1, 2.0)))
-    assert text(render.sentences(shown)).count("The tower was built in 1889. [1]") == 1
-    assert "\x1b[1min 1889\x1b[0m" in text(render.sentences(shown), colour=True)
+    assert text(render.sentences(shown["segments"])).count("The tower was built in 1889. [1]") == 1
+    assert "\x1b[1min 1889\x1b[0m" in text(render.sentences(shown["segments"]), colour=True)
     assert shown_answer(shown) == "The tower was built in 1889."
 
 
@@ -115,7 +115,7 @@ def test_low_critiques_have_words() -> None:
     shown = document(segments=(Cited(weak, 1, 1.0), Cited(poor, 1, 1.0), Cited(FIRST, 1, 1.0)))
     found = [render.remarks(segment) for segment in shown["segments"]]
     assert found == [["weak support"], ["hardly relevant", "hardly supported", "hardly useful"], []]
-    assert "(weak support)" in text(render.sentences(shown))
+    assert "(weak support)" in text(render.sentences(shown["segments"]))
 
 
 def test_citations_are_links_where_they_may_be() -> None:
@@ -132,7 +132,7 @@ def test_citations_are_links_where_they_may_be() -> None:
 
 def test_narrow_terminals_fold_words_not_numbers() -> None:
     """On a narrow terminal the sentence is folded; the critiques stay whole."""
-    shown = text(render.sentences(document()), width=40)
+    shown = text(render.sentences(document()["segments"]), width=40)
     assert "0.98" in shown
     assert "0.93" in shown
 
@@ -196,8 +196,8 @@ def test_colours_follow_the_level() -> None:
     """High, middling and low critiques differ; utility is read on its own scale from -1 to 1."""
     assert [render.level(v) for v in (0.9, 0.5, 0.1)] == ["green", "yellow", "red"]
     assert [render.level(v, -1.0) for v in (0.5, 0.0, -0.9)] == ["green", "yellow", "red"]
-    assert "\x1b[" in text(render.sentences(document()), colour=True)
-    assert "\x1b" not in text(render.sentences(document()))
+    assert "\x1b[" in text(render.sentences(document()["segments"]), colour=True)
+    assert "\x1b" not in text(render.sentences(document()["segments"]))
 
 
 def test_searching_again_is_part_of_the_tree() -> None:

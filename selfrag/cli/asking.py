@@ -1,0 +1,153 @@
+"""Who answers the questions of `ask` and `chat`: a running service that answers as this process would, or an agent of its own."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from selfrag.cli import terminal
+from selfrag.cli.talk import Talk, open_rewriter, standalone
+
+if TYPE_CHECKING:
+    from selfrag.agent import Agent
+    from selfrag.answers.trace import Recorder
+    from selfrag.cli.live import Watcher
+    from selfrag.cli.options import AgentFlags
+    from selfrag.cli.stream import Stream
+    from selfrag.service.registry import Running
+    from selfrag.types import Answer, Engine, Event, Observer
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An answer, the events that led to it, and what else it depends on (`Agent.describe`)."""
+
+    answer: Answer
+    recorder: Recorder
+    described: dict[str, Any]
+
+
+class Asker:
+    """Asks a service as long as one runs; else it opens the agent that the flags name, once, and keeps it until the end."""
+
+    def __init__(
+        self,
+        flags: AgentFlags,
+        choices: tuple[str, ...] = (),
+        rewriter: str | None = None,
+        quiet: bool = False,
+        service: bool = True,
+    ) -> None:
+        from selfrag.config import settings
+
+        self.flags, self.choices, self.rewriter, self.quiet = flags, choices, rewriter, quiet
+        self.now = settings.load(**flags.given)
+        self._service = service and not flags.hyde and not flags.files and rewriter in (None, "rule", "off")
+        self._agent: Agent | None = None
+        self._engine: Engine | None = None
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def understood(self, typed: str, talk: Talk) -> str:
+        """The question that ``typed`` means in the conversation ``talk``, shown on stderr where that is another one."""
+        if not talk.turns or self.rewriter == "off":
+            return typed
+        if self.running(follow_up=True) is None:
+            await self.open()
+        return await standalone(typed, talk, self._engine, self.quiet)
+
+    async def ask(self, question: str, stream: Stream | None = None) -> Asked:
+        """The answer; the search is shown on stderr while it runs, and ``stream`` prints what is certain of the answer.
+
+        Raises what the search raises, and what `open_agent` raises.
+        """
+        if running := self.running():
+            from selfrag.service.client import Lost
+
+            try:
+                return await self._remote(running, question, stream)
+            except Lost as error:
+                terminal.say(f"note: the running service could not answer ({error}); loading the model", self.quiet)
+                self._service = False
+        return await ask_agent(await self.open(), question, self.quiet, stream)
+
+    # --- the agent of this process ----------------------------------------------------------------------------------------
+
+    async def open(self) -> Agent:
+        """The agent of this process, which is asked from now on."""
+        if self._agent is None:
+            agent = await self._stack.enter_async_context(self.flags.open(self.choices, self.quiet))
+            self._engine = await self._stack.enter_async_context(open_rewriter(self.rewriter, agent))
+            self._agent = agent
+        return self._agent
+
+    # --- a service --------------------------------------------------------------------------------------------------------
+
+    def running(self, follow_up: bool = False) -> Running | None:
+        """A service that answers as this process would. A model that is asked by prompts also understands a ``follow_up``, and
+        that it does here."""
+        if not self._service or self._agent is not None or not (self.now.paths.data / "services").is_dir():
+            return None
+        from selfrag.service import registry
+
+        found = registry.find(self.now, self.flags.collection or [self.now.collection])
+        needs_model = follow_up and self.rewriter is None and found is not None and found.reflection == "prompted"
+        return None if needs_model else found
+
+    async def _remote(self, running: Running, question: str, stream: Stream | None) -> Asked:
+        from selfrag.answers.trace import Recorder
+        from selfrag.cli.live import watching
+        from selfrag.service import client
+
+        body = {
+            "question": question,
+            "collections": self.flags.collection or [self.now.collection],
+            "source": self.flags.source,
+            "where": self.flags.where,
+            "choices": self.choices,
+            "options": self.now.search,
+            "only": True,
+            "history": False,
+        }
+        recorder = Recorder()
+        with watching(self.quiet) as watcher:
+            begin = (lambda options: stream.begin(question, options)) if stream else None
+            found = await client.ask(running, body, observers(recorder, watcher, stream), begin)
+        for warning in found.warnings:
+            terminal.say(f"warning: {warning}", self.quiet)
+        return Asked(found.answer, recorder, found.described)
+
+
+async def ask_agent(agent: Agent, question: str, quiet: bool, stream: Stream | None = None) -> Asked:
+    """Asks an open agent; the search is shown on stderr while it runs."""
+    from selfrag.answers.trace import Recorder
+    from selfrag.cli.live import watching
+
+    recorder = Recorder()
+    if stream:
+        stream.begin(question, agent.options)
+    with watching(quiet) as watcher:
+        answer = await agent.ask(question, observer=observers(recorder, watcher, stream))
+    for warning in agent.retriever.warnings if agent.retriever else ():
+        terminal.say(f"warning: {warning}", quiet)
+    return Asked(answer, recorder, agent.describe())
+
+
+def observers(recorder: Recorder, watcher: Watcher, stream: Stream | None) -> Observer:
+    """An observer that passes every event to all of them; ``stream`` prints where ``watcher`` draws."""
+    if stream:
+        stream.aside = watcher.aside
+
+    def observe(event: Event) -> None:
+        recorder(event)
+        watcher(event)
+        if stream:
+            stream(event)
+
+    return observe
