@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from selfrag import telemetry
 from selfrag._util import is_url
 from selfrag.algorithm.search import Search, check
 from selfrag.config import settings as settings_module
@@ -75,7 +76,15 @@ class Agent:
         options = check(options or self.options)
         if not question.strip():
             raise UsageError("the question is empty", 'selfrag ask "Who wrote Faust?"')
-        return await Search(self.reflector, self.retriever, options, question, instruction, observer).run()
+        tracer = telemetry.tracer()
+        if tracer is None:
+            return await Search(self.reflector, self.retriever, options, question, instruction, observer).run()
+        spans = telemetry.Spans(tracer, self.reflector, self.retriever)
+        with spans.question(question) as span:
+            watching = spans.observing(observer)
+            answer = await Search(spans.reflector, spans.retriever, options, question, instruction, watching).run()
+            spans.answered(span, answer)
+        return answer
 
 
 @asynccontextmanager

@@ -114,10 +114,14 @@ class Certain:
         for each in left:
             shared = sum(1 for _ in _shared(common, each.path.segments))
             common = common[:shared]
-        if len(common) < len(self.segments):
+        if len(common) < len(self.segments) or (common and self._reconsidered(common[0])):
             return
         self.segments = cite(replace(left[0].path, segments=common, scores=left[0].path.scores[: len(common)]))[0]
         self.firm = bool(text_of(self.segments)) and not any(self._doubtful(each) for each in left)
+
+    def _reconsidered(self, first: Segment) -> bool:
+        """Whether sentences of the passages may yet take the place of this segment, before the first step is over."""
+        return self._left == self._steps - 1 and first.critique.isuse < self.options.reconsider_isuse
 
     def _doubtful(self, each: _Open) -> bool:
         """Whether the program may abstain from an answer that becomes of this: with the worst critiques that may follow."""

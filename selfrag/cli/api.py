@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selfrag import telemetry
 from selfrag.cli import terminal
 from selfrag.cli.options import AgentFlags, Quiet, with_flags
 from selfrag.cli.talk import Keep
@@ -119,6 +120,7 @@ async def open_backend(flags: AgentFlags, now: Settings, concurrency: int, waiti
     from selfrag.service.queue import Queue
 
     async with AsyncExitStack() as stack:
+        stack.enter_context(telemetry.exporting())
         with terminal.stopping_at_once(), terminal.waiting("opening the collection and the model", quiet):
             opening = backend.open_backend(now, flags.collection or (), Queue(concurrency, waiting))
             opened = await stack.enter_async_context(opening)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from selfrag import telemetry
 from selfrag.cli import terminal
 from selfrag.errors import UsageError
 
@@ -141,6 +142,7 @@ class AgentFlags:
             **self.given,
         )
         async with AsyncExitStack() as stack:
+            stack.enter_context(telemetry.exporting())
             with terminal.stopping_at_once(), terminal.waiting("opening the collection and the model", quiet):
                 agent = await stack.enter_async_context(opening)
             for warning in agent.warnings:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import MutableMapping
 
+from selfrag.telemetry import exporter_named
+
 _QUIET = {
     "ANONYMIZED_TELEMETRY": "False",  # chromadb
     "DISABLE_TELEMETRY": "1",
@@ -29,7 +31,8 @@ def silence_libraries(environ: MutableMapping[str, str] = os.environ) -> None:
     Variables already set in the environment stay unchanged.
     """
     for name, value in _QUIET.items():
-        environ.setdefault(name, value)
+        if name != "OTEL_SDK_DISABLED" or exporter_named(environ) == "none":  # our own spans need it
+            environ.setdefault(name, value)
 
 
 def allow_downloads(environ: MutableMapping[str, str] = os.environ) -> None:

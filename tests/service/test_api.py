@@ -61,7 +61,8 @@ def test_options(service: Service) -> None:
 
 
 def test_stream(service: Service) -> None:
-    """Events of the search come as they happen, the answer last; read back they make the same document."""
+    """The options come first, then the events of the search as they happen, and the answer last; read back they make the same
+    document."""
     kinds, answer = [], None
     with httpx.stream("POST", service.url + "/v1/ask", json={"question": QUESTION, "stream": True}, timeout=WAIT) as reply:
         assert reply.headers["content-type"].startswith("text/event-stream")
@@ -73,7 +74,7 @@ def test_stream(service: Service) -> None:
                 data = json.loads(line[6:])
                 kinds.append(data["event"]["event"] if kind == "search" else kind)
                 answer = data if kind == "answer" else answer
-    assert kinds[0] == "decided"
+    assert kinds[:2] == ["options", "decided"]
     assert {"retrieved", "opened", "wrote", "expanded", "selected"} <= set(kinds)
     assert kinds[-1] == "answer"
     assert answer is not None

@@ -1,6 +1,6 @@
 """Load on `selfrag api` over loopback: many clients at once, the memory of the service, and a kill with a restart in between.
 
-    python tests/stress/service_load.py --clients 50 --seconds 60 -c wikipedia --questions corpora/wikipedia/questions.jsonl
+    python -m tests.stress.service_load --clients 50 --seconds 600 --kill -c demo --questions corpora/wikipedia/questions.jsonl
 
 Every client asks one question after another until the time is up, then the last ones are waited for. A request is lost if it got
 neither an answer nor an error of the service that says what to do (503 with Retry-After, after which it is sent again). With
@@ -19,6 +19,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ from typing import Any
 
 import httpx
 import psutil
+
+from tests.engines import tiny
 
 
 @dataclass
@@ -69,7 +72,7 @@ async def client(load: Load, number: int, until: float, web: httpx.AsyncClient) 
 
 def start(arguments: argparse.Namespace) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "selfrag", "api", "-c", arguments.collection, "--port", str(arguments.port)]
-    command += ["--concurrency", str(arguments.concurrency), "--waiting", str(arguments.waiting)]
+    command += ["--concurrency", str(arguments.concurrency), "--waiting", str(arguments.waiting), *arguments.model]
     service = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert service.stderr is not None
     for line in service.stderr:
@@ -140,8 +143,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8399)
     parser.add_argument("--concurrency", type=int, default=4)
     parser.add_argument("--waiting", type=int, default=64)
+    parser.add_argument(
+        "--tiny", action="store_true", help="the tests' model, which writes in no time: load on the service alone"
+    )
     parser.add_argument("--kill", action="store_true")
-    print(json.dumps(asyncio.run(run(parser.parse_args())), indent=1))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments.model = ["--model", str(tiny.build(Path(folder)))] if arguments.tiny else []
+        print(json.dumps(asyncio.run(run(arguments)), indent=1))
 
 
 if __name__ == "__main__":
