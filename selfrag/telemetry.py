@@ -1,4 +1,4 @@
-"""OpenTelemetry spans of a question: retrieve, judge, generate and select, below one for the whole. The extra ``otel`` exports them.
+"""OpenTelemetry spans of a question: retrieve, judge, generate and select, below one for the whole. The extra otel exports them.
 
 Names and attributes are those of the GenAI semantic conventions (opentelemetry.io, in development) where they have any; our own
 begin with ``selfrag.``. Nothing is recorded unless the program that runs has set OpenTelemetry up, or `exporting` did so because

@@ -37,7 +37,6 @@ class Path:
         instead. The first always counts."""
         return not self.segments or bool({*words(segment.text)} - {*words(" ".join(s.text for s in self.segments))})
 
-
     def grown(self, id: int, order: int, segment: Segment, score: float, last: bool) -> Path:
         """This path with a further segment; the path itself, finished, where the segment adds nothing to it. ``last`` says that
         no more may follow."""

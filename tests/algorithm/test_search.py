@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from selfrag.agent import Agent
+from selfrag.algorithm.certain import Certain
 from selfrag.algorithm.reflection import (
     CONTINUE,
     END_PARAGRAPH,
@@ -444,6 +445,18 @@ async def test_no_second_look_without_a_reason(written: int, threshold: float, r
     answer, events = await looked_again(written, threshold, relevant)
     assert FOUND not in answer.text
     assert sum(e.sentences for e in events if isinstance(e, Reconsidered)) == 0
+
+
+async def test_nothing_is_certain_before_the_second_look() -> None:
+    """What is shown while the search goes on is never an answer that the second look replaces."""
+    answer, events = await looked_again(written=2, threshold=0.3)
+    certain = Certain(answer.options)
+    shown = []
+    for event in events:
+        certain(event)
+        shown.append([cited.segment.text for cited in certain.segments])
+    assert all(texts in ([], [FOUND]) for texts in shown)
+    assert shown[-1] == [FOUND]
 
 
 async def test_the_stored_search_gives_the_same_answer_again() -> None:
