@@ -19,11 +19,15 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """What may become of a path: it scores ``most`` at most, and grows by ``more`` segments at most; 0 if it is finished."""
+    """What may become of a path: it scores ``most`` at most, and grows by ``more`` segments at most; 0 if it is finished.
+
+    One that does not stay ends as it is only if nothing extends it: what is written next may take its place and score less.
+    """
 
     path: Path
     most: float
     more: int
+    stays: bool = True
 
 
 class Certain:
@@ -95,7 +99,7 @@ class Certain:
             yield self._growing(parent, (reflection.score_bound(critique, self.options.weights),), self._left)
         for path in self._live.values():
             if path.id not in self._continued:
-                yield _Open(path, path.score, 0)
+                yield _Open(path, path.score, 0, stays=False)
 
     def _growing(self, path: Path, scores: tuple[float, ...], more: int) -> _Open:
         """``path`` with a segment of these scores, if any, and up to ``more`` after it. A mean is most with none or all."""
@@ -106,7 +110,7 @@ class Certain:
 
     def _settle(self, possible: Sequence[_Open]) -> None:
         """Finds what all the answers that are still possible have in common."""
-        best = max((each.path.score for each in possible if not each.more), default=float("-inf"))
+        best = max((each.path.score for each in possible if each.stays and not each.more), default=float("-inf"))
         left = [each for each in possible if each.most >= best - _ROUNDING]
         if not left:
             return
