@@ -98,7 +98,9 @@ class Adapter:
         left, right = f"{stem}.lora_B.weight", f"{stem}.lora_A.weight"
         try:
             if left in self._tensors:
-                weight = weight + (self._tensors[left] @ self._tensors[right]) * self._scale
+                # in float64, whose rounding to bfloat16 does not depend on the order in which a processor adds
+                added = self._tensors[left].astype(np.float64) @ self._tensors[right].astype(np.float64)
+                weight = (weight + added * self._scale).astype(np.float32)
             if (rows := f"{stem}.token_adapter.trainable_tokens_delta") in self._tensors:
                 weight = weight.copy()
                 weight[list(self._rows)] = self._tensors[rows]
