@@ -23,14 +23,14 @@ WAIT = 240.0
 
 @asynccontextmanager
 async def connected(transport: str, home: Path, model: Path) -> AsyncIterator[Client]:
-    """The SDK's client at the end of a running command."""
+    """The SDK's client at the end of a running command, which loads the model itself whatever service runs beside it."""
     if transport == "stdio":
         env = environment(home, SELFRAG_MODEL=str(model), OMP_NUM_THREADS="1", LOOPBACK="1")
-        server = StdioServerParameters(command=COMMAND[0], args=[*COMMAND[1:], "mcp"], env=env)
+        server = StdioServerParameters(command=COMMAND[0], args=[*COMMAND[1:], "mcp", "--no-service"], env=env)
         async with Client(server, read_timeout_seconds=WAIT) as client:
             yield client
     else:
-        with started(home, model, "mcp", "--http", "--port", "0") as service:
+        with started(home, model, "mcp", "--no-service", "--http", "--port", "0") as service:
             async with Client(service.url, read_timeout_seconds=WAIT) as client:
                 yield client
 
