@@ -98,7 +98,7 @@ def calibrate(
     if json:
         terminal.print_json(document(profile, fitted, held, len(found), path))
     else:
-        print(text(profile, fitted, held, len(found)))
+        terminal.put(text(profile, fitted, held, len(found)))
         terminal.say(f"written to {path}" if path else "nothing was written", quiet)
     if len(found) < len(with_evidence):
         terminal.say(f"{len(with_evidence) - len(found)} questions failed or have no label, and were left out", quiet)
@@ -127,7 +127,7 @@ def calibrate_from_history(flags: AgentFlags, name: str, max_risk: float | None,
     if json:
         terminal.print_json(document(profile, fitted, held, len(found), path))
     else:
-        print(text(profile, fitted, held, len(found)))
+        terminal.put(text(profile, fitted, held, len(found)))
         terminal.say(f"written to {path}" if path else "nothing was written", quiet)
     for reason, count in left.items():
         terminal.say(f"{count} rated answers were left out: {reason}", quiet)

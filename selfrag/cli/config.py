@@ -79,7 +79,7 @@ def path(json: Json = False) -> None:
         terminal.print_json({name: str(place) for name, place in places.items()})
     else:
         for name, place in places.items():
-            print(f"{name:<9} {place}")
+            terminal.put(f"{name:<9} {place}")
 
 
 def get(key: Key) -> None:
@@ -94,7 +94,7 @@ def get(key: Key) -> None:
     now = settings.load()
     settings.check_key(key, "config get")
     value = shown(now, key)
-    print("" if value is None else value)
+    terminal.put("" if value is None else str(value))
 
 
 def set_(key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="Its new value.")]) -> None:

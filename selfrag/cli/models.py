@@ -148,7 +148,7 @@ def pull(
     if json:
         terminal.print_json(described(info))
     else:
-        print(info.path)
+        terminal.put(str(info.path))
 
 
 def path(name: Name) -> None:
@@ -161,7 +161,7 @@ def path(name: Name) -> None:
     """
     from selfrag import models
 
-    print(models.resolve(name, _cache()).path)
+    terminal.put(str(models.resolve(name, _cache()).path))
 
 
 def show(name: Name, json: Json = False) -> None:
@@ -181,6 +181,6 @@ def show(name: Name, json: Json = False) -> None:
     for key, value in described(info).items():
         if value not in (None, "", {}):
             shown = ", ".join(f"{k} {v:g}" for k, v in value.items()) if isinstance(value, dict) else value
-            print(f"{key:<12} {shown}")
+            terminal.put(f"{key:<12} {shown}")
     if info.card:
-        print(f"\n{info.card.read_text('utf-8')}", end="")
+        terminal.put(f"\n{info.card.read_text('utf-8').rstrip()}")

@@ -65,7 +65,7 @@ def serve(
     if print_command:
         from selfrag.engines.vllm import server
 
-        print(shlex.join(server.command(serving, cpu=not _has_cuda(), program=server.shown_program())))
+        terminal.put(shlex.join(server.command(serving, cpu=not _has_cuda(), program=server.shown_program())))
         return
     run(serving, log_to_stderr=logging.getLogger("selfrag").isEnabledFor(logging.DEBUG))
 
@@ -86,7 +86,7 @@ def run(serving: Serving, log_to_stderr: bool) -> None:
             terminal.say(f"starting vLLM with {serving.names[0]}; a minute or so")
             with terminal.waiting(f"loading {serving.names[0]}", quiet=log_to_stderr):
                 process.wait_until_healthy(serving.url)
-            print(f"--engine {serving.url}", flush=True)
+            terminal.put(f"--engine {serving.url}")
             terminal.say("ready; Ctrl-C ends it")
             process.wait()
         except KeyboardInterrupt:

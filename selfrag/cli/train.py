@@ -187,7 +187,7 @@ def run(
     )  # fmt: skip
     with terminal.stopping("this step") as stop:
         train(config, lambda line: terminal.say(line, quiet), stop)
-    print(out / "adapter")
+    terminal.put(str(out / "adapter"))
 
 
 def merge(
@@ -211,7 +211,7 @@ def merge(
     folder = adapters.find(adapter)
     info = models.resolve(base or adapters.base_of(adapter), settings.load().paths.cache)
     adapters.merge(info.path, folder, out)
-    print(out)
+    terminal.put(str(out))
 
 
 def eval_(
@@ -250,7 +250,7 @@ def eval_(
         out.mkdir(parents=True, exist_ok=True)
         (out / "results.json").write_text(format_.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (out / "results.md").write_text(table(results), encoding="utf-8")
-    terminal.print_json(document) if json else print(table(results), end="")
+    terminal.print_json(document) if json else terminal.put(table(results).rstrip())
 
 
 async def _measure(
@@ -319,4 +319,4 @@ def reranker(
 
     with terminal.stopping("this step") as stop:
         train(embedded_folder(), found, out, Plan(minutes=minutes, rate=lr, seed=seed), report, stop)
-    print(out)
+    terminal.put(str(out))
