@@ -314,8 +314,7 @@ class Search:
         return reflection.segment_score(segment.critique, self.options.weights)
 
     def grown(self, candidate: Candidate, segment: Segment, last: bool) -> Path:
-        score = reflection.segment_score(segment.critique, self.options.weights)
-        return candidate.parent.grown(candidate.id, candidate.order, segment, score, last)
+        return candidate.parent.grown(candidate.id, candidate.order, segment, self.score(segment), last)
 
     # --- the answer ------------------------------------------------------------------------------------------------------------
 

@@ -137,7 +137,7 @@ def tree(trace: Trace) -> list[Json]:
         elif event["event"] == "retrieved" or event["event"] == "corrected":
             below.append(leaf(render.found_words(event)))
         elif event["event"] == "reconsidered":
-            top.append(leaf(render.reconsidered_words(event)))
+            top.append(leaf(render.reconsidered_words(event["isuse"], event["sentences"])))
         elif event["event"] == "opened":
             nodes[event["candidate"]] = opened(event)
             below.append(nodes[event["candidate"]])

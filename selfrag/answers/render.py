@@ -34,7 +34,6 @@ from selfrag.answers.schema import (
     PassageJson,
     PrunedJson,
     QuoteJson,
-    ReconsideredJson,
     RetrievedJson,
     SegmentJson,
     evidence_means,
@@ -275,7 +274,7 @@ def tree(answer: AnswerJson, events: Sequence[EventJson], passages: Mapping[str,
             style = "dim" if event["event"] == "retrieved" else "yellow"
             nodes.get(event["path"], root).add(Text(found_words(event), style=style))
         elif event["event"] == "reconsidered":
-            root.add(Text(reconsidered_words(event), style="yellow"))
+            root.add(Text(reconsidered_words(event["isuse"], event["sentences"]), style="yellow"))
         elif event["event"] == "opened":
             nodes[event["candidate"]] = nodes.get(event["path"], root).add(_opened_line(event, passages, base))
         elif event["event"] == "expanded":
@@ -303,9 +302,9 @@ def found_words(event: RetrievedJson | CorrectedJson) -> str:
     return f"{event['standing']} (best ISREL {event['best']:.2f}), searched again: {count} more passages for: {query}"
 
 
-def reconsidered_words(event: ReconsideredJson) -> str:
+def reconsidered_words(isuse: float, sentences: int) -> str:
     """Why sentences were judged, and how many."""
-    return f"of little use (ISUSE {event['isuse']:.2f}): judged {event['sentences']} sentences of the relevant passages"
+    return f"of little use (ISUSE {isuse:.2f}): judged {sentences} sentences of the relevant passages"
 
 
 def pruned_words(event: PrunedJson) -> str:

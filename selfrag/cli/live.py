@@ -100,7 +100,7 @@ def line(event: Event) -> str | None:
         case Corrected(standing=standing, best=best, query=query, passages=passages):
             return f"{standing} (best ISREL {best:.2f}), searched again: {clean(query)}: {len(passages)} more passages"
         case Reconsidered(isuse=isuse, sentences=sentences):
-            return f"of little use (ISUSE {isuse:.2f}): judged {sentences} sentences of the relevant passages"
+            return render.reconsidered_words(isuse, sentences)
         case Opened(passage=passage, critique=critique) if passage:
             return f"ISREL {critique.isrel:.2f}  {place(passage)}"
         case Expanded(segment=segment):

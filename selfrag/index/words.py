@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypedDict, cast
 
 from selfrag.errors import CollectionError
 from selfrag.index.catalog.catalog import Catalog
-from selfrag.index.vectors.checksums import Seal, digest
+from selfrag.index.vectors.checksums import Seal, changed_file, digest
 
 if TYPE_CHECKING:
     import tantivy
@@ -215,13 +215,8 @@ def seal(folder: Path) -> Seal:
 
 def compare(folder: Path, sealed: Mapping[str, Sequence[object]], thorough: bool) -> str | None:
     """The first difference, in words. Digests are taken where the time differs, or of every file if ``thorough``."""
-    for name, (size, mtime_ns, wanted) in sealed.items():
-        path = folder / name
-        if not path.is_file():
-            return f"a file of the index of words is missing: {name}"
-        stat = path.stat()
-        if stat.st_size != size or ((thorough or stat.st_mtime_ns != mtime_ns) and digest(path) != wanted):
-            return f"a file of the index of words was changed: {name}"
+    if found := changed_file(folder, sealed, thorough, "the index of words"):
+        return found
     if extra := {path.name for path in folder.iterdir()} - {*sealed, *_LOCKS} if folder.is_dir() else set():
         return f"the index of words has a file that its last writer did not leave: {min(extra)}"
     return None

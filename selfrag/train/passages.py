@@ -33,7 +33,7 @@ def whole(answer: str) -> bool:
 
 def sentence_spans(passage: str) -> list[tuple[int, int]]:
     """Character ranges of the sentences of ``passage``, those that a quote consists of."""
-    return [(unit.start, unit.end) for unit in units(passage) if unit.end > unit.start]
+    return [(unit.start, unit.end) for unit in units(passage)]
 
 
 def window(passage: str, at: int, words: int, rng: Random) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -22,13 +22,18 @@ def compare_seal(folder: Path, seal: Mapping[str, tuple[int, int, str]], thoroug
     """The first difference, in words. Digests are taken where the time differs, or of every file if ``thorough``."""
     if not (folder / "chroma.sqlite3").exists():
         return "Chroma's store is missing"
+    return changed_file(folder, seal, thorough, "Chroma's index")
+
+
+def changed_file(folder: Path, seal: Mapping[str, Sequence[object]], thorough: bool, what: str) -> str | None:
+    """The first file of ``what`` that is missing or not as ``seal`` (size, modification time, digest) has it, in words."""
     for name, (size, mtime_ns, wanted) in seal.items():
         path = folder / name
-        if not path.exists():
-            return f"a file of Chroma's index is missing: {name}"
+        if not path.is_file():
+            return f"a file of {what} is missing: {name}"
         stat = path.stat()
         if stat.st_size != size or ((thorough or stat.st_mtime_ns != mtime_ns) and digest(path) != wanted):
-            return f"a file of Chroma's index was changed: {name}"
+            return f"a file of {what} was changed: {name}"
     return None
 
 
