@@ -23,9 +23,10 @@ def configuration() -> str:
     """Every setting, from the table of options."""
     lines = [
         "# Configuration\n",
-        "A setting comes from the command line, from `SELFRAG_<KEY>` in the environment, or from the configuration file, in this",
-        "order. `selfrag config show` prints the values in force and where each comes from; `selfrag config path` says where the",
-        "file is. API keys are not settings; they stay in the environment.\n",
+        "A setting comes from the command line, from `SELFRAG_<KEY>` in the environment, from the project's `.selfrag.toml`, or",
+        "from the configuration file, in this order ([more](../terminal.md)). `selfrag config show` prints the values in force",
+        "and where each comes from; `selfrag config path` says where the file is. API keys are not settings; they stay in the",
+        "environment.\n",
         "| key | flag | allowed | default | what it does |",
         "|---|---|---|---|---|",
     ]

@@ -24,8 +24,8 @@ def register(app: typer.Typer) -> None:
 
 CONFIG = """Show and change the settings.
 
-A setting comes from the command line, from SELFRAG_<KEY> in the environment, or from the configuration file, in this order.
-API keys are no settings; they stay in the environment.
+A setting comes from the command line, from SELFRAG_<KEY> in the environment, from `.selfrag.toml` in the working directory or
+above it, or from the configuration file, in this order. API keys are no settings; they stay in the environment.
 
 \b
 Examples:

@@ -62,11 +62,12 @@ def endpoint_of(name: str, environ: Mapping[str, str] = os.environ) -> Endpoint:
     from selfrag import _http
 
     preset = PRESETS[name]
-    url = environ.get(preset.address, "") if preset.address else ""
-    verbatim = bool(url) and name == "openai"  # as OpenAI's own clients take it
-    found = _http.endpoint(
-        _as_url(url) if url else preset.url, named=True, variable=preset.key, verbatim=verbatim, environ=environ
-    )
+    given = environ.get(preset.address, "") if preset.address else ""
+    verbatim = bool(given) and name == "openai"  # as OpenAI's own clients take it
+    if verbatim and "://" not in given:
+        raise UsageError(f"{preset.address} is {given!r}, which is no URL", f"export {preset.address}=https://{given}")
+    url = given if verbatim else _ollama_url(given) if given else preset.url
+    found = _http.endpoint(url, named=True, variable=preset.key, verbatim=verbatim, environ=environ)
     if found.host == _http.OPENAI_HOST and not found.key:
         raise UsageError(
             "the openai engine needs an API key", found.withheld or f"set {preset.key} in the environment to your key"
@@ -74,7 +75,7 @@ def endpoint_of(name: str, environ: Mapping[str, str] = os.environ) -> Endpoint:
     return found
 
 
-def _as_url(address: str) -> str:
+def _ollama_url(address: str) -> str:
     """OLLAMA_HOST may have no scheme, no port, no host, or name all interfaces; a URL stays as it is."""
     if "://" not in address:
         host, colon, port = address.partition(":")
