@@ -19,12 +19,9 @@ from urllib.parse import SplitResult, urlsplit
 import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
+from selfrag.environment import API_HOST, API_KEY, OPENAI_KEY, OPENAI_URL
 from selfrag.errors import EngineBusy, EngineError, UsageError
 
-KEY, KEY_HOSTS = "SELFRAG_API_KEY", "SELFRAG_API_HOST"
-"""The key of any server, and the hosts (``host`` or ``host:port``, separated by commas) that it is sent to. Without the second
-it goes to this machine and to the servers that a person names with --engine."""
-OPENAI_KEY, OPENAI_URL = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 OPENAI_HOST = "api.openai.com"
 _ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/models")
 _VERSION = re.compile(r"/v\d+\w*(/|$)")
@@ -63,7 +60,7 @@ class Endpoint:
     shown: str
     host: str
     key: str | None = field(default=None, repr=False)
-    variable: str = KEY
+    variable: str = API_KEY.name
     withheld: str = ""
 
     @property
@@ -120,17 +117,17 @@ def _split(url: str) -> SplitResult:
 def _key(parts: SplitResult, named: bool, variable: str, environ: Mapping[str, str]) -> tuple[str, str | None]:
     """The variable whose key is meant for this host, and the key."""
     host = (parts.hostname or "").lower()
-    openai = {OPENAI_HOST, (urlsplit(environ.get(OPENAI_URL, "")).hostname or "").lower()}
-    if variable and environ.get(variable) and (variable != OPENAI_KEY or host in openai):
+    openai = {OPENAI_HOST, (urlsplit(OPENAI_URL.read(environ)).hostname or "").lower()}
+    if variable and environ.get(variable) and (variable != OPENAI_KEY.name or host in openai):
         return variable, environ[variable]
-    if host in openai and environ.get(OPENAI_KEY):
-        return OPENAI_KEY, environ[OPENAI_KEY]
-    if hosts := environ.get(KEY_HOSTS, ""):
+    if host in openai and (key := OPENAI_KEY.read(environ)):
+        return OPENAI_KEY.name, key
+    if hosts := API_HOST.read(environ):
         wanted = {each.strip().lower() for each in hosts.split(",")}
         meant = bool(wanted & {host, f"{host}:{parts.port}"})
     else:
         meant = named or is_loopback(host)
-    return variable or (OPENAI_KEY if host == OPENAI_HOST else KEY), environ.get(KEY) if meant else None
+    return variable or (OPENAI_KEY if host == OPENAI_HOST else API_KEY).name, API_KEY.read(environ) if meant else None
 
 
 def is_loopback(host: str) -> bool:
@@ -219,8 +216,8 @@ def _key_hint(server: Endpoint) -> str:
         return server.withheld
     if server.key:
         return f"the key in the environment variable {server.variable} was refused: correct it"
-    if server.variable == KEY and not is_loopback(server.host):
-        return f"set {KEY} in the environment to its key, and {KEY_HOSTS}={server.host} so that it is sent there"
+    if server.variable == API_KEY.name and not is_loopback(server.host):
+        return f"set {API_KEY.name} in the environment to its key, and {API_HOST.name}={server.host} so that it is sent there"
     return f"set {server.variable} in the environment to its key"
 
 

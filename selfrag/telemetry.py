@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from selfrag import environment
 from selfrag._version import __version__
 from selfrag.errors import SelfragError
 from selfrag.types import (
@@ -38,8 +39,6 @@ from selfrag.types import (
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
-CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _EVALUATIONS = {"ISREL": "isrel", "ISSUP": "issup", "ISUSE": "isuse"}
 
 
@@ -54,9 +53,10 @@ def tracer() -> Tracer | None:
 
 def exporter_named(environ: Mapping[str, str]) -> str:
     """What the environment names to export spans with: otlp, console or another; "none" if nothing."""
-    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    if environment.OTEL_DISABLED.read(environ).lower() == "true":
         return "none"
-    return environ.get("OTEL_TRACES_EXPORTER") or ("otlp" if any(environ.get(name) for name in _ENDPOINTS) else "none")
+    endpoint = environment.OTEL_ENDPOINT.read(environ) or environment.OTEL_TRACES_ENDPOINT.read(environ)
+    return environment.OTEL_EXPORTER.read(environ) or ("otlp" if endpoint else "none")
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def exporting(environ: Mapping[str, str] = os.environ) -> Iterator[None]:
             raise SelfragError(f"OTEL_TRACES_EXPORTER is {wanted!r}", "otlp, console or none")
     except ImportError as error:
         raise SelfragError(f"spans cannot be exported: {error}", "pip install 'selfrag[otel]', or unset OTEL_*") from error
-    name = {} if environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: "selfrag"}
+    name = {} if environment.OTEL_SERVICE.read(environ) else {SERVICE_NAME: "selfrag"}
     provider = TracerProvider(resource=Resource.create(name))
     provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
@@ -99,7 +99,7 @@ class Spans:
     def __init__(self, tracer: Tracer, reflector: Reflector, retriever: Retriever | None) -> None:
         self.tracer = tracer
         self.model, self.source = reflector.engine.model, retriever.name if retriever else ""
-        self.content = os.environ.get(CAPTURE, "").lower() == "true"
+        self.content = environment.OTEL_CONTENT.read().lower() == "true"
         self.reflector = TracedReflector(reflector, self)
         self.retriever = TracedRetriever(retriever, self) if retriever else None
 

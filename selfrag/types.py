@@ -26,7 +26,7 @@ ReflectionKind = Literal["tokens", "prompted"]
 class Option:
     """What a person needs to know of one option; its name, type and default are those of the field that it describes.
 
-    Numbers lie in [``low``, ``high``]. ``flags`` are the names on the command line where they are not ``--the-field's-name``.
+    Numbers lie in [``low``, ``high``]. ``flags`` are the names on the command line: None: ``--the-field's-name``, (): no flag.
     ``fitted`` says that a model's registry entry or a profile may bring a default of its own.
     """
 
@@ -34,7 +34,7 @@ class Option:
     metavar: str = ""
     low: float = 0.0
     high: float = float("inf")
-    flags: tuple[str, ...] = ()
+    flags: tuple[str, ...] | None = None
     fitted: bool = False
 
 

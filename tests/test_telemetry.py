@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from selfrag import telemetry
 from selfrag.agent import Agent
+from selfrag.environment import OTEL_CONTENT
 from selfrag.errors import EngineError, SelfragError
 from selfrag.types import Request, Token
 from tests.algorithm.test_certain import chain
@@ -80,7 +81,7 @@ async def test_a_question_is_a_tree_of_spans(exporter: InMemorySpanExporter) -> 
 @pytest.mark.parametrize("capture", ["false", "true"])
 async def test_content_is_opt_in(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch, capture: str) -> None:
     """The words of question, query and answer are in no attribute unless the environment asks for them."""
-    monkeypatch.setenv(telemetry.CAPTURE, capture)
+    monkeypatch.setenv(OTEL_CONTENT.name, capture)
     answer = await agent().ask("secret?")
     spans = exporter.get_finished_spans()
     told = json.dumps([dict(span.attributes or {}) for span in spans])

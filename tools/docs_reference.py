@@ -15,12 +15,13 @@ from pathlib import Path
 import selfrag
 from selfrag import cli
 from selfrag.config.settings import TABLE
+from selfrag.environment import VARIABLES
 
 HEAD = "<!-- Written by tools/docs_reference.py: `make reference`. -->\n\n"
 
 
 def configuration() -> str:
-    """Every setting, from the table of options."""
+    """Every setting, from the table of options; every environment variable."""
     lines = [
         "# Configuration\n",
         "A setting comes from the command line, from `SELFRAG_<KEY>` in the environment, from the project's `.selfrag.toml`, or",
@@ -31,8 +32,15 @@ def configuration() -> str:
         "|---|---|---|---|---|",
     ]
     for name, row in TABLE.items():
-        flags = ", ".join(f"`{flag}`" for flag in row.flags)
+        flags = ", ".join(f"`{flag}`" for flag in row.flags) or "–"
         lines.append(f"| `{name}` | {flags} | {row.allowed} | {row.default_text or '–'} | {row.option.help} |")
+    lines += [
+        "\n## Environment variables\n",
+        "`SELFRAG_<KEY>` sets each key above, `SELFRAG_K=8` for example. These are read, too; an empty one counts as not set.\n",
+        "| variable | what it is for | default |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{each.name}` | {each.meaning} | {each.default} |" for each in VARIABLES]
     return "\n".join(lines) + "\n"
 
 

@@ -20,6 +20,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
+from selfrag import environment
 from selfrag.cli import terminal
 from selfrag.config.library_env import silence_libraries
 from selfrag.errors import FAILED, INTERRUPTED, SelfragError, UsageError
@@ -132,7 +133,7 @@ def _print_version(wanted: bool) -> None:
 
 def _choose_config(file: str | None) -> None:
     if file is not None:
-        os.environ["SELFRAG_CONFIG"] = file
+        os.environ[environment.CONFIG.name] = file
 
 
 @app.callback(epilog="Run `selfrag COMMAND --help` for the options and examples of a command.")
@@ -241,7 +242,7 @@ def _take_global(arguments: list[str]) -> tuple[list[str], bool]:
     end = arguments.index("--") if "--" in arguments else len(arguments)
     head = arguments[:end]
     if "--no-color" in head:
-        os.environ["NO_COLOR"] = "1"
+        os.environ[environment.NO_COLOR.name] = "1"
     return [a for a in head if a not in ("--debug", "--no-color")] + arguments[end:], "--debug" in head
 
 

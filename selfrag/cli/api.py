@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfrag import telemetry
+from selfrag import environment, telemetry
 from selfrag.cli import terminal
 from selfrag.cli.options import AgentFlags, Quiet, with_flags
 from selfrag.cli.talk import Keep
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from selfrag.config.settings import Settings
     from selfrag.service.backend import Backend
     from selfrag.service.guard import Rules
-
-TOKEN = "SELFRAG_API_TOKEN"
 
 Host = Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on; beyond loopback a token is required.")]
 AllowHosts = Annotated[
@@ -76,10 +73,11 @@ def rules_of(host: str, hosts: list[str] | None, origins: list[str] | None) -> R
     """Who may ask. Raises UsageError where anybody on the network could."""
     from selfrag.service.guard import Rules, is_loopback
 
-    token = os.environ.get(TOKEN, "").strip()
+    token = environment.API_TOKEN.read().strip()
     if not token and not is_loopback(host):
         raise UsageError(
-            f"{host} can be reached from other machines, so a token is required", f"{TOKEN}=$(openssl rand -hex 32) selfrag …"
+            f"{host} can be reached from other machines, so a token is required",
+            f"{environment.API_TOKEN.name}=$(openssl rand -hex 32) selfrag …",
         )
     return Rules(host, (token,) if token else (), hosts=tuple(hosts or ()), origins=tuple(o.rstrip("/") for o in origins or ()))
 

@@ -89,15 +89,15 @@ def _as_parameters(flags: type) -> list[inspect.Parameter]:
     return [inspect.Parameter(f.name, keyword, default=f.default, annotation=hints[f.name]) for f in fields(flags)]
 
 
-_NOT_FLAGS = ("collection", "embedder", "history", "history_mb")
-"""The settings that are no flags of every command that asks."""
+_NOT_SHARED = ("collection", "embedder", "history")
+"""The settings that are flags of some commands, but not of every command that asks."""
 
 
 def agent_settings() -> dict[str, Row]:
     """The settings that every command that asks takes as flags."""
     from selfrag.config.settings import TABLE
 
-    return {name: row for name, row in TABLE.items() if name not in _NOT_FLAGS}
+    return {name: row for name, row in TABLE.items() if row.flags and name not in _NOT_SHARED}
 
 
 def agent_parameters() -> list[inspect.Parameter]:

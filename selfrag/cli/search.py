@@ -93,8 +93,9 @@ def search(
     if json and format not in (Format.table, Format.json):
         raise UsageError(f"--json and --format {format} exclude each other", f"--format {format}")
     if format is Format.table and not json:
+        links = terminal.links()
         for number, hit in enumerate(hits, 1):
-            _show(number, hit, explain, around.get(hit.passage.chunk))
+            _show(number, hit, explain, around.get(hit.passage.chunk), links)
     else:
         rows = [hit_json(hit, explain, around.get(hit.passage.chunk)) for hit in hits]
         write(query, rows, Format.json if json else format)
@@ -151,14 +152,14 @@ def hit_json(hit: Hit, explain: bool, around: list[Passage] | None) -> dict[str,
     return document
 
 
-def _show(number: int, hit: Hit, explain: bool, around: list[Passage] | None) -> None:
+def _show(number: int, hit: Hit, explain: bool, around: list[Passage] | None, links: str | None) -> None:
     from rich.text import Text
 
     from selfrag.answers.render import linked, where
     from selfrag.answers.schema import passage_json
 
     passage = hit.passage
-    place = linked(passage_json(passage), None, terminal.links(), "dim")
+    place = linked(passage_json(passage), None, links, "dim")
     lines = [Text.assemble((f"{number}. {clean(passage.title)}  ", "bold"), place)]
     if explain:
         sides = [_side("dense", passage.dense, hit.dense_rank), _side("bm25", passage.bm25, hit.bm25_rank)]

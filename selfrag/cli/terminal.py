@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from selfrag import environment
 from selfrag._util import ACTING, printable
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ PIPE_WIDTH = 100_000
 
 def is_plain(stream: TextIO) -> bool:
     """Whether ``stream`` must not get escapes: no terminal, NO_COLOR, or a dumb terminal."""
-    return not stream.isatty() or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    return not stream.isatty() or bool(environment.NO_COLOR.read()) or environment.TERM.read() == "dumb"
 
 
 def _console(stream: TextIO) -> Console:
@@ -98,16 +99,16 @@ def write_file(file: Path, text: str, option: str) -> None:
 
 
 def links() -> str | None:
-    """The template of hyperlinks (OSC 8) for citations, None where stdout does not take them: no terminal, or the text console.
-
-    ``SELFRAG_LINKS`` holds another one, such as ``vscode://file{path}:{line}``, or ``off``.
+    """The template of hyperlinks (OSC 8) for citations, as the setting ``links`` says; None where stdout does not take them: no
+    terminal, or the text console.
     """
     from selfrag.answers.render import FILE_LINK
+    from selfrag.config import settings
 
-    wanted = os.environ.get("SELFRAG_LINKS", "")
-    if is_plain(sys.stdout) or os.environ.get("TERM") == "linux" or wanted == "off":
+    if is_plain(sys.stdout) or environment.TERM.read() == "linux":
         return None
-    return wanted or FILE_LINK
+    wanted = settings.load().links
+    return None if wanted == "off" else FILE_LINK if wanted == "auto" else wanted
 
 
 def say(message: str, quiet: bool = False) -> None:

@@ -33,9 +33,11 @@ class Row:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Its names on the command line."""
+        """Its names on the command line; none if it is a setting alone."""
         dashed = self.name.replace("_", "-")
-        return self.option.flags or ((f"--{dashed}/--no-{dashed}",) if self.kind is bool else (f"--{dashed}",))
+        if self.option.flags is not None:
+            return self.option.flags
+        return (f"--{dashed}/--no-{dashed}",) if self.kind is bool else (f"--{dashed}",)
 
     @property
     def help(self) -> str:

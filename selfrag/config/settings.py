@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import platformdirs
 
+from selfrag import environment
 from selfrag._util import is_url, write_whole
 from selfrag.config import options
 from selfrag.errors import ConfigError
@@ -63,8 +64,9 @@ class Paths:
 
 def find_paths(environ: Mapping[str, str] = os.environ) -> Paths:
     """The folders that ``environ`` asks for; creates none of them."""
-    chosen = Path(environ["SELFRAG_CONFIG"]).expanduser() if environ.get("SELFRAG_CONFIG") else None
-    if home := environ.get("SELFRAG_HOME"):
+    file = environment.CONFIG.read(environ)
+    chosen = Path(file).expanduser() if file else None
+    if home := environment.HOME.read(environ):
         root = Path(home).expanduser().resolve()
         return Paths(root / "data", root / "cache", root, chosen)
     place = platformdirs.PlatformDirs("selfrag", appauthor=False)
@@ -121,7 +123,12 @@ class Settings:
     )
     chroma: str | None = option(None, "URL of a Chroma server; embedded when not set.", metavar="URL")
     history: bool = option(True, "Keep questions and answers, for `selfrag history`.")
-    history_mb: int = option(100, "Most megabytes of the history; the oldest answers go first.", metavar="N", low=1)
+    history_mb: int = option(100, "Most megabytes of the history; the oldest answers go first.", low=1, flags=())
+    links: str = option(
+        "auto",
+        "Hyperlinks of citations: auto, off, or a template with {path} and {line}, like vscode://file{path}:{line}.",
+        flags=(),
+    )
     readers: Mapping[str, str] = field(default_factory=dict)
     search: Mapping[str, object] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -199,12 +206,16 @@ def _read_entry(name: str, value: object, where: str) -> object:
 
 def _read_project(file: Path | None) -> dict[str, tuple[object, str]]:
     """A project's settings. It may come with files from an untrusted source, so it may name no server, which would receive
-    questions and passages, and no command, which would be run.
+    questions and passages, no command, which would be run, and no links, which would open a program of its choice.
     """
     found = _read_file(file) if file else {}
     if "readers" in found:
         raise ConfigError(
             f"{found['readers'][1]}: [readers] names commands, which a project's file may not", "move it to your own config.toml"
+        )
+    if "links" in found:
+        raise ConfigError(
+            f"{found['links'][1]}: links open programs, which a project's file may not choose", "selfrag config set links …"
         )
     for name, (value, place) in found.items():
         if is_url(str(value)):

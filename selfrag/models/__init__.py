@@ -7,12 +7,12 @@ imported only where a checkpoint is built.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from selfrag import environment
 from selfrag.algorithm.reflection import REFLECTION_TOKENS
 from selfrag.errors import ModelError
 from selfrag.models.registry import Entry, ModelInfo, entries
@@ -160,6 +160,6 @@ def _pull_hub(info: ModelInfo, say: Say) -> ModelInfo:
     try:
         path = snapshot_download(info.name)
     except Exception as error:  # the hub's client raises what its transport raises
-        where = os.environ.get("HF_ENDPOINT", "the Hugging Face hub")
+        where = environment.HF_ENDPOINT.read() or environment.HF_ENDPOINT.default
         raise ModelError(f"cannot fetch {info.name} from {where}: {error}", f"selfrag models pull {info.name}") from error
     return replace(info, path=path, ready=True)

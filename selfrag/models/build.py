@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from selfrag import environment
 from selfrag.errors import ModelError
 from selfrag.models.registry import Entry, Wheel
 
@@ -45,7 +45,7 @@ def adapter_folder(entry: Entry) -> Path | None:
     """The packaged adapter, None for a plain base; ``SELFRAG_ADAPTER`` overrides it, to try a newly trained one."""
     if entry.adapter is None:
         return None
-    other = os.environ.get("SELFRAG_ADAPTER")
+    other = environment.ADAPTER.read()
     folder = Path(other) if other else entry.folder
     if folder is None or not (folder / "adapter_model.safetensors").exists():
         raise ModelError(f"the adapter of {entry.name} is missing: {folder}", "reinstall selfrag, or unset SELFRAG_ADAPTER")

@@ -6,7 +6,6 @@ DeepSpeed keeps its own float32 masters and clips; its backward pass takes the s
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from peft.tuners.trainable_tokens import TrainableTokensLayer
 from torch import nn
 
+from selfrag import environment
 from selfrag.train.lora import BETAS, at, peaks
 
 
@@ -35,7 +35,7 @@ class ShardedAdamW:
 
 def start() -> Accelerator:
     """The launcher's configuration. For DeepSpeed on CPUs, accelerate needs the communication backend named explicitly."""
-    on_cpus = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" and not torch.cuda.is_available()
+    on_cpus = environment.DEEPSPEED.read() == "true" and not torch.cuda.is_available()
     return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if on_cpus else None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,16 @@ def test_every_command_says_what_it_does(path: list[str], command: Any) -> None:
     """The first line of the help is a sentence."""
     first = (command.help or "").strip().splitlines()[0]
     assert first.endswith((".", ":")), first
+
+
+def test_the_reference_lists_only_flags_that_exist() -> None:
+    """Each flag in the configuration reference is an option of a command; a setting without one has none there."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "configuration.md").read_text("utf-8")
+    rows = [row for row in (line.split(" | ") for line in page.splitlines()) if len(row) == 5]
+    listed = set(re.findall(r"`(--?[\w-]+)", " ".join(flags.replace("/", "` `") for _, flags, *_ in rows)))
+    assert {"--model", "--no-prune"} <= listed
+    exist = {name for _, command in every_command() for p in command.params for name in (*p.opts, *p.secondary_opts)}
+    assert listed <= exist
 
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")

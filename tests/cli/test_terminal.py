@@ -67,6 +67,7 @@ def test_escapes_of_documents_and_names_reach_no_terminal(
         ({"TERM": "xterm"}, "file://{path}#L{line}"),
         ({"TERM": "xterm", "SELFRAG_LINKS": "vscode://file{path}:{line}"}, "vscode://file{path}:{line}"),
         ({"TERM": "xterm", "SELFRAG_LINKS": "off"}, None),
+        ({"TERM": "xterm", "SELFRAG_LINKS": "auto"}, "file://{path}#L{line}"),
         ({"TERM": "linux"}, None),
         ({"TERM": "xterm", "NO_COLOR": "1"}, None),
     ],

@@ -51,6 +51,13 @@ def test_a_project_names_no_command(home: Path, project: Path) -> None:
     assert settings.load().readers == {".wpd": "wpd2text {file}"}
 
 
+def test_a_project_chooses_no_links(home: Path, project: Path) -> None:
+    """A project's file comes with foreign files: it cannot choose the program that a click on a citation opens."""
+    project.write_text('links = "odd://{path}"\n')
+    with pytest.raises(ConfigError, match=r"\.selfrag\.toml:1: links open programs"):
+        settings.load()
+
+
 def test_a_chosen_file(home: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SELFRAG_CONFIG names the one file that is read and written; no project's is; one that does not exist is an error."""
     project.write_text("k = 8\n")

@@ -7,51 +7,53 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from selfrag import environment
 from selfrag.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from selfrag._http import Endpoint
+    from selfrag.environment import Variable
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """``url`` is where the server listens unless the environment variable ``address`` says otherwise; ``key`` names the variable
-    of its API key. ``prefill``: it continues a last assistant message. ``start`` is the hint if it does not answer."""
+    """``url`` is where the server listens unless the environment variable ``address`` says otherwise; ``key`` holds its API key.
+    ``prefill``: it continues a last assistant message. ``start`` is the hint if it does not answer."""
 
     url: str
-    key: str
+    key: Variable
     start: str
-    address: str = ""
+    address: Variable | None = None
     prefill: bool = True
 
 
 PRESETS: Mapping[str, Preset] = {
     "ollama": Preset(
         "http://127.0.0.1:11434",
-        "OLLAMA_API_KEY",
+        environment.OLLAMA_KEY,
         "start Ollama (`ollama serve`) and fetch a model: `ollama pull qwen3:4b`",
-        address="OLLAMA_HOST",
+        address=environment.OLLAMA_HOST,
     ),
     "lmstudio": Preset(
         "http://127.0.0.1:1234",
-        "LM_API_TOKEN",
+        environment.LM_STUDIO_KEY,
         "start LM Studio's server (its Developer page, or `lms server start`) and load a model",
     ),
     "llamacpp": Preset(
         "http://127.0.0.1:8080",
-        "LLAMA_API_KEY",
+        environment.LLAMA_KEY,
         "start llama.cpp's server: `llama-server -m FILE.gguf --alias NAME -c 8192 -np 2`",
     ),
     "vllm": Preset(
         "http://127.0.0.1:8000",
-        "VLLM_API_KEY",
+        environment.VLLM_KEY,
         "start one with `selfrag serve MODEL`, or install vLLM here: pip install 'selfrag[vllm]'",
     ),
     "openai": Preset(
         "https://api.openai.com/v1",
-        "OPENAI_API_KEY",
+        environment.OPENAI_KEY,
         "is the network up? OPENAI_BASE_URL names another server",
-        address="OPENAI_BASE_URL",
+        address=environment.OPENAI_URL,
         prefill=False,
     ),
 }
@@ -62,15 +64,16 @@ def endpoint_of(name: str, environ: Mapping[str, str] = os.environ) -> Endpoint:
     from selfrag import _http
 
     preset = PRESETS[name]
-    given = environ.get(preset.address, "") if preset.address else ""
+    variable = preset.address
+    given = variable.read(environ) if variable else ""
     verbatim = bool(given) and name == "openai"  # as OpenAI's own clients take it
-    if verbatim and "://" not in given:
-        raise UsageError(f"{preset.address} is {given!r}, which is no URL", f"export {preset.address}=https://{given}")
+    if variable and verbatim and "://" not in given:
+        raise UsageError(f"{variable.name} is {given!r}, which is no URL", f"export {variable.name}=https://{given}")
     url = given if verbatim else _ollama_url(given) if given else preset.url
-    found = _http.endpoint(url, named=True, variable=preset.key, verbatim=verbatim, environ=environ)
+    found = _http.endpoint(url, named=True, variable=preset.key.name, verbatim=verbatim, environ=environ)
     if found.host == _http.OPENAI_HOST and not found.key:
         raise UsageError(
-            "the openai engine needs an API key", found.withheld or f"set {preset.key} in the environment to your key"
+            "the openai engine needs an API key", found.withheld or f"set {preset.key.name} in the environment to your key"
         )
     return found
 

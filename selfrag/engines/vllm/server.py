@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from selfrag import environment as variables
 from selfrag.engines.vllm.output import cpu_environment, root_cause
 from selfrag.errors import EngineError, ModelError, UsageError
 
@@ -97,8 +98,8 @@ def shown_program() -> tuple[str, ...]:
 def environment(*, cpu: bool, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The server's environment. An API key goes this way, where no list of processes shows it."""
     added = {"VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1"}
-    if key := environ.get("SELFRAG_API_KEY"):
-        added["VLLM_API_KEY"] = key
+    if key := variables.API_KEY.read(environ):
+        added[variables.VLLM_KEY.name] = key
     if cpu:
         added |= cpu_environment()
     return added | dict(environ)
