@@ -5,8 +5,8 @@ two sides are, how well each word of the question is met by its likest word of t
 2020), and the first position. The first two are good before any training, so that few examples suffice. Word and position
 embeddings stay as they are, and are not written: the re-ranker takes them from the embedder's package.
 
-The loss is the cross entropy of the passage that answers among `DRAWN` others. Layers are computed in bfloat16, weights are kept
-in float32.
+The loss is the cross entropy of the passage that answers among `DRAWN` others. All is float32: in bfloat16 many CPUs take
+an hour for what float32 does in a minute.
 """
 
 from __future__ import annotations
@@ -87,14 +87,14 @@ class CrossEncoder(nn.Module):
     def forward(self, ids: Tensor, types: Tensor, mask: Tensor) -> Tensor:
         """Scores of shape (rows,) for ids of shape (rows, tokens); ``types`` is 1 on the passage, ``mask`` 0 on padding."""
         hidden = self.body(ids, attention_mask=mask).last_hidden_state  # all words are of one type, as the embedder has them
-        unit = functional.normalize(hidden.float(), dim=-1)
+        unit = functional.normalize(hidden, dim=-1)
         question, passage = (1 - types) * mask, types * mask
         question[:, 0] = 0  # the first position is [CLS]
         likeness = (unit @ unit.transpose(1, 2)).masked_fill(passage[:, None, :] == 0, -1.0).amax(dim=2)
         words = (likeness * question).sum(1) / question.sum(1)
-        means = functional.cosine_similarity(_mean(hidden.float(), question), _mean(hidden.float(), passage))
-        first = functional.linear(hidden[:, 0].float(), self.first.weight.float(), self.first.bias.float())[:, 0]
-        return self.means.float() * means + self.words.float() * words + first
+        means = functional.cosine_similarity(_mean(hidden, question), _mean(hidden, passage))
+        first = functional.linear(hidden[:, 0], self.first.weight, self.first.bias)[:, 0]
+        return self.means * means + self.words * words + first
 
 
 def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -140,12 +140,10 @@ def train(
     """
     torch.manual_seed(plan.seed)
     rng = Random(plan.seed)
-    master = CrossEncoder(folder)
+    model = CrossEncoder(folder)
     below = ("body.embeddings.", *(f"body.encoder.layer.{number}." for number in range(FROZEN)))
-    trained = {name: value for name, value in master.named_parameters() if not name.startswith(below)}
-    worker = CrossEncoder(folder).to(torch.bfloat16)
-    copies = dict(worker.named_parameters())
-    for name, value in copies.items():
+    trained = {name: value for name, value in model.named_parameters() if not name.startswith(below)}
+    for name, value in model.named_parameters():
         value.requires_grad_(name in trained)
     bare = ("bias", "LayerNorm.weight")
     heads = ("first", "means", "words")
@@ -166,15 +164,10 @@ def train(
     while not stop.is_set() and (done := (time.monotonic() - begun) / (60 * plan.minutes)) < 1:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * min(1.0, done / plan.warmup) * (1 - done)
-        with torch.no_grad():
-            for name, value in trained.items():
-                copies[name].copy_(value)
-                copies[name].grad = None
-        scores = worker(*pairs.batch(_draw(stream, plan.questions, rng))).view(plan.questions, 1 + DRAWN)
+        scores = model(*pairs.batch(_draw(stream, plan.questions, rng))).view(plan.questions, 1 + DRAWN)
         loss = functional.cross_entropy(scores, torch.zeros(plan.questions, dtype=torch.long))
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        for name, value in trained.items():
-            value.grad = copies[name].grad.float()  # type: ignore[union-attr]
         nn.utils.clip_grad_norm_(trained.values(), 1.0)
         optimizer.step()
         step += 1
