@@ -4,8 +4,8 @@ next ones.
     python benchmarks/brute_force.py [--count 100000] [--out FILE]
 
 The catalog holds ``count`` random unit vectors of 384 dimensions, 100 a source. The searches ask for 100 chunks among all, and
-among those of every second source. Times are of the processor, each search in a process of its own but the last column, the median
-of twenty. A writer has no matrix and reads every vector from the catalog, as all searches once did.
+among those of every second source. Times are of the processor, each search in a process of its own but those of the last column,
+the median of twenty. A writer has no matrix and reads every vector from the catalog, as all searches once did.
 """
 
 from __future__ import annotations

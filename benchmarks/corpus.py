@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ class Corpus:
     gold: tuple[frozenset[int], ...]
 
     def write(self, folder: Path) -> list[str]:
-        """Writes each document as a Markdown file; returns the files' names by index."""
-        names = [f"{_slug(title)}-{index}.md" for index, title in enumerate(self.titles)]
+        """Writes each document as a Markdown file, one without a title as text; returns the files' names by index."""
+        names = [f"{_slug(title)}-{index}.{'md' if title else 'txt'}" for index, title in enumerate(self.titles)]
         for name, title, text in zip(names, self.titles, self.texts, strict=True):
-            (folder / name).write_text(f"# {title}\n\n{text}\n", encoding="utf-8")
+            (folder / name).write_text(f"# {title}\n\n{text}\n" if title else text, encoding="utf-8")
         return names
 
 
@@ -63,6 +64,50 @@ def squad(data: Path) -> Corpus:
         tuple(row["question"] for row in asked),
         tuple(frozenset([index[row["context"]]]) for row in asked),
     )
+
+
+def code(data: Path, lead: int = 0) -> Corpus:
+    """Chunks of code, each a document, and questions on them; ``lead`` characters of its document stand before each chunk."""
+    with gzip.open(data / "dev" / "contextual_code.json.gz", "rt", encoding="utf-8") as file:
+        given = json.load(file)
+    chunks = given["chunks"]
+    number = {chunk["id"]: at for at, chunk in enumerate(chunks)}
+    leads = [" ".join(given["documents"][chunk["doc"]].split())[:lead] for chunk in chunks]
+    return Corpus(
+        "Contextual code",
+        ("",) * len(chunks),
+        tuple(f"{one}\n{chunk['text']}" if one else chunk["text"] for one, chunk in zip(leads, chunks, strict=True)),
+        tuple(row["query"] for row in given["queries"]),
+        tuple(frozenset(number[each] for each in row["gold"]) for row in given["queries"]),
+    )
+
+
+HOPS = {"2wiki_hops": 250, "hotpotqa_100": 100, "musique_100": 100}
+"""Files of questions with several hops, and how many of each are asked."""
+
+
+def hops(data: Path) -> dict[str, Corpus]:
+    """2WikiMultihop, HotpotQA and MuSiQue, each over the pooled paragraphs of all three; gold are all supporting paragraphs."""
+    index: dict[tuple[str, str], int] = {}
+    found: dict[str, list[tuple[str, frozenset[int]]]] = {}
+    for name, count in HOPS.items():
+        for row in islice(read_rows(data / "train" / f"{name}.jsonl.gz"), count):
+            numbers = [(index.setdefault((title, text), len(index)), gold) for title, text, gold in _paragraphs(row)]
+            found.setdefault(name, []).append((row["question"], frozenset(number for number, gold in numbers if gold)))
+    titles, texts = zip(*index, strict=True)
+    return {
+        name: Corpus(name, titles, texts, *zip(*asked, strict=True))  # type: ignore[arg-type]
+        for name, asked in found.items()
+    }
+
+
+def _paragraphs(row: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    """Title, text and whether it supports the answer."""
+    if "paragraphs" in row:
+        return [(each["title"], each["paragraph_text"].strip(), each["is_supporting"]) for each in row["paragraphs"]]
+    context, facts = (json.loads(row[key]) if isinstance(row[key], str) else row[key] for key in ("context", "supporting_facts"))
+    gold = {title for title, _ in facts}
+    return [(title, " ".join(each.strip() for each in sentences), title in gold) for title, sentences in context]
 
 
 def first_ranks(ranked: list[list[int]], gold: tuple[frozenset[int], ...]) -> NDArray[np.float64]:

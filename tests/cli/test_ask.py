@@ -256,3 +256,30 @@ def test_asking_a_file_that_cannot_be_read(ready: Path, run: Run, tmp_path: Path
     done = run("ask", QUESTION, "-f", str(tmp_path / "none.pdf"))
     assert (done.code, "none.pdf cannot be read: there is no such file" in done.err) == (1, True)
     assert run("ask", "-", "-f", "-").code == 2
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_correct_searches_again_and_invents_nothing(
+    home: Path, tiny_model: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    """A quiz that only repeats the question is found first. --correct finds the page that answers it in other words, and says
+    so in the trace; where there is no such page it abstains as before, after both rounds."""
+    monkeypatch.setenv("SELFRAG_MODEL", str(tiny_model))
+    monkeypatch.setenv("SELFRAG_EMBEDDER", "hashing")
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    (documents / "quiz.txt").write_text("What is the capital of Korea? Ask.")
+    (documents / "food.txt").write_text("Lyon is a city in France, known for its food.")
+    if answered:
+        (documents / "Seoul.txt").write_text("Seoul is the capital and largest city of South Korea.")
+    run("index", documents)
+    trace = tmp_path / "trace.json"
+    asked = ("ask", QUESTION, "-k", 1, "--mode", "always", "--abstain-isrel", 0.5, "--save-trace", trace)
+    without, with_it = run(*asked, "--no-correct", "--json"), run(*asked, "--correct", "--json")
+    assert without.code == 3
+    assert json.loads(without.out)["citations"][0]["title"] == "quiz"
+    rounds = [event for event in json.loads(trace.read_text("utf-8"))["events"] if event["event"] == "corrected"]
+    assert rounds[0]["query"] == "Korea capital Korea"
+    assert {each["standing"] for each in rounds} == {"not found"}
+    assert (with_it.code, len(rounds)) == ((0, 1) if answered else (3, 2))
+    assert json.loads(with_it.out)["answer"] == (tiny.KOREAN if answered else "")
