@@ -57,7 +57,7 @@ $(VENV)/installed.stamp: pyproject.toml
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/installed.stamp
-	$(BIN)/python -m pip install --quiet -e ".[train,embedders]" --group dev
+	$(BIN)/python -m pip install --quiet -e ".[train,embedders,plot]" --group dev
 	touch $@
 
 # vLLM's CPU build pins torch 2.13.0+cpu, which pip must find (PIP_EXTRA_INDEX_URL); `make vllm-available` says whether it does.

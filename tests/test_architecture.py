@@ -36,7 +36,19 @@ PARTS = {
     "train": GROUND | {"models", "engines", "reflectors", "evaluation", "index"},
 }
 """What stands beside the layers and may import only these; only the agent and what stands on it may import them."""
-HEAVY = ("torch", "transformers", "vllm", "chromadb", "sentence_transformers", "httpx", "scipy", "numpy", "onnxruntime", "peft")
+HEAVY = (
+    "torch",
+    "transformers",
+    "vllm",
+    "chromadb",
+    "sentence_transformers",
+    "httpx",
+    "scipy",
+    "numpy",
+    "onnxruntime",
+    "peft",
+    "matplotlib",
+)
 
 
 def imports(file: Path) -> Iterator[str]:

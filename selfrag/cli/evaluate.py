@@ -30,7 +30,10 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="OUT", help="Keep the run's rows, and resume them.")] = None,
     results: Annotated[Path | None, typer.Option(metavar="RUN", help="Score this output of `batch`; no model is asked.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")] = False,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw reliability and risk against coverage.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw reliability and risk against coverage: .svg, .png, .pdf; needs selfrag[plot]."),
+    ] = None,
     distractors: Annotated[
         str | None,
         typer.Option(metavar="KIND:N", help="Add N passages without the answer to every search: related:N or random:N."),

@@ -142,7 +142,7 @@ def test_eval_runs_and_scores(ready: Path, run: Run, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert "2 questions: 2 answered" in done.out
     assert "accuracy (gold answer within)" in done.out
-    assert plot.read_text().startswith("<svg")
+    assert "<svg" in plot.read_text()
     again = json.loads(run("eval", out, "--json").out)
     assert again["schema"] == "selfrag.report/1"
     assert again["metrics"]["accuracy"]["n"] == 2

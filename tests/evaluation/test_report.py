@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from selfrag.batch.rows import make_row
-from selfrag.errors import InputError, UsageError
+from selfrag.errors import InputError, SelfragError, UsageError
 from selfrag.evaluation.outcome import outcome
 from selfrag.evaluation.plot import save_plot
 from selfrag.evaluation.report import Report, evaluate, gold_by_id, is_run, outcomes_of, read_run, report_json, run_of
@@ -129,14 +129,26 @@ def test_tables_show_value_interval_and_count() -> None:
     assert markdown_table(["a|b"], [["c|d"]]).count("\\|") == 2
 
 
-def test_a_plot_is_an_svg_of_both_curves(tmp_path: Path) -> None:
-    """One circle a bin and one line; no other format is promised."""
-    save_plot(report(row("a"), row("b", "Lyon", isrel=0.2)), tmp_path / "p.svg", "<run>")
+def test_a_plot_shows_both_curves(tmp_path: Path) -> None:
+    """One circle a bin; the title is text, whatever signs it holds; the file's name says the format."""
+    pytest.importorskip("matplotlib")
+    found = report(row("a"), row("b", "Lyon", isrel=0.2))
+    save_plot(found, tmp_path / "p.svg", "<$run_1$>")
     drawn = ElementTree.parse(tmp_path / "p.svg").getroot()
-    tags = [element.tag.split("}")[1] for element in drawn.iter()]
-    assert (tags.count("circle"), tags.count("polyline")) == (2, 1)
+    (circles,) = (each for each in drawn.iter() if each.get("id") == "PathCollection_1")
+    assert len([each for each in circles.iter() if each.tag.endswith(("}use", "}path"))]) == 2
+    save_plot(found, tmp_path / "p.png", "run")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match=r"\.svg"):
-        save_plot(report(row("a")), tmp_path / "p.png", "run")
+        save_plot(found, tmp_path / "p.txt", "run")
+
+
+def test_a_plot_needs_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra, the message says what to install."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SelfragError) as refused:
+        save_plot(report(row("a")), tmp_path / "p.svg", "run")
+    assert "selfrag[plot]" in str(refused.value.hint)
 
 
 def test_a_run_is_read_without_its_torn_last_line(tmp_path: Path) -> None:
