@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -22,15 +22,22 @@ WHOLE_CODE = 12
 @dataclass(frozen=True, slots=True)
 class Unit:
     """What may be quoted by itself, ``text[start:end]``: a sentence, a row of a table, a piece of code, a heading. ``opens`` says
-    that it cannot be read alone because it leads to what follows: a heading, or words that end with a colon."""
+    that it cannot be read alone because it leads to what follows: a heading, or words that end with a colon. ``block`` is the
+    first and the last line (0-based, the last excluded) of the list or the code that it stands in."""
 
     start: int
     end: int
     opens: bool = False
+    block: tuple[int, int] | None = None
 
+
+ROOM = 500
+"""Characters of a list or of code that are quoted whole, with the words that lead to it."""
 
 _MARKER = re.compile(r"\s*(?:(?:[-*+•‣▪◦·–]|\d{1,3}[.)]|\(?[a-z\d]{1,3}\))\s+|>\s?)*\s*")
 _BULLET = re.compile(r"^\s*[•‣▪◦·]\s", re.MULTILINE)
+_DIRECTIVE = re.compile(r"(?:={3}[+!]*|!{3}|\?{3}\+?)\s|:{3,}|\.\. [\w-]+::")
+"""Begins a line of markup that opens a tab or a box (MkDocs, MyST, reStructuredText)."""
 
 
 def units(text: str) -> list[Unit]:
@@ -38,9 +45,40 @@ def units(text: str) -> list[Unit]:
     return [unit for unit in _units(text) if any(c.isalnum() for c in text[unit.start : unit.end])]
 
 
+def readable(first: int, last: int, parts: Sequence[Unit], text: str) -> tuple[int, int]:
+    """The offsets of these units, with what a heading or a colon leads to, with the rest of their list or code and the words that
+    lead to it where there is room, and with the end of a code block that begins in it."""
+    while parts[last].opens and last + 1 < len(parts):
+        last += 1
+    first, last = _led_to(first, last, parts, text)
+    start, end = parts[first].start, parts[last].end
+    if text.count("```", start, end) % 2 and (close := text.find("```", end)) >= 0:
+        end = close + 3
+    return start, end
+
+
+def _led_to(first: int, last: int, parts: Sequence[Unit], text: str) -> tuple[int, int]:
+    """These units with what leads to their list or code, and with all of that where there is room: an item says little alone.
+    A whole sentence in a list that nothing leads to stays by itself."""
+    block = parts[first].block
+    if block is None:
+        return first, last
+    lead = begin = next(i for i, unit in enumerate(parts) if unit.block == block)
+    end = max(last, max(i for i, unit in enumerate(parts) if unit.block == block))
+    while lead and parts[lead - 1].opens:
+        lead -= 1
+    if lead == begin and text[parts[last].start : parts[last].end].endswith((".", "!", "?", "。", "！", "？")):
+        return first, last
+    for around in ((lead, end), (lead, last)):
+        if parts[around[1]].end - parts[around[0]].start <= ROOM:
+            return around
+    return first, last
+
+
 def _units(text: str) -> Iterator[Unit]:
     starts = [0, *(newline.end() for newline in re.finditer("\n", text)), len(text) + 1]
     in_table = False
+    block: tuple[int, int] | None = None
     for token in _markdown().parse(text):
         begin, end = (starts[min(n, len(starts) - 1)] for n in token.map) if token.map else (0, 0)
         end = min(end, len(text))
@@ -51,14 +89,19 @@ def _units(text: str) -> Iterator[Unit]:
                 in_table = False
             case "tr_open":
                 yield _trimmed(text, begin, end)
+            case "bullet_list_open" | "ordered_list_open" if token.level == 0 and token.map:
+                block = token.map[0], token.map[1]
+            case "bullet_list_close" | "ordered_list_close" if token.level == 0:
+                block = None
             case "heading_open":
                 yield _trimmed(text, begin, end, opens=True)
             case "fence":
-                yield from _code(text, starts, token.map or [0, 0])
+                first, last = token.map or (0, 0)
+                yield from (replace(unit, block=block or (first, last)) for unit in _code(text, starts, (first, last)))
             case "inline" if not in_table and token.level == 1 and text[begin:end].lstrip().startswith("#"):
                 pass  # the heading's words, which its own token has brought
             case "inline" if not in_table:
-                yield from _sentences(text, begin, end)
+                yield from (replace(unit, block=block) for unit in _sentences(text, begin, end))
 
 
 @cache
@@ -88,7 +131,8 @@ def _sentences(text: str, begin: int, end: int) -> Iterator[Unit]:
     for start, stop in pairwise(cuts):
         for boundary in get_sentence_boundaries("en", text[start:stop]):
             unit = _trimmed(text, start + boundary["start_index"], start + boundary["end_index"])
-            yield Unit(unit.start, unit.end, text[unit.start : unit.end].endswith((":", "：")))
+            words = text[unit.start : unit.end]
+            yield Unit(unit.start, unit.end, words.endswith((":", "：")) or bool(_DIRECTIVE.match(words)))
 
 
 def _trimmed(text: str, start: int, end: int, opens: bool = False, code: bool = False) -> Unit:

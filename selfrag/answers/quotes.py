@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from selfrag._words import content_words, is_wide
-from selfrag.algorithm.sentences import Unit, units
+from selfrag.algorithm.sentences import Unit, readable, units
 
 LEAST = 0.25
 """The share of a paraphrase's words, by weight, that a sentence must have to count as what it rests on."""
@@ -50,7 +50,7 @@ def quote_of(written: str, text: str, question: str = "") -> Found | None:
 
     (first, last), (start, end) = max(quotes, key=fits)
     first, last = _with_what_was_asked(first, last, parts, text, asked)
-    begin, stop = _readable(first, last, parts, text)
+    begin, stop = readable(first, last, parts, text)
     return Found(begin, stop, (max(start, begin) - begin, min(end, stop) - begin))
 
 
@@ -79,16 +79,6 @@ def _with_what_was_asked(first: int, last: int, parts: Sequence[Unit], text: str
             if len(more) >= ASKED and len(more) >= 0.4 * len(asked):
                 return min(first, beside), max(last, beside)
     return first, last
-
-
-def _readable(first: int, last: int, parts: Sequence[Unit], text: str) -> tuple[int, int]:
-    """The offsets of these units, with what a heading or a colon leads to, and with the end of a code block that begins in it."""
-    while parts[last].opens and last + 1 < len(parts):
-        last += 1
-    start, end = parts[first].start, parts[last].end
-    if text.count("```", start, end) % 2 and (close := text.find("```", end)) >= 0:
-        end = close + 3
-    return start, end
 
 
 def _shared(wanted: set[str], text: str, found: Iterable[Unit]) -> int:
@@ -169,7 +159,7 @@ def aligned(written: str, text: str, parts: Sequence[Unit], question: str = "") 
     other = max(beside, key=lambda i: share(words[best] | words[i]), default=best)
     if share(words[best] | words[other]) - share(words[best]) >= SECOND:
         first, last = min(best, other), max(best, other)
-    return Found(*_readable(first, last, parts, text))
+    return Found(*readable(first, last, parts, text))
 
 
 class _rarity:

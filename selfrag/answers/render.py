@@ -151,11 +151,15 @@ def emphasised(quote: QuoteJson) -> Text:
     return Text.assemble(flowing(text[:start]), (flowing(text[start:end]), style), flowing(text[end:]))
 
 
+_FENCE = re.compile(r"^\s*(?:```|~~~).*\n?", re.MULTILINE)
+_LINES = re.compile(r"^(?:\s*(?:```|~~~|\||[-*+•]\s|\d{1,3}[.)]\s)|    )", re.MULTILINE)
+"""Begins a line that is to stay one."""
+
+
 def flowing(text: str) -> str:
-    """Words of a document without their line breaks; code and tables keep theirs."""
-    lines = text.split("\n")
-    if any(line.startswith(("```", "~~~", "|", "    ")) for line in lines):
-        return printable(text)
+    """Words of a document without their line breaks; code, tables and lists keep theirs. Fences of code are left out."""
+    if _LINES.search(text):
+        return re.sub(r"\n{3,}", "\n\n", _FENCE.sub("", printable(text)))
     return re.sub(r"\s+", " ", printable(text))
 
 

@@ -55,9 +55,9 @@ def quoted(written: str, text: str = PAGE, question: str = "") -> tuple[str, str
         ("dr. smith", "Dr. Smith (see Fig. 3) disagrees, e.g. in v1.2.", "Dr. Smith"),
         ("v1.2", "Dr. Smith (see Fig. 3) disagrees, e.g. in v1.2.", "v1.2"),
         ("cargo new", "Run `cargo new`.", "cargo new"),
-        ("Second item", "Second item", "Second item"),
+        ("Second item", "Run `cargo new`. It makes a folder.\n- Second item", "Second item"),
         ("10 cm", "| wren | 10 cm |", "10 cm"),
-        ("cargo run", "cargo build\ncargo run", "cargo run"),
+        ("cargo run", "To build it:\n\n```sh\ncargo build\ncargo run\n```", "cargo run"),
         ("서울", "오늘은 서울에서 만났다.", "서울"),
         ("そうだ", "「そうだ。」", "そうだ"),
         ("天气", "今天天气好。", "天气"),
@@ -148,3 +148,42 @@ def test_a_verbatim_span_is_found_verbatim(text: str, data: st.DataObject) -> No
     wanted = folded(piece)[0].strip()
     if wanted:
         assert any(wanted in folded(text[a:b])[0] for a, b in occurrences(piece, text))
+
+
+SHELLS = """Some words before.
+
+Completion exists for these shells:
+
+- Bash
+- Zsh, which
+  macOS has
+- fish
+
+=== "Unix"
+
+    ```console
+    $ tool completion
+    ```
+"""
+
+
+def test_an_item_is_quoted_with_its_list_and_what_leads_to_it() -> None:
+    """One item of a list does not answer which there are; the list that follows a colon is quoted whole."""
+    quote = "Completion exists for these shells:\n\n- Bash\n- Zsh, which\n  macOS has\n- fish"
+    assert quoted("Bash", SHELLS) == (quote, "Bash")
+    assert quoted("fish", SHELLS) == (quote, "fish")
+    assert quoted("Completion exists for these shells:", SHELLS)[0].startswith("Completion exists for these shells:")
+
+
+def test_a_long_list_is_quoted_by_item() -> None:
+    """Where the list has no room, the quote ends with the item, or is the item alone."""
+    text = "They are:\n\n" + "".join(f"- item {n} {'of many words ' * 8}\n" for n in range(9))
+    assert quoted("item 1", text)[0].startswith("They are:\n\n- item 0")
+    assert quoted("item 8", text)[0].startswith("item 8 of many")
+
+
+def test_a_tab_of_a_manual_leads_to_its_code() -> None:
+    """The line that opens a tab cannot be quoted by itself, nor does it end a quote."""
+    assert quoted("tool completion", SHELLS)[0].startswith('=== "Unix"')
+    assert quoted('=== "Unix"', SHELLS)[0].endswith("$ tool completion\n    ```")
+    assert [SHELLS[u.start : u.end] for u in units(SHELLS) if u.opens] == ["Completion exists for these shells:", '=== "Unix"']
