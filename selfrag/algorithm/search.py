@@ -18,7 +18,7 @@ from selfrag.algorithm import correction, reflection
 from selfrag.algorithm.beam import Candidate, Path, Pool, cite, text_of
 from selfrag.algorithm.meter import Meter, Stopwatch
 from selfrag.algorithm.reflection import path_score
-from selfrag.algorithm.sentences import units
+from selfrag.algorithm.sentences import ROOM, completed, pieces
 from selfrag.errors import UsageError
 from selfrag.types import (
     Answer,
@@ -182,12 +182,9 @@ class Search:
         found = sentences_of(passage)
         critiques = await together(self.reflector.judge(self.instruction, passage, sentence) for sentence in found)
         return [
-            Segment(sentence, passage, replace(
-                critique, isrel=opening.isrel, sequence=1.0, retrieval=opening.retrieval,
-                distributions={**opening.distributions, **critique.distributions},
-            ))
+            Segment(sentence, passage, judged_again(replace(opening, sequence=1.0), critique))
             for sentence, critique in zip(found, critiques, strict=True)
-        ]  # fmt: skip
+        ]
 
     def quote(self, pool: Pool, opening: Opening, segment: Segment) -> None:
         """Puts a sentence of a passage into ``pool``, as an answer of its own."""
@@ -278,7 +275,11 @@ class Search:
             if text:
                 words.append(text)
                 self.tell(Wrote(candidate.id, text))
-            bound, needed = self.bound(candidate, critique, sequence), pool.needed()
+            leads = passage is not None and "".join(words).rstrip().endswith(
+                ":"
+            )  # what it leads to is judged after it is written
+            judged = candidate.opening.critique if leads else critique
+            bound, needed = self.bound(candidate, judged, sequence), pool.needed()
             if bound >= needed or not self.may_prune(parent, pool):
                 return True
             when: Literal["while writing", "before writing"] = "while writing" if words else "before writing"
@@ -290,6 +291,7 @@ class Search:
             self.pruned += 1
             self.tell(given_up[-1])
             return
+        segment = await self.completed(segment)
         self.expanded += 1
         path = self.grown(candidate, segment, last)
         self.tell(Expanded(step, parent.id, candidate.id, segment, path.score))
@@ -297,6 +299,16 @@ class Search:
             pool.add(path, parent)
         else:
             self.tell(Pruned(step, parent.id, candidate.id, passage, "unsupported"))
+
+    async def completed(self, segment: Segment) -> Segment:
+        """The segment; one that only leads to a list or to code of its passage with that, and judged with it."""
+        if segment.passage is None or self.options.choices:
+            return segment
+        text = completed(segment.text, segment.passage.text)
+        if text == segment.text:
+            return segment
+        critique = await self.reflector.judge(self.instruction, segment.passage, text)
+        return replace(segment, text=text, critique=judged_again(segment.critique, critique))
 
     def may_prune(self, parent: Path, pool: Pool) -> bool:
         """Under the hard constraint an answer ends with ``parent`` if all its candidates fail, so until one passes,
@@ -364,8 +376,13 @@ class Search:
 
 def sentences_of(passage: Passage) -> list[str]:
     """The first sentences of a passage that may answer by themselves."""
-    found = [passage.text[unit.start : unit.end] for unit in units(passage.text) if not unit.opens]
-    return [sentence for sentence in found if 12 <= len(sentence) <= 400][:SENTENCES]
+    return [piece for piece in pieces(passage.text) if 12 <= len(piece) <= ROOM and not piece.endswith((":", "："))][:SENTENCES]
+
+
+def judged_again(critique: Critique, judged: Critique) -> Critique:
+    """``critique`` with the ISSUP and the ISUSE of ``judged``."""
+    distributions = {**critique.distributions, **judged.distributions}
+    return replace(critique, issup=judged.issup, isuse=judged.isuse, distributions=distributions)
 
 
 def ignore(event: Event) -> None:

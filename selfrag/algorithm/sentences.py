@@ -22,8 +22,8 @@ WHOLE_CODE = 12
 @dataclass(frozen=True, slots=True)
 class Unit:
     """What may be quoted by itself, ``text[start:end]``: a sentence, a row of a table, a piece of code, a heading. ``opens`` says
-    that it cannot be read alone because it leads to what follows: a heading, or words that end with a colon. ``block`` is the
-    first and the last line (0-based, the last excluded) of the list or the code that it stands in."""
+    that it cannot be read alone because it leads to what follows: a heading, or words that end with a colon. ``block`` is where
+    the list, the code or the group of tabs begins and ends that it stands in."""
 
     start: int
     end: int
@@ -36,13 +36,53 @@ ROOM = 500
 
 _MARKER = re.compile(r"\s*(?:(?:[-*+•‣▪◦·–]|\d{1,3}[.)]|\(?[a-z\d]{1,3}\))\s+|>\s?)*\s*")
 _BULLET = re.compile(r"^\s*[•‣▪◦·]\s", re.MULTILINE)
+_TAB = "=== "
 _DIRECTIVE = re.compile(r"(?:={3}[+!]*|!{3}|\?{3}\+?)\s|:{3,}|\.\. [\w-]+::")
 """Begins a line of markup that opens a tab or a box (MkDocs, MyST, reStructuredText)."""
 
 
 def units(text: str) -> list[Unit]:
     """The parts of ``text`` that can be quoted, in order, without white space and list markers at their ends."""
-    return [unit for unit in _units(text) if any(c.isalnum() for c in text[unit.start : unit.end])]
+    found = [unit for unit in _units(text) if any(c.isalnum() for c in text[unit.start : unit.end])]
+    i = 0
+    while i < len(found):
+        if found[i].block is None and text.startswith(_TAB, found[i].start):
+            end = _tabs(text, found, i)
+            found[i:end] = [replace(unit, block=(found[i].start, found[end - 1].end)) for unit in found[i:end]]
+            i = end
+        i += 1
+    return found
+
+
+def _tabs(text: str, found: Sequence[Unit], first: int) -> int:
+    """Where the group of tabs ends that begins with unit ``first``: their contents are indented."""
+
+    def column(unit: Unit) -> int:
+        return unit.start - text.rfind("\n", 0, unit.start) - 1
+
+    end = first + 1
+    while end < len(found) and (column(found[end]) > column(found[first]) or text.startswith(_TAB, found[end].start)):
+        end += 1
+    return end
+
+
+def pieces(text: str) -> list[str]:
+    """What of ``text`` can be read alone, in order: its sentences, and its lists and code with the words that lead to them."""
+    parts = units(text)
+    places = dict.fromkeys(readable(i, i, parts, text) for i in range(len(parts)))
+    return [text[begin:end] for begin, end in places]
+
+
+def completed(written: str, text: str) -> str:
+    """``written``, or where it only leads to a list or code of ``text`` (``To build it:``), both together."""
+    if not written.rstrip().endswith((":", "：")):
+        return written
+    parts = units(text)
+    for i, unit in enumerate(parts):
+        if unit.opens and text[unit.start : unit.end].split() == written.split():
+            begin, end = readable(i, i, parts, text)
+            return text[begin:end]
+    return written
 
 
 def readable(first: int, last: int, parts: Sequence[Unit], text: str) -> tuple[int, int]:
@@ -60,7 +100,7 @@ def readable(first: int, last: int, parts: Sequence[Unit], text: str) -> tuple[i
 def _led_to(first: int, last: int, parts: Sequence[Unit], text: str) -> tuple[int, int]:
     """These units with what leads to their list or code, and with all of that where there is room: an item says little alone.
     A whole sentence in a list that nothing leads to stays by itself."""
-    block = parts[first].block
+    block = parts[last].block
     if block is None:
         return first, last
     lead = begin = next(i for i, unit in enumerate(parts) if unit.block == block)
@@ -69,7 +109,7 @@ def _led_to(first: int, last: int, parts: Sequence[Unit], text: str) -> tuple[in
         lead -= 1
     if lead == begin and text[parts[last].start : parts[last].end].endswith((".", "!", "?", "。", "！", "？")):
         return first, last
-    for around in ((lead, end), (lead, last)):
+    for around in ((min(first, lead), end), (min(first, lead), last)):
         if parts[around[1]].end - parts[around[0]].start <= ROOM:
             return around
     return first, last
@@ -90,14 +130,13 @@ def _units(text: str) -> Iterator[Unit]:
             case "tr_open":
                 yield _trimmed(text, begin, end)
             case "bullet_list_open" | "ordered_list_open" if token.level == 0 and token.map:
-                block = token.map[0], token.map[1]
+                block = begin, end
             case "bullet_list_close" | "ordered_list_close" if token.level == 0:
                 block = None
             case "heading_open":
                 yield _trimmed(text, begin, end, opens=True)
             case "fence":
-                first, last = token.map or (0, 0)
-                yield from (replace(unit, block=block or (first, last)) for unit in _code(text, starts, (first, last)))
+                yield from (replace(unit, block=block or (begin, end)) for unit in _code(text, starts, token.map or (0, 0)))
             case "inline" if not in_table and token.level == 1 and text[begin:end].lstrip().startswith("#"):
                 pass  # the heading's words, which its own token has brought
             case "inline" if not in_table:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfrag.algorithm.sentences import units
+from selfrag.algorithm.sentences import completed, pieces, units
 from selfrag.answers.quotes import Found, folded, occurrences, quote_of
 
 PAGE = """# Ownership
@@ -159,11 +159,19 @@ Completion exists for these shells:
   macOS has
 - fish
 
+Install it:
+
 === "Unix"
 
     ```console
     $ tool completion
     ```
+
+=== "Windows"
+
+    Run `tool.exe`.
+
+Some words behind.
 """
 
 
@@ -182,8 +190,24 @@ def test_a_long_list_is_quoted_by_item() -> None:
     assert quoted("item 8", text)[0].startswith("item 8 of many")
 
 
-def test_a_tab_of_a_manual_leads_to_its_code() -> None:
-    """The line that opens a tab cannot be quoted by itself, nor does it end a quote."""
-    assert quoted("tool completion", SHELLS)[0].startswith('=== "Unix"')
-    assert quoted('=== "Unix"', SHELLS)[0].endswith("$ tool completion\n    ```")
-    assert [SHELLS[u.start : u.end] for u in units(SHELLS) if u.opens] == ["Completion exists for these shells:", '=== "Unix"']
+def test_the_tabs_of_a_manual_are_quoted_together() -> None:
+    """A tab's title cannot be quoted by itself; the tabs are alternatives, read with the words that lead to them."""
+    whole = SHELLS[SHELLS.index("Install it:") : SHELLS.index("\n\nSome words behind")]
+    assert quoted("tool completion", SHELLS) == (whole, "tool completion")
+    assert quoted('"Unix"', SHELLS) == (whole, '"Unix"')
+    assert quoted("tool.exe", SHELLS) == (whole, "tool.exe")
+    assert quoted("Some words behind.", SHELLS)[0] == "Some words behind."
+
+
+def test_what_only_leads_to_a_list_is_completed_with_it() -> None:
+    """Words that end with a colon and stand in the passage are read with their list or code; others stay as they are."""
+    assert completed("Completion exists for these shells:", SHELLS).endswith("- fish")
+    assert completed("Completion exists for:", SHELLS) == "Completion exists for:"
+    assert completed("Some words before.", SHELLS) == "Some words before."
+
+
+def test_a_passage_is_cut_into_pieces_that_can_be_read_alone() -> None:
+    """Sentences, and lists, code and tabs with what leads to them; none twice."""
+    assert [piece.split("\n")[0] for piece in pieces(SHELLS)] == [
+        "Some words before.", "Completion exists for these shells:", "Install it:", "Some words behind.",
+    ]  # fmt: skip
