@@ -33,7 +33,8 @@ COMMANDS = """/show          the whole search behind the last answer
 /open N        go on from answer N of the history
 /save FILE.md  write the conversation to a file
 /help          this list
-/quit          leave (or Ctrl-D); Ctrl-C stops an answer, and offers a question that was understood wrongly for correction"""
+/quit          leave (or Ctrl-D, or Ctrl-C twice)
+Ctrl-C         stop an answer; a question that was understood wrongly is offered for correction"""
 
 
 def register(app: typer.Typer) -> None:
@@ -105,16 +106,23 @@ class Keyboard:
         self.offered = ""
 
     async def lines(self) -> AsyncIterator[str]:
-        """Line by line, until Ctrl-D; Ctrl-C clears the line."""
-        session = self._session()
+        """Line by line, until Ctrl-D. Ctrl-C clears the line; on an empty one, twice, it is raised."""
+        session, leaving = self._session(), False
         while True:
             offered, self.offered = self.offered, ""
             try:
-                yield (await session.prompt_async("? ", default=offered)).strip()
+                line = await session.prompt_async("? ", default=offered)
             except KeyboardInterrupt:
+                empty = not session.default_buffer.text
+                if leaving and empty:
+                    raise
+                if leaving := empty:
+                    terminal.say("Ctrl-C again leaves, and so does Ctrl-D")
                 continue
             except EOFError:
                 return
+            leaving = False
+            yield line.strip()
 
     def _session(self) -> PromptSession[str]:
         from prompt_toolkit import PromptSession
