@@ -316,8 +316,8 @@ class Reflector(Protocol):
 class SearchOptions:
     """How to search. Defaults are the paper's; thresholds of abstention are fitted per model, 0 never abstains.
 
-    ``correct`` and ``found_isrel`` are corrective retrieval (CRAG), ``reconsider_isuse`` is a second look at the passages; the
-    paper has neither.
+    ``correct`` and ``found_isrel`` are corrective retrieval (CRAG), ``reconsider_isuse`` is a second look at the passages,
+    ``join_isuse`` answers from several of them; the paper has none of these.
     """
 
     k: int = option(5, "Passages retrieved for a segment.", metavar="N", low=1, flags=("-k", "--k"))
@@ -336,6 +336,14 @@ class SearchOptions:
     reconsider_isuse: float = option(
         -1.0,
         "Judge the sentences of the relevant passages, too, where usefulness is below X.",
+        metavar="X",
+        low=-1,
+        high=1,
+        fitted=True,
+    )
+    join_isuse: float = option(
+        1.0,
+        "Add to the answer of an open question what other passages say, where usefulness is above X.",
         metavar="X",
         low=-1,
         high=1,
@@ -460,6 +468,15 @@ class Reconsidered:
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """The first segments of ``candidates`` are added to the answer ``path``, in this order."""
+
+    step: int
+    path: int
+    candidates: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Wrote:
     """A candidate's next piece of text, as it is generated."""
 
@@ -494,12 +511,12 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """The paths kept after a step, best first; the last event of a search names the answer alone."""
+    """The paths kept after a step, best first; the last of these events names the answer alone."""
 
     step: int
     paths: tuple[int, ...]
     scores: tuple[float, ...]
 
 
-Event = Decided | Retrieved | Corrected | Opened | Wrote | Expanded | Reconsidered | Pruned | Selected
+Event = Decided | Retrieved | Corrected | Opened | Wrote | Expanded | Reconsidered | Pruned | Selected | Joined
 Observer = Callable[[Event], None]

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from selfrag.algorithm import reflection
 from selfrag.algorithm.beam import Path, cite, text_of
-from selfrag.types import Cited, Critique, Event, Expanded, Opened, Pruned, SearchOptions, Segment, Selected
+from selfrag.algorithm.joined import joined
+from selfrag.types import Cited, Critique, Event, Expanded, Joined, Opened, Pruned, SearchOptions, Segment, Selected
 
 _ROUNDING = 1e-9
 """Scores are sums in another order here: a path this close to the best one may still win."""
@@ -48,6 +49,7 @@ class Certain:
         self._written: dict[int, Path] = {}  # what this step may keep
         self._opened: dict[int, tuple[Path, Critique]] = {}
         self._continued: set[int] = set()
+        self._firsts: dict[int, Path] = {}
 
     def __call__(self, event: Event) -> None:
         if self.options.choices:
@@ -65,6 +67,9 @@ class Certain:
                 self._settle(tuple(self._possible()))
             case Selected(step=step, paths=paths):
                 self._selected(step, paths)
+            case Joined(path=path, candidates=candidates):
+                more = [self._firsts[candidate] for candidate in candidates]
+                self.segments = cite(joined(self._firsts[path], more))[0]
 
     def _expanded(self, parent: int, candidate: int, segment: Segment) -> None:
         if not reflection.supported(segment.critique, self.options.require_support):
@@ -73,6 +78,8 @@ class Certain:
         path = self._paths[parent].grown(candidate, 0, segment, score, self._left == 0)
         self._written[path.id] = path
         self._continued.add(parent)
+        if len(path.segments) == 1:
+            self._firsts[path.id] = path
 
     def _selected(self, step: int, paths: Sequence[int]) -> None:
         kept = [self._written.get(id) or replace(self._live[id], finished=True) for id in paths]  # grown by nothing: it ends

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 from selfrag import prompts
 from selfrag.algorithm import correction, reflection
 from selfrag.algorithm.beam import Candidate, Path, Pool, cite, text_of
+from selfrag.algorithm.joined import additions, joined
 from selfrag.algorithm.meter import Meter, Stopwatch
 from selfrag.algorithm.reflection import path_score
 from selfrag.algorithm.sentences import ROOM, completed, pieces
@@ -28,6 +29,7 @@ from selfrag.types import (
     Decision,
     Event,
     Expanded,
+    Joined,
     Observer,
     Opened,
     Opening,
@@ -75,11 +77,12 @@ class Search:
         self.decision = Decision("retrieve")
         self.nearest: tuple[tuple[Critique, Passage], ...] = ()
         self.expanded = self.pruned = 0
+        self.firsts: list[Path] = []  # what was written as the first segment
 
     async def run(self) -> Answer:
         with self.clock.running():
             paths = await self.paths()
-        answer, warnings = self.chosen(paths), []
+        answer, warnings = self.joined(self.chosen(paths)), []
         if not answer.segments and not self.nearest and self.decision.action == "retrieve":
             warnings.append("no passage was found for the question")
         if self.meter.stated:
@@ -191,8 +194,7 @@ class Search:
         root = Path(0)
         candidate = Candidate(self.next_id(), root, opening, self.ids)
         self.tell(Opened(0, root.id, candidate.id, opening.passage, opening.critique))
-        path = self.grown(candidate, segment, last=True)
-        self.expanded += 1
+        path = self.counted(candidate, segment, last=True)
         self.tell(Expanded(0, root.id, candidate.id, segment, path.score))
         if reflection.supported(segment.critique, self.options.require_support):
             pool.add(path, root)
@@ -292,8 +294,7 @@ class Search:
             self.tell(given_up[-1])
             return
         segment = await self.completed(segment)
-        self.expanded += 1
-        path = self.grown(candidate, segment, last)
+        path = self.counted(candidate, segment, last)
         self.tell(Expanded(step, parent.id, candidate.id, segment, path.score))
         if reflection.supported(segment.critique, self.options.require_support):
             pool.add(path, parent)
@@ -328,6 +329,13 @@ class Search:
     def grown(self, candidate: Candidate, segment: Segment, last: bool) -> Path:
         return candidate.parent.grown(candidate.id, candidate.order, segment, self.score(segment), last)
 
+    def counted(self, candidate: Candidate, segment: Segment, last: bool) -> Path:
+        path = self.grown(candidate, segment, last)
+        self.expanded += 1
+        if len(path.segments) == 1 and reflection.supported(segment.critique, self.options.require_support):
+            self.firsts.append(path)
+        return path
+
     # --- the answer ------------------------------------------------------------------------------------------------------------
 
     def chosen(self, paths: Sequence[Path]) -> Path:
@@ -341,6 +349,13 @@ class Search:
         winner = max(totals, key=lambda name: totals[name])
         path = next(p for name, p in valid if name == winner)
         return replace(path, segments=(replace(path.segments[0], text=winner),)) if path.segments else path
+
+    def joined(self, best: Path) -> Path:
+        """The answer with what other passages add to it."""
+        more = additions(best, self.firsts, self.question, self.options)
+        if more:
+            self.tell(Joined(0, best.id, tuple(path.id for path in more)))
+        return joined(best, more)
 
     def answer(self, path: Path, warnings: tuple[str, ...]) -> Answer:
         cited, evidence = cite(path)

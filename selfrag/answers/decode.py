@@ -19,6 +19,7 @@ from selfrag.types import (
     Decision,
     Event,
     Expanded,
+    Joined,
     Opened,
     Passage,
     Pruned,
@@ -97,6 +98,8 @@ def event_from(row: Json, passages: Mapping[str, Passage]) -> Event:
         case "pruned":
             passage = passages[row["passage"]] if row["passage"] else None
             return Pruned(row["step"], row["path"], row["candidate"], passage, row["when"], row["bound"], row["needed"])
+        case "joined":
+            return Joined(row["step"], row["path"], tuple(row["candidates"]))
         case "selected":
             return Selected(row["step"], tuple(row["paths"]), tuple(row["scores"]))
     raise KeyError(row["event"])

@@ -127,9 +127,9 @@ def tree(trace: Trace) -> list[Json]:
     """What was decided, found, written and given up, in order, each below the path that it belongs to."""
     top: list[Json] = []
     nodes: dict[int, Json] = {}
-    kept = {path for event in trace.events if event["event"] == "selected" for path in event["paths"]}
+    kept = render.kept(trace.events)
     for event in trace.events:
-        if event["event"] == "selected":
+        if event["event"] == "selected" or event["event"] == "joined":
             continue
         below = nodes[event["path"]]["children"] if event["path"] in nodes else top
         if event["event"] == "decided":

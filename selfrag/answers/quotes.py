@@ -74,7 +74,7 @@ def _with_what_was_asked(first: int, last: int, parts: Sequence[Unit], text: str
 
     has = set().union(*(words(unit) for unit in parts[first : last + 1]))
     for beside in (last + 1, first - 1):
-        if 0 <= beside < len(parts) and not parts[beside].opens:
+        if 0 <= beside < len(parts) and not parts[beside].opens and parts[beside].block == parts[first].block:
             more = words(parts[beside]) - has
             if len(more) >= ASKED and len(more) >= 0.4 * len(asked):
                 return min(first, beside), max(last, beside)

@@ -270,7 +270,7 @@ def tree(answer: AnswerJson, events: Sequence[EventJson], passages: Mapping[str,
     """
     root = Tree(Text(clean(answer["question"]), style="bold"), guide_style="dim")
     nodes: dict[int, Tree] = {}
-    kept = _kept(events)
+    staying = kept(events)
     for event in events:
         if event["event"] == "decided":
             nodes.get(event["path"], root).add(Text(decision_words(event["decision"]), style="dim"))
@@ -282,14 +282,16 @@ def tree(answer: AnswerJson, events: Sequence[EventJson], passages: Mapping[str,
         elif event["event"] == "opened":
             nodes[event["candidate"]] = nodes.get(event["path"], root).add(_opened_line(event, passages, base))
         elif event["event"] == "expanded":
-            _extend_line(nodes[event["candidate"]], event, kept)
+            _extend_line(nodes[event["candidate"]], event, staying)
         elif event["event"] == "pruned":
             nodes[event["candidate"]].add(Text(f"✗ {pruned_words(event)}", style="red dim"))
     return root
 
 
-def _kept(events: Sequence[EventJson]) -> set[int]:
-    return {path for event in events if event["event"] == "selected" for path in event["paths"]}
+def kept(events: Sequence[EventJson]) -> set[int]:
+    """The ids of the candidates that a step kept, or that were added to the answer."""
+    selected = {path for event in events if event["event"] == "selected" for path in event["paths"]}
+    return selected | {candidate for event in events if event["event"] == "joined" for candidate in event["candidates"]}
 
 
 def decision_words(decision: DecisionJson) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from selfrag.algorithm import beam, reflection
+from selfrag.algorithm.joined import additions, joined
 from selfrag.answers.schema import AnswerJson, ExpandedJson, WrittenJson, cited_json, critique_of, passage_json
 from selfrag.answers.trace import Trace
 from selfrag.types import Passage, SearchOptions, Segment, Support, Weights
@@ -33,7 +34,9 @@ def rescore(trace: Trace, weights: Weights, require_support: Support | None = No
         paths[row["candidate"]] = beam.Path(row["candidate"], (*parent.segments, segment), scores, True, order)
     leaves = [path for path in paths.values() if path.segments and (path.id in ended or path.id not in parents)]
     best = min(leaves, key=lambda p: (-p.score, p.order), default=beam.Path(0))
-    return answer_again(trace, best, options)
+    firsts = [path for path in paths.values() if len(path.segments) == 1]
+    more = additions(best, firsts, trace.answer["question"], options)
+    return answer_again(trace, joined(best, more), options)
 
 
 def expanded(trace: Trace) -> list[ExpandedJson]:

@@ -233,7 +233,24 @@ class SelectedJson(TypedDict):
     scores: list[float]
 
 
-EventJson = DecidedJson | RetrievedJson | CorrectedJson | ReconsideredJson | OpenedJson | ExpandedJson | PrunedJson | SelectedJson
+class JoinedJson(TypedDict):
+    event: Literal["joined"]
+    step: int
+    path: int
+    candidates: list[int]
+
+
+EventJson = (
+    DecidedJson
+    | RetrievedJson
+    | CorrectedJson
+    | ReconsideredJson
+    | OpenedJson
+    | ExpandedJson
+    | PrunedJson
+    | SelectedJson
+    | JoinedJson
+)
 
 
 class WeightsJson(TypedDict):
@@ -257,6 +274,7 @@ class OptionsJson(TypedDict):
     abstain_issup: float
     abstain_isuse: float
     reconsider_isuse: float
+    join_isuse: float
     choices: list[str]
     correct: bool
     found_isrel: float

@@ -1,0 +1,70 @@
+"""An answer from several passages: the best sentence, and after it what other candidates add to it. Pure: paths in, path out.
+
+A model that ends its answer after one sentence has still judged a sentence from each of several passages. To an open question
+(what is, how, why, which) those that it holds useful by themselves, and that say something new, belong to the answer, too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import chain
+
+from selfrag._words import content_words
+from selfrag.algorithm import reflection
+from selfrag.algorithm.beam import Path
+from selfrag.types import SearchOptions, Segment
+
+MOST = 3
+"""Segments of such an answer."""
+NEW = 0.5
+"""The share of a segment's content words that neither the question nor the answer has yet."""
+
+_ONE = re.compile(
+    r"(?:and |so |but )?(?:(?:in|on|at|to|from|of|for|by|with) )?"
+    r"(?:who(?:se|m)? (?!are\b|were\b)|when\b|where\b|(?:which|what) (?:\w+ )?\w*[^s\W] (?:is|was|does|did|has|had|can)\b"
+    r"|how (?:many|much|old|tall|long|far|big|large|fast|often|high|deep|heavy)\b"
+    r"|(?:is|are|was|were|does|do|did|has|have|had|can|could|will|would|should)\b)",
+    re.IGNORECASE,
+)
+
+
+def asks_for_one(question: str) -> bool:
+    """Whether ``question`` asks for a single fact (who, when, how many, yes or no), by its first words; English only."""
+    return bool(_ONE.match(question.strip()))
+
+
+def additions(best: Path, others: Iterable[Path], question: str, options: SearchOptions) -> list[Path]:
+    """Those of ``others``, in order of score, whose segment belongs to the answer ``best``, too.
+
+    Each has one segment, from a passage that is not used yet, useful above ``options.join_isuse``, and no reason to abstain.
+    """
+    if asks_for_one(question) or options.choices or len(best.segments) != 1 or not best.finished:
+        return []
+    if reflection.doubtful(best.segments, options):
+        return []
+    answer = [best]
+    for other in sorted(others, key=lambda path: (-path.score, path.order, path.id)):
+        if len(answer) == min(MOST, options.max_segments):
+            break
+        if other.id != best.id and _belongs(other.segments[0], [path.segments[0] for path in answer], question, options):
+            answer.append(other)
+    return answer[1:]
+
+
+def joined(best: Path, more: Sequence[Path]) -> Path:
+    """One answer of ``best`` and the segments of ``more``."""
+    whole = (best, *more)
+    segments = tuple(chain.from_iterable(path.segments for path in whole))
+    return replace(best, segments=segments, scores=tuple(chain.from_iterable(path.scores for path in whole)))
+
+
+def _belongs(segment: Segment, answer: Sequence[Segment], question: str, options: SearchOptions) -> bool:
+    if segment.passage is None or segment.critique.isuse <= options.join_isuse or reflection.doubtful((segment,), options):
+        return False
+    if any(used.passage and used.passage.chunk == segment.passage.chunk for used in answer):
+        return False
+    said = {*content_words(question), *(word for used in answer for word in content_words(used.text))}
+    words = content_words(segment.text)
+    return sum(word not in said for word in words) >= NEW * len(words) > 0
