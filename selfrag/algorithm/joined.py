@@ -38,14 +38,15 @@ def asks_for_one(question: str) -> bool:
 def additions(best: Path, others: Iterable[Path], question: str, options: SearchOptions) -> list[Path]:
     """Those of ``others``, in order of score, whose segment belongs to the answer ``best``, too.
 
-    Each has one segment, from a passage that is not used yet, useful above ``options.join_isuse``, and no reason to abstain.
+    Each has one segment, from a passage that is not used yet, useful above ``options.join_isuse``, and no reason to abstain. Only
+    what a beam keeps counts, so that the answer is the same whatever was pruned.
     """
     if asks_for_one(question) or options.choices or len(best.segments) != 1 or not best.finished:
         return []
-    if reflection.doubtful(best.segments, options):
+    if not best.segments[0].text or reflection.doubtful(best.segments, options):
         return []
     answer = [best]
-    for other in sorted(others, key=lambda path: (-path.score, path.order, path.id)):
+    for other in sorted(others, key=lambda path: (-path.score, path.order, path.id))[: options.beam_width]:
         if len(answer) == min(MOST, options.max_segments):
             break
         if other.id != best.id and _belongs(other.segments[0], [path.segments[0] for path in answer], question, options):

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from selfrag.agent import Agent
 from selfrag.algorithm.certain import Certain
+from selfrag.algorithm.joined import asks_for_one
 from selfrag.algorithm.reflection import (
     CONTINUE,
     END_PARAGRAPH,
@@ -41,6 +43,7 @@ from selfrag.types import (
     Event,
     Expanded,
     Generated,
+    Joined,
     Opened,
     Passage,
     Prompt,
@@ -469,6 +472,98 @@ async def test_the_stored_search_gives_the_same_answer_again() -> None:
     ]
 
 
+BUILD = "Some words.\n\nTo build it:\n\n```sh\nmake all\n```\n"
+
+
+@pytest.mark.parametrize("prune", [True, False])
+async def test_words_that_lead_to_code_are_judged_with_it(prune: bool) -> None:
+    """The critique of the lead alone, which says nothing yet, neither counts nor makes the search give it up."""
+    whole = "To build it:\n\n```sh\nmake all\n```"
+    engine = model(
+        {
+            f"T1\n{BUILD}{END_PARAGRAPH}": [judged(0.9), *words("To build it:"), backed(0.5), useful(1)],
+            f"{RELEVANT}{whole}": [backed(0.95)],
+            f"{RELEVANT}{whole}{FULLY}": [useful(5)],
+            after(2): [judged(0.8), *words("other"), backed(0.9), useful(3)],
+        }
+    )
+    options = replace(ASK, prune=prune)
+    answer = await agent(engine, Shelf(passage(1, BUILD), passage(2)), options).ask("how is it built?")
+    critique = answer.segments[0].segment.critique
+    assert (answer.text, critique.isrel, critique.issup) == (whole, pytest.approx(0.9), pytest.approx(0.95))
+    assert critique.isuse > 0.9
+
+
+# --- an answer from several passages ------------------------------------------------------------------------------------------
+
+
+async def from_several(question: str, second: int = 5, other: str = "other", third: int = 5, **options: Any) -> Answer:
+    """Asks a model that ends its answer after one segment; of the second passage it writes something of utility ``second``."""
+    engine = model(
+        {
+            after(1): [judged(0.9), *words("first"), backed(0.95), useful(5)],
+            after(2): [judged(0.8), *words(other), backed(0.9), useful(second)],
+            after(3): [judged(0.7), *words("third"), backed(0.9), useful(third)],
+        }
+    )
+    asked = replace(ASK, **{"max_segments": 4, "beam_width": 2, "join_isuse": 0.6, **options})
+    events: list[Event] = []
+    answer = await agent(engine, Shelf(passage(1), passage(2), passage(3)), asked).ask(question, observer=events.append)
+    stored = trace.read(trace.trace_json(answer, events))
+    assert rescore(stored, answer.options.weights)["answer"] == answer.text
+    assert [event_from(e, stored.passages) for e in stored.events if e["event"] == "joined"] == [
+        e for e in events if isinstance(e, Joined)
+    ]
+    return answer
+
+
+async def test_an_open_question_is_answered_from_several_passages() -> None:
+    """What the beam keeps from another passage is added, cited by itself; the stored search gives the same answer again."""
+    answer = await from_several("why?")
+    assert answer.text == "first other"
+    assert [cited.citation for cited in answer.segments] == [1, 2]
+    assert (await from_several("why?", beam_width=3)).text == "first other third"
+    assert (await from_several("why?", beam_width=3, max_segments=2)).text == "first other"
+
+
+@pytest.mark.parametrize(
+    ("question", "second", "text", "options"),
+    [
+        ("when?", 5, "other", {}),
+        ("why?", 3, "other", {}),
+        ("why?", 5, "first", {}),
+        ("why?", 5, "other", {"join_isuse": 1.0}),
+        ("why?", 5, "other", {"max_segments": 1}),
+        ("why?", 5, "other", {"beam_width": 1}),
+    ],
+)
+async def test_nothing_is_added_without_a_reason(question: str, second: int, text: str, options: dict[str, Any]) -> None:
+    """Not to a single fact, nothing of little use, nothing said already, nothing where the option is off."""
+    assert (await from_several(question, second, text, third=1, **options)).text == "first"
+
+
+@pytest.mark.parametrize(
+    ("question", "one"),
+    [
+        ("Who wrote it?", True),
+        ("In which year was it built?", True),
+        ("What colour is it?", True),
+        ("How many are there?", True),
+        ("Is it free?", True),
+        ("Who were the first two people on the moon?", False),
+        ("Which shells are supported?", False),
+        ("What are workspaces?", False),
+        ("What is a lockfile?", False),
+        ("How do I build it?", False),
+        ("Why?", False),
+        ("Compare a and b.", False),
+    ],
+)
+def test_a_question_for_one_fact_is_told_by_its_first_words(question: str, one: bool) -> None:
+    """Who, when, how many and yes or no ask for one thing; the plural, what is, how and why do not."""
+    assert asks_for_one(question) == one
+
+
 QUESTION = "When was the old Rhine bridge built?"
 
 Again = tuple[str, list[Corrected], FakeRetriever]
@@ -622,6 +717,7 @@ OPTIONS = st.builds(
     require_support=st.sampled_from([None, "full", "partial"]),
     abstain_isrel=st.sampled_from([0.0, 0.4]),
     correct=st.booleans(),
+    join_isuse=st.sampled_from([1.0, 0.0, -1.0]),
 )
 
 
