@@ -158,6 +158,16 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Header:
+    """``text`` is what ``passage[start:end]`` stands under: the header row of its table, or the first line of its record. One
+    that starts at 0 is not in the passage itself."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
     """A chunk of a document. ``lines`` are 1-based and inclusive; ``page`` is 1-based; ``place`` is where it stands as its format
     names it (``¶12``, ``slide 3``, ``Tariffs!A2:C9``); each is None where the format has none. ``score`` is the fused rank score.
@@ -175,6 +185,17 @@ class Passage:
     score: float = 0.0
     dense: float | None = None
     bm25: float | None = None
+    headers: tuple[Header, ...] = ()
+
+    def header(self, offset: int = 0) -> str:
+        """What the text at ``offset`` stands under, outermost first, a line each; empty for most text."""
+        return "\n".join(dict.fromkeys(each.text for each in self.headers if each.start <= offset < each.end))
+
+    @property
+    def read(self) -> str:
+        """``text`` as a model reads it: below the header of the table that it begins inside."""
+        above = self.header()
+        return f"{above}\n{self.text}" if above else self.text
 
 
 class Retriever(Protocol):

@@ -16,6 +16,7 @@ from itertools import groupby, pairwise
 
 from selfrag import prompts
 from selfrag.algorithm.reflection import CONTINUE, END_PARAGRAPH, NO_RETRIEVAL, PARAGRAPH, RETRIEVAL
+from selfrag.algorithm.sentences import is_row
 from selfrag.types import Control, Generated, Part, Passage, Prompt, Segment, Text, Token
 
 _WRAPPED = 40
@@ -44,6 +45,7 @@ def unwrapped(text: str) -> str:
     for before, line in pairwise(lines):
         fenced ^= before.lstrip().startswith("```")
         goes_on = not fenced and len(before) >= _WRAPPED and _OPEN.search(before) and _GOES_ON.match(line)
+        goes_on = goes_on and not (is_row(before) or is_row(line))
         made += f"{' ' if goes_on else chr(10)}{line}"
     return made
 
@@ -57,7 +59,7 @@ def lead_in(passage: Passage | None, carry: bool) -> tuple[Part, ...]:
     """The prefix of a segment: new evidence, the token to continue with the old, or the token for "no evidence needed"."""
     if carry:
         return (Control(CONTINUE),)
-    return evidence(passage.title, passage.text) if passage else (Control(NO_RETRIEVAL),)
+    return evidence(passage.title, passage.read) if passage else (Control(NO_RETRIEVAL),)
 
 
 def prompt(asked: str, path: Sequence[Segment], *after: Part) -> Prompt:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ ROOM = 500
 """Characters of a list or of code that are quoted whole, with the words that lead to it."""
 
 _MARKER = re.compile(r"\s*(?:(?:[-*+•‣▪◦·–]|\d{1,3}[.)]|\(?[a-z\d]{1,3}\))\s+|>\s?)*\s*")
+_ROW = re.compile(r"[ \t]*\|.*\|[ \t]*\Z|.*\S[ \t]+\|(?:[ \t]|\Z)")
 _BULLET = re.compile(r"^\s*[•‣▪◦·]\s", re.MULTILINE)
 _TAB = "=== "
 _DIRECTIVE = re.compile(r"(?:={3}[+!]*|!{3}|\?{3}\+?)\s|:{3,}|\.\. [\w-]+::")
@@ -140,7 +141,7 @@ def _units(text: str) -> Iterator[Unit]:
             case "inline" if not in_table and token.level == 1 and text[begin:end].lstrip().startswith("#"):
                 pass  # the heading's words, which its own token has brought
             case "inline" if not in_table:
-                yield from (replace(unit, block=block) for unit in _sentences(text, begin, end))
+                yield from (replace(unit, block=block) for unit in _lines(text, begin, end))
 
 
 @cache
@@ -161,6 +162,23 @@ def _code(text: str, starts: Sequence[int], lines: Sequence[int]) -> Iterator[Un
         return
     for line in range(first, last):
         yield _trimmed(text, starts[line], starts[line + 1], code=True)
+
+
+def is_row(line: str) -> bool:
+    """Whether a line is a row of a table: cells between bars."""
+    return "|" in line and bool(_ROW.match(line))
+
+
+def _lines(text: str, begin: int, end: int) -> Iterator[Unit]:
+    """The sentences of a paragraph; rows, of which a passage may hold the middle of a table, each by itself."""
+    if "|" not in text[begin:end]:
+        yield from _sentences(text, begin, end)
+        return
+    at = begin
+    for rows, lines in groupby(text[begin:end].splitlines(keepends=True), key=lambda line: is_row(line.rstrip("\n"))):
+        for part in lines if rows else ["".join(lines)]:
+            yield from [_trimmed(text, at, at + len(part))] if rows else _sentences(text, at, at + len(part))
+            at += len(part)
 
 
 def _sentences(text: str, begin: int, end: int) -> Iterator[Unit]:

@@ -63,7 +63,9 @@ def segments(trace: Trace) -> list[Json]:
     return [
         {
             "text": plain(segment["text"]),
-            "quote": {**quote, "text": plain(quote["text"])} if (quote := segment["quote"]) else None,
+            "quote": {**quote, "text": plain(quote["text"]), "header": plain(quote.get("header", ""))}
+            if (quote := segment["quote"])
+            else None,
             "chunk": chunk if (chunk := chunks.get(segment["citation"] or 0)) in trace.passages else None,
             "critique": numbers(segment["critique"]),
             "carried": list(segment["distributions"]),

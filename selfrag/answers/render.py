@@ -139,9 +139,10 @@ def sentence(segment: SegmentJson, seen: set[tuple[int | None, int, int]]) -> tu
     if quote is None or key is None or key in seen:
         return Text(clean(segment["text"])), ""
     seen.add(key)
+    above = f"{flowing(quote['header'])}\n" if quote.get("header") else ""
     if quote["span"]:
-        return emphasised(quote), ""
-    return Text(clean(segment["text"])), f"\n“{flowing(quote['text']).strip()}”"
+        return Text(above, style="dim").append_text(emphasised(quote)) if above else emphasised(quote), ""
+    return Text(clean(segment["text"])), f"\n“{above}{flowing(quote['text']).strip()}”"
 
 
 def emphasised(quote: QuoteJson) -> Text:

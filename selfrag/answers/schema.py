@@ -28,6 +28,15 @@ Pair = list[int]
 """Two numbers: first and last line, 1-based, inclusive; or offsets of characters, the second exclusive."""
 
 
+class HeaderJson(TypedDict):
+    """What ``text[start:end]`` of a passage stands under: its table's header row, or the first line of its record. One that
+    starts at 0 is not in the passage itself."""
+
+    start: int
+    end: int
+    text: str
+
+
 class PassageJson(TypedDict):
     title: str
     source: str
@@ -36,6 +45,7 @@ class PassageJson(TypedDict):
     place: str | None
     chunk: str
     text: str
+    headers: list[HeaderJson]
 
 
 class CitationJson(PassageJson):
@@ -52,11 +62,13 @@ class FoundJson(TypedDict):
     place: str | None
     chunk: str
     text: NotRequired[str]
+    headers: NotRequired[list[HeaderJson]]
     isrel: float | None
 
 
 class QuoteJson(TypedDict):
-    """``text`` is the citation's ``text[start:end]``; ``span`` are offsets in the quote's own text."""
+    """``text`` is the citation's ``text[start:end]``; ``span`` are offsets in the quote's own text; ``header`` is the header row
+    of the table that it stands in, or the first line of its record, where the quote does not hold it."""
 
     text: str
     source: str
@@ -66,6 +78,7 @@ class QuoteJson(TypedDict):
     start: int
     end: int
     span: Pair | None
+    header: NotRequired[str]
 
 
 class CritiqueJson(TypedDict):
@@ -375,7 +388,7 @@ def quote_json(segment: Segment, question: str) -> QuoteJson | None:
     found = quote_of(segment.text, passage.text, question) if passage else None
     if passage is None or found is None:
         return None
-    return {
+    quote: QuoteJson = {
         "text": passage.text[found.start : found.end],
         "source": passage.source,
         "lines": lines_within(passage.text, passage.lines, found.start, found.end),
@@ -385,6 +398,8 @@ def quote_json(segment: Segment, question: str) -> QuoteJson | None:
         "end": found.end,
         "span": list(found.span) if found.span else None,
     }
+    above = passage.header(found.start)
+    return {**quote, "header": above} if above else quote
 
 
 def lines_within(text: str, lines: tuple[int, int] | None, start: int, end: int) -> Pair | None:
@@ -420,6 +435,7 @@ def passage_json(passage: Passage) -> PassageJson:
         "place": passage.place,
         "chunk": passage.chunk,
         "text": passage.text,
+        "headers": [{"start": each.start, "end": each.end, "text": each.text} for each in passage.headers],
     }
 
 

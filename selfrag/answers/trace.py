@@ -24,7 +24,7 @@ from selfrag.answers.schema import (
     passage_json,
 )
 from selfrag.errors import InputError
-from selfrag.types import Answer, Critique, Event, Passage, SearchOptions, Segment, Weights
+from selfrag.types import Answer, Critique, Event, Header, Passage, SearchOptions, Segment, Weights
 
 
 class Recorder:
@@ -111,7 +111,8 @@ def read(document: TraceJson) -> Trace:
 
 def passage_from(row: PassageJson) -> Passage:
     lines = (row["lines"][0], row["lines"][1]) if row["lines"] else None
-    return Passage(row["chunk"], row["title"], row["text"], row["source"], lines, row["page"], row.get("place"))
+    headers = tuple(Header(**each) for each in row.get("headers", ()))
+    return Passage(row["chunk"], row["title"], row["text"], row["source"], lines, row["page"], row.get("place"), headers=headers)
 
 
 def options_from(row: Mapping[str, Any]) -> SearchOptions:

@@ -224,7 +224,7 @@ class Seen:
     def _row(self, passage: Passage) -> FoundJson:
         row: FoundJson = {**passage_json(passage), "isrel": self.isrel.get(passage.chunk)}
         if not self.keep_text:
-            del row["text"]
+            del row["text"], row["headers"]
         return row
 
 

@@ -131,7 +131,7 @@ def _cell(name: str, value: Any) -> str:
     return "" if value is None else terminal.as_json(value) if isinstance(value, list) else str(value)
 
 
-PASSAGE = ("title", "source", "lines", "page", "place", "chunk", "text", "score", "dense", "bm25")
+PASSAGE = ("title", "source", "lines", "page", "place", "chunk", "text", "headers", "score", "dense", "bm25")
 
 
 def hit_json(hit: Hit, explain: bool, around: list[Passage] | None) -> dict[str, Any]:
@@ -165,6 +165,8 @@ def _show(number: int, hit: Hit, explain: bool, around: list[Passage] | None, li
         sides = [_side("dense", passage.dense, hit.dense_rank), _side("bm25", passage.bm25, hit.bm25_rank)]
         sides += [] if hit.rerank is None else [f"re-ranker {hit.rerank:z.3f}"]
         lines.append(Text(f"   score {passage.score:.4f}  {'  '.join(sides)}", style="cyan"))
+    if (above := passage.header()) and not around:
+        lines.append(Text(f"   {clean(above)}", style="dim"))
     for each in around or [passage]:
         text = clean(each.text)
         lines.append(Text(f"   {text if around or len(text) <= _SHOWN else text[:_SHOWN] + ' …'}"))

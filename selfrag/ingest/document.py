@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from selfrag.types import Header
+
 Ocr = Literal["auto", "never", "always"]
 
 
@@ -72,7 +74,7 @@ class Place:
 class Span:
     """``text[start:end]`` that is kept whole if it fits into a chunk: a table, a row, a list, an item, a code block, a record.
     Spans nest. ``header`` is the context that a part of it needs, such as a table's first row: chunks that begin inside the span
-    carry it."""
+    carry it. The span begins with it, mark-up aside."""
 
     start: int
     end: int
@@ -152,8 +154,8 @@ class Document:
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of a document, ``document.text[start:end] == text``. ``headings`` is the path of headings over it, outermost first,
-    without the document's title, and last the headers of the spans that it begins inside; ``lines`` are of the source file,
-    inclusive; ``place`` is the format's own name for where it is."""
+    without the document's title; ``headers`` are those of the tables and records in it, those that it begins inside of first;
+    ``lines`` are of the source file, inclusive; ``place`` is the format's own name for where it is."""
 
     text: str
     headings: tuple[str, ...]
@@ -162,3 +164,4 @@ class Chunk:
     lines: tuple[int, int] | None
     page: int | None = None
     place: str | None = None
+    headers: tuple[Header, ...] = ()

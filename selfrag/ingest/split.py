@@ -17,6 +17,7 @@ from itertools import pairwise
 from semantic_text_splitter import TextSplitter
 
 from selfrag.ingest.document import Chunk, Document, Heading, Span
+from selfrag.types import Header
 
 WORDS = 160
 """English words of a chunk, about 230 tokens: what the default embedder reads whole."""
@@ -214,6 +215,14 @@ def _trimmed(text: str, piece: _Piece) -> _Piece | None:
     return _Piece(start, end, piece.level) if start < end else None
 
 
+def _letters(line: str) -> str:
+    return "".join(filter(str.isalnum, line))
+
+
+def _shortened(header: str) -> str:
+    return header if len(header) <= _HEADER else header[:_HEADER] + "…"
+
+
 class _Outline:
     """The headings and spans of a document, walked once beside its chunks, whose starts only grow."""
 
@@ -233,18 +242,29 @@ class _Outline:
         titles = [heading.title for heading in self._path if heading.title]
         if titles and titles[0] == self._document.title:
             del titles[0]
-        titles += self._headers(start)
         document = self._document
         lines, page, place = document.lines(start, end), document.page(start), document.place(start, end)
-        return Chunk(document.text[start:end], tuple(titles), start, end, lines, page, place)
+        return Chunk(document.text[start:end], tuple(titles), start, end, lines, page, place, tuple(self._headers(start, end)))
 
-    def _headers(self, offset: int) -> list[str]:
-        """Headers of the spans that ``offset`` is inside of, behind their beginning, outermost first."""
-        while self._next_span < len(self._headed) and self._headed[self._next_span].start < offset:
+    def _headers(self, start: int, end: int) -> Iterator[Header]:
+        """The headers over parts of a chunk: first those of the spans that it begins inside of, outermost first."""
+        while self._next_span < len(self._headed) and self._headed[self._next_span].start < end:
             self._inside.append(self._headed[self._next_span])
             self._next_span += 1
-        self._inside = [span for span in self._inside if offset < span.end]
-        return [span.header if len(span.header) <= _HEADER else span.header[:_HEADER] + "…" for span in self._inside]
+        self._inside = [span for span in self._inside if start < span.end]
+        for span in self._inside:
+            below = 0 if span.start < start else self._below_header(span) - start
+            if below < min(span.end, end) - start:
+                yield Header(below, min(span.end, end) - start, _shortened(span.header))
+
+    def _below_header(self, span: Span) -> int:
+        """Where the text under a span's header begins: behind its first line, unless it is the rest of a table."""
+        text = self._document.text
+        stop = text.find("\n", span.start, span.end)
+        first = text[span.start : span.end if stop < 0 else stop]
+        if not _letters(first).startswith(_letters(span.header.partition("\n")[0])):
+            return span.start
+        return span.end if stop < 0 else stop + 1
 
     def _walk(self, offset: int) -> None:
         """Brings the path of headings to ``offset``."""

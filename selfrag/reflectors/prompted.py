@@ -199,7 +199,7 @@ def _with(critique: Critique, group: str, distribution: Mapping[str, float], **s
 
 
 def _shown(passage: Passage) -> dict[str, str]:
-    return {"title": passage.title, "passage": passage.text}
+    return {"title": passage.title, "passage": passage.read}
 
 
 def _written(path: Sequence[Segment]) -> str:

@@ -66,6 +66,11 @@ _PASSAGE: Json = {
     "place": _PLACE,
     "chunk": _TEXT,
     "text": _TEXT,
+    "headers": {
+        "type": "array",
+        "items": _object({"start": {"type": "integer"}, "end": {"type": "integer"}, "text": _TEXT}, "start", "end", "text"),
+        "description": "What text[start:end] stands under: its table's header row, or the first line of its record.",
+    },
 }
 _PIECE = _object({"lines": _LINES, "page": _PAGE, "chunk": _TEXT, "text": _TEXT}, "lines", "page", "chunk", "text")
 

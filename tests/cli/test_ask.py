@@ -41,7 +41,7 @@ def test_json_is_one_document(ready: Path, run: Run) -> None:
     assert (segment["text"], segment["citation"]) == (tiny.KOREAN, 1)
     assert set(segment["critique"]) >= {"isrel", "issup", "isuse"}
     assert set(segment["distributions"]) == {"ISREL", "ISSUP", "ISUSE"}
-    assert set(citation) == {"n", "title", "source", "lines", "page", "place", "chunk", "text"}
+    assert set(citation) == {"n", "title", "source", "lines", "page", "place", "chunk", "text", "headers"}
     assert (citation["title"], citation["lines"], citation["page"]) == ("Seoul", [1, 1], None)
     assert document["exact"] is True
     assert document["retrieval"]["decision"] is True

@@ -15,7 +15,7 @@ from selfrag.cli import run
 from tests.cli.process import COMMAND, environment, selfrag
 
 INDEX_KEYS = {"collection", "new", "updated", "moved", "unchanged", "removed", "skipped", "chunks", "seconds"}
-PASSAGE_KEYS = ["title", "source", "lines", "page", "place", "chunk", "text", "score", "dense", "bm25"]
+PASSAGE_KEYS = ["title", "source", "lines", "page", "place", "chunk", "text", "headers", "score", "dense", "bm25"]
 
 
 @pytest.fixture

@@ -123,7 +123,10 @@ def test_a_collection_of_the_version_before_gets_its_graph(films: Place) -> None
     whole = stored(films)
     films.collection.close()
     with closing(sqlite3.connect(generations.catalog_in(films.collection.generation()))) as db:
-        db.executescript("DROP TABLE mentions; DROP TABLE names; DROP TABLE unwritten; PRAGMA user_version=2;")
+        db.executescript(
+            "DROP TABLE mentions; DROP TABLE names; DROP TABLE unwritten; PRAGMA user_version=2;"
+            "ALTER TABLE chunks DROP COLUMN headers;"
+        )
     assert films.collection.find_now([Question(ASKED, 1, graph="on")])[0][0].passage.title == "Copper Bridge"
     films.collection.close()
     assert films.counts() == {"unchanged": 22}

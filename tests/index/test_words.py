@@ -179,7 +179,10 @@ def _full(_: object) -> None:
 def test_a_collection_of_the_version_before(zoo: Place) -> None:
     """Readers do without an index of words; the next run makes one."""
     with closing(sqlite3.connect(generations.catalog_in(zoo.collection.generation()))) as db:
-        db.executescript("DROP TABLE unwritten; DROP TABLE mentions; DROP TABLE names; PRAGMA user_version=2;")
+        db.executescript(
+            "DROP TABLE unwritten; DROP TABLE mentions; DROP TABLE names; PRAGMA user_version=2;"
+            "ALTER TABLE chunks DROP COLUMN headers;"
+        )
         db.execute("DELETE FROM meta WHERE key = 'words'")
         db.commit()
     zoo.collection.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from uuid import uuid4
 
 import numpy as np
@@ -226,14 +227,15 @@ def _put_source(db: sqlite3.Connection, source: Source) -> int:
 
 def _put_entry(db: sqlite3.Connection, source: int, ordinal: int, entry: Entry, title: str) -> None:
     (number,) = db.execute(
-        "INSERT INTO chunks(key, source, ordinal, text, headings, start, stop, first_line, last_line, page, place, embedding)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO chunks(key, source, ordinal, text, headings, headers, start, stop, first_line, last_line, page, place,"
+        " embedding) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (
             entry.key,
             source,
             ordinal,
             entry.text,
             json.dumps(entry.headings, ensure_ascii=False),
+            json.dumps([astuple(each) for each in entry.headers], ensure_ascii=False) if entry.headers else None,
             entry.start,
             entry.stop,
             *(entry.lines or (None, None)),

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from selfrag.types import Header
+
 SourceStatus = Literal["ok", "skipped", "stale"]
 
 
@@ -49,6 +51,7 @@ class Entry:
     key: str
     text: str
     headings: tuple[str, ...]
+    headers: tuple[Header, ...]
     start: int
     stop: int
     lines: tuple[int, int] | None

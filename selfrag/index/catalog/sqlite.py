@@ -17,7 +17,7 @@ from typing import Self
 from selfrag.errors import CollectionError
 from selfrag.index import graph
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCHEMA = (
     graph.SCHEMA
     + """
@@ -30,7 +30,7 @@ CREATE TABLE sources(
 CREATE TABLE chunks(
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, source INTEGER NOT NULL REFERENCES sources(id) ON DELETE CASCADE,
   ordinal INTEGER NOT NULL, text TEXT NOT NULL, headings TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
-  first_line INTEGER, last_line INTEGER, page INTEGER, place TEXT, embedding TEXT NOT NULL);
+  first_line INTEGER, last_line INTEGER, page INTEGER, place TEXT, embedding TEXT NOT NULL, headers TEXT);
 CREATE UNIQUE INDEX chunks_by_source ON chunks(source, ordinal);
 CREATE INDEX chunks_by_embedding ON chunks(embedding);
 CREATE TABLE embeddings(hash TEXT PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID;
@@ -49,6 +49,8 @@ class Database:
         self.path = path
         self.db = connection
         self.writable = writable
+        self.headers = "headers"
+        """The SQL of a chunk's headers: a reader may meet a file that has no such column yet."""
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -99,10 +101,11 @@ class Database:
 
     def _check_version(self, old: bool) -> None:
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
+        self.headers = "headers" if self.writable or version == SCHEMA_VERSION else "NULL"
         self.db.execute("SELECT count(*) FROM meta").fetchone()
-        if self.writable and version in (1, 2):
+        if self.writable and version in (1, 2, 3):
             self._upgrade(version)
-        elif version not in (2, SCHEMA_VERSION) and not (old and version == 1):
+        elif version not in (2, 3, SCHEMA_VERSION) and not (old and version == 1):
             raise CollectionError(
                 f"The catalog {self.path} has version {version}, this program reads {SCHEMA_VERSION}.",
                 f"selfrag index --rebuild -c {self.path.absolute().parents[1].name}",
@@ -110,12 +113,15 @@ class Database:
 
     def _upgrade(self, version: int) -> None:
         """Version 1 knew no places. Its chunks stay searchable; what is indexed next finds other readers and asks for a rebuild,
-        which takes the roots and the vectors from here. Version 2 knew no index of words and no graph; readers do without."""
+        which takes the roots and the vectors from here. Version 2 knew no index of words and no graph, version 3
+        no headers of tables; readers do without."""
         with self.transaction() as db:
             if version == 1:
                 db.execute("ALTER TABLE chunks ADD COLUMN place TEXT")
-            db.execute("CREATE TABLE unwritten(chunk INTEGER PRIMARY KEY)")
-            graph.fill(db)
+            if version < 3:
+                db.execute("CREATE TABLE unwritten(chunk INTEGER PRIMARY KEY)")
+                graph.fill(db)
+            db.execute("ALTER TABLE chunks ADD COLUMN headers TEXT")
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from selfrag.index.embedders import Embedder
 from selfrag.index.search import dedup, fulltext
 from selfrag.index.vectors.replica import Mirror
 from selfrag.index.words import WordIndex
-from selfrag.types import Graph, Passage
+from selfrag.types import Graph, Header, Passage
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -322,11 +322,21 @@ def collapse(hits: Sequence[Hit], k: int) -> list[Hit]:
 def passages(catalog: Catalog, keys: Sequence[str]) -> dict[str, Passage]:
     """The existing chunks of these keys, as passages without a score."""
     rows = catalog.db.execute(
-        "SELECT key, text, first_line, last_line, page, place, path, title FROM chunks JOIN sources ON sources.id = chunks.source"
+        f"SELECT key, text, first_line, last_line, page, place, path, title, {catalog.headers} FROM chunks"
+        " JOIN sources ON sources.id = chunks.source"
         " WHERE key IN (SELECT value FROM json_each(?))",
         (json.dumps(list(keys)),),
     )
     return {
-        key: Passage(key, title, text, path, None if first is None else (first, last), page, place)
-        for key, text, first, last, page, place, path, title in rows
+        key: Passage(
+            key,
+            title,
+            text,
+            path,
+            None if first is None else (first, last),
+            page,
+            place,
+            headers=tuple(Header(*each) for each in json.loads(headers)) if headers else (),
+        )
+        for key, text, first, last, page, place, path, title, headers in rows
     }

@@ -34,7 +34,7 @@ def rerank(reranker: Reranker, question: str, hits: Sequence[Hit], weight: float
 
 def shown(hit: Hit) -> str:
     """A passage as a re-ranker reads it: under its title."""
-    return f"{hit.passage.title}\n{hit.passage.text}" if hit.passage.title else hit.passage.text
+    return f"{hit.passage.title}\n{hit.passage.read}" if hit.passage.title else hit.passage.read
 
 
 def _spread(scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -48,7 +48,8 @@ def index_chunks(path: str, document: Document, chunks: Sequence[Chunk], heading
     entries, texts = [], {}
     for number, chunk in enumerate(chunks):
         seen[chunk.text] += 1
-        path_of_headings = " › ".join(filter(None, [own, *(chunk.headings if headings else ())]))
+        headers = [each.text for each in chunk.headers if each.start == 0]
+        path_of_headings = " › ".join(filter(None, [own, *((*chunk.headings, *headers) if headings else ())]))
         situation = "\n".join(filter(None, [path_of_headings, contexts[number] if contexts else ""]))
         text = matchable(f"{situation}\n{chunk.text}" if situation else chunk.text)
         name = digest(text)
@@ -63,6 +64,7 @@ def _entry(key: str, chunk: Chunk, embedding: str, head: str) -> Entry:
         key=key,
         text=chunk.text,
         headings=tuple(chunk.headings),
+        headers=tuple(chunk.headers),
         start=chunk.start,
         stop=chunk.end,
         lines=chunk.lines,

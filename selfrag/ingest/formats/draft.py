@@ -35,6 +35,7 @@ class Draft:
         self._notes: list[str] = []
         self._lost: list[str] = []
         self._table: tuple[int, int, str] | None = None  # number, start and first row of the table that is being added
+        self._first_rows: dict[int, str] = {}  # a table goes on after one that lies in its cell
         self._cut = False
 
     def section(self) -> None:
@@ -51,9 +52,11 @@ class Draft:
         level: int = 0,
         tight: bool = False,
         table: int = 0,
+        record: bool = False,
     ) -> None:
         """A block that stands at `Place` (``group``, ``first``, ``last``), a heading if it has a ``level``. Empty ones are left
-        out. Rows of one ``table`` have its number, other blocks 0. Raises InputError when the text becomes too long."""
+        out. Rows of one ``table`` have its number, other blocks 0. Parts of a ``record`` need its first line. Raises InputError
+        when the text becomes too long."""
         if not text.strip():
             return
         self._close_table(table)
@@ -62,10 +65,10 @@ class Draft:
         self._length = start + len(text)
         self._places.append(Place(start, group, first, last, joint))
         if table:
-            self._table = self._table or (table, start, text)
+            self._table = self._table or (table, start, self._first_rows.setdefault(table, text))
             self._spans.append(Span(start, self._length))
         elif "\n" in text:
-            self._spans.append(Span(start, self._length))
+            self._spans.append(Span(start, self._length, text.partition("\n")[0] if record else ""))
         if level:
             self._headings.append(Heading(start, self._length, min(level, _DEEPEST), " ".join(text.split())))
 

@@ -287,7 +287,7 @@ class _Walk:
             rows.append(Span(start, end))
             if first:
                 first, begun = False, start
-                header = " | ".join(filter(None, cells)) if _heads(row) else ""
+                header = " | ".join(filter(None, cells)) if _heads(row) or _names(cells) else ""
         if rows:
             self.page.spans += [Span(begun, rows[-1].end, header), *rows]
         self.tight = False
@@ -346,6 +346,11 @@ def _fill(cells: list[str], below: dict[int, tuple[int, str]]) -> None:
 
 def _number(value: str | None) -> int:
     return min(max(int(value), 1), 100) if value and value.strip().isascii() and value.strip().isdigit() else 1
+
+
+def _names(cells: list[str]) -> bool:
+    """Whether cells name columns: there are several, none is empty or a number, and all differ."""
+    return len(set(cells)) == len(cells) > 1 and all(any(map(str.isalpha, cell)) for cell in cells)
 
 
 def _heads(row: etree._Element) -> bool:

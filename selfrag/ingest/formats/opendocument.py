@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import count, groupby
 from pathlib import PurePath
 
 from lxml import etree
@@ -18,6 +19,7 @@ from selfrag.ingest.formats.numbering import written
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local
 from selfrag.ingest.formats.raised import marked, resolved
 
+_TABLES = count(1)
 _UNSEEN = frozenset(("tracked-changes", "annotation-end", "sequence-decls", "forms", "variable-decls", "desc", "title", "change"))
 
 
@@ -35,10 +37,10 @@ def read_odt(path: PurePath, data: bytes, limits: Limits) -> Document:
     _mark_raised(package, root)
     _Numbers(package, root).write(root)
     body = child(root, "body")
-    for text, level, tight, counted in _blocks(body) if body is not None else ():
+    for text, level, tight, counted, table in _blocks(body) if body is not None else ():
         if text.strip():
             number += counted
-            draft.add(text.strip(), "¶", str(max(number, 1)), level=level, tight=tight)
+            draft.add(text.strip(), "¶", str(max(number, 1)), level=level, tight=tight, table=table)
     draft.section()
     for text in margins.get("footer", ()):
         draft.add(text, "footer", "")
@@ -56,10 +58,14 @@ def read_odp(path: PurePath, data: bytes, limits: Limits) -> Document:
         draft.section()
         for frame in page:
             kind = attribute(frame, "class")
-            texts = [text for text, *_ in _blocks(frame) if text.strip()]
             note = local(frame) == "notes"
-            joined = "\n".join(texts)
-            draft.add(f"Notes: {joined}" if note and texts else joined, "slide ", str(number), level=1 if kind == "title" else 0)
+            blocks = [block for block in _blocks(frame) if block[0].strip()]
+            for table, same in groupby(blocks, key=lambda block: block[4]):
+                texts = [text for text, *_ in same]
+                for at, text in enumerate(texts if table else ["\n".join(texts)]):
+                    level = 1 if kind == "title" else 0
+                    said = f"Notes: {text}" if note else text
+                    draft.add(said, "slide ", str(number), level=level, tight=bool(table and at), table=table)
     return draft.document(path, "odp", _title(package))
 
 
@@ -180,21 +186,24 @@ def _margins(package: Package) -> dict[str, list[str]]:
     return found
 
 
-def _blocks(parent: etree._Element, item: bool = False) -> Iterator[tuple[str, int, bool, int]]:
-    """Text, level of heading (0: none), whether it follows tightly, and whether it counts as a paragraph (1) or belongs to the
-    one before (0)."""
+_Block = tuple[str, int, bool, int, int]
+"""Text, level of heading (0: none), whether it follows tightly, whether it counts as a paragraph (1) or belongs to the one before
+(0), and a number that rows of one table share (0: none)."""
+
+
+def _blocks(parent: etree._Element, item: bool = False) -> Iterator[_Block]:
     for element in parent:
         name = local(element)
         if name in ("p", "h"):
             level = attribute(element, "outline-level", "1") if name == "h" else "0"
             beside: list[etree._Element] = []
             text = readable(resolved("".join(_pieces(element, beside))))
-            yield text, int(level) if level.isdigit() else 1, item, 1
+            yield text, int(level) if level.isdigit() else 1, item, 1, 0
             for each in beside:
                 if local(each) == "text-box":
                     yield from _blocks(each)
                 else:
-                    yield _note(each), 0, True, 0
+                    yield _note(each), 0, True, 0, 0
         elif name == "table":
             yield from _rows(element)
         elif name == "list-item":
@@ -243,12 +252,13 @@ def _note(note: etree._Element) -> str:
     return f"[{_citation(note)}] {text}"
 
 
-def _rows(table: etree._Element) -> Iterator[tuple[str, int, bool, int]]:
+def _rows(table: etree._Element) -> Iterator[_Block]:
     """Each row in one line, its cells in their columns; a table inside a cell follows its row."""
+    number = next(_TABLES)
     first = True
     for row in _own(table, "table-row"):
         cells: list[str] = []
-        inner: list[tuple[str, int, bool, int]] = []
+        inner: list[_Block] = []
         for cell in children(row, "table-cell", "covered-table-cell"):
             nested = list(_own(cell, "table"))
             blocks = (
@@ -259,7 +269,7 @@ def _rows(table: etree._Element) -> Iterator[tuple[str, int, bool, int]]:
             cells += [text] * (min(int(repeated), 64) if repeated.isdigit() else 1)
             inner += [block for each in nested for block in _rows(each)]
         if any(cells):
-            yield " | ".join(cells).rstrip(" |") if not cells[-1] else " | ".join(cells), 0, not first, 1
+            yield " | ".join(cells).rstrip(" |") if not cells[-1] else " | ".join(cells), 0, not first, 1, number
             first = False
         yield from inner
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import PurePath
 
 from lxml import etree
@@ -15,6 +16,7 @@ from selfrag.ingest.formats.package import Package, attribute, below, child, chi
 from selfrag.ingest.formats.raised import marked, resolved
 
 _TITLES = ("title", "ctrTitle")
+_TABLES = count(1)
 _REPEATED = ("sldNum", "dt")
 
 
@@ -26,8 +28,9 @@ def read_pptx(path: PurePath, data: bytes, limits: Limits) -> Document:
         draft.section()
         related = package.related(name)
         root = package.xml(name)
-        for text, level in _shapes(package, root, related):
-            draft.add(text, "slide ", str(number), level=level)
+        for text, level, table in _shapes(package, root, related):
+            for at, row in enumerate(text.split("\n") if table else [text]):
+                draft.add(row, "slide ", str(number), level=level, tight=at > 0, table=table)
         for kind, part in related.values():
             if part in package and kind in ("notesSlide", "comments"):
                 for text in _beside(package.xml(part), kind):
@@ -42,8 +45,8 @@ def _slides(package: Package) -> list[str]:
     return [name for name in order if name in package]
 
 
-def _shapes(package: Package, root: etree._Element, related: Mapping[str, tuple[str, str]]) -> Iterator[tuple[str, int]]:
-    """The text of each shape and its level as a heading: 1 for a slide's title."""
+def _shapes(package: Package, root: etree._Element, related: Mapping[str, tuple[str, str]]) -> Iterator[tuple[str, int, int]]:
+    """The text of each shape, its level as a heading: 1 for a slide's title, and a number that is the table's own (0: none)."""
     for element in root:
         name = local(element)
         if name == "sp":
@@ -51,15 +54,15 @@ def _shapes(package: Package, root: etree._Element, related: Mapping[str, tuple[
             if placeholder in _REPEATED:
                 continue
             text = "\n".join(_paragraphs(child(element, "txBody")))
-            yield (" ".join(text.split()), 1) if placeholder in _TITLES else (text, 0)
+            yield (" ".join(text.split()), 1, 0) if placeholder in _TITLES else (text, 0, 0)
         elif name == "graphicFrame":
             for table in below(element, "tbl"):
-                yield "\n".join(_rows(table)), 0
-            yield readable("\n".join(drawing.charts(package, element, related))), 0
+                yield "\n".join(_rows(table)), 0, next(_TABLES)
+            yield readable("\n".join(drawing.charts(package, element, related))), 0, 0
             for text in drawing.embedded(package, element, related):
-                yield text, 0
+                yield text, 0, 0
         elif name == "pic":
-            yield readable(drawing.alternative(child(element, "nvPicPr", "cNvPr"))), 0
+            yield readable(drawing.alternative(child(element, "nvPicPr", "cNvPr"))), 0, 0
         elif name == "AlternateContent":
             yield from _shapes(package, next(children(element, "Choice"), next(children(element, "Fallback"), element)), related)
         elif len(element):

@@ -67,7 +67,7 @@ def _document(path: PurePath, sheets: Iterator[_Sheet], reader: str, limits: Lim
         for block in _blocks(sheet):
             for row, line in block:
                 first, last = min(sheet.rows[row]), max(sheet.rows[row])
-                draft.add(line, group, _cell(row, first), _cell(row, last), ":", tight=False)
+                draft.add(line, group, _cell(row, first), _cell(row, last), ":", record=True)
         for (row, column), note in sorted(sheet.notes.items()):
             draft.add(f"Note at {_cell(row, column)}: {note}", group, _cell(row, column), joint=":")
     return draft.document(path, reader, title or path.stem)

@@ -359,7 +359,8 @@ class _Walk:
         self.value(name, value)
         if len(self.out.pieces) > before:
             first = start + len(self.out.pieces[before])
-            self.out.spans.append(Span(first, self.out.offset, _shortened(self.out.pieces[before + 1])))
+            own = isinstance(value, _Object) and value and not isinstance(value[0][1], list)
+            self.out.spans.append(Span(first, self.out.offset, _shortened(self.out.pieces[before + 1]) if own else ""))
         self.gap = "\n\n"
 
     def value(self, name: str, value: Any, columns: Sequence[str] = ()) -> None:
