@@ -44,8 +44,8 @@ def unwrapped(text: str) -> str:
     fenced, made = False, lines[0]
     for before, line in pairwise(lines):
         fenced ^= before.lstrip().startswith("```")
-        goes_on = not fenced and len(before) >= _WRAPPED and _OPEN.search(before) and _GOES_ON.match(line)
-        goes_on = goes_on and not (is_row(before) or is_row(line))
+        words = not (fenced or is_row(before) or is_row(line))
+        goes_on = words and len(before) >= _WRAPPED and _OPEN.search(before) and _GOES_ON.match(line)
         made += f"{' ' if goes_on else chr(10)}{line}"
     return made
 
