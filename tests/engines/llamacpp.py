@@ -22,7 +22,7 @@ PRE_TOKENIZER = "smollm"
 
 
 def to_gguf(checkpoint: Path, out: Path) -> Path:
-    """Writes the Llama ``checkpoint`` as ``out`` in 16-bit floats, tied embeddings once; its special tokens become CONTROL."""
+    """Writes the Llama ``checkpoint`` as ``out`` in 32-bit floats, tied embeddings once; its special tokens become CONTROL."""
     import gguf
 
     config = json.loads((checkpoint / "config.json").read_text("utf-8"))
