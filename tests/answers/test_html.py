@@ -109,6 +109,54 @@ def test_the_page_shows_the_search(tmp_path: Path) -> None:
     assert set(re.findall(r'<input type="range"[^>]* id="([^"]+)"', page)) <= labelled
 
 
+@needs_browser
+def test_the_page_is_used_by_keyboard_and_read_aloud(tmp_path: Path) -> None:
+    """Every control is an element of HTML with a name; none lies in another one; the table scrolls by key, and a link leads the
+    focus to its passage."""
+    page = dom(html.page(stored(), Path("/docs")), tmp_path)
+    assert re.findall(r"<summary>", page)
+    assert not re.findall(r"<summary>(?:(?!</summary>).)*<(?:a|button|input)\b", page, re.DOTALL)
+    assert not re.findall(r"\bon(?:click|key\w+)=", page)
+    for control in re.findall(r'<input type="checkbox"[^>]*>|<select [^>]*>', page):
+        assert re.search(rf"<label>(?:(?!</label>).)*{re.escape(control)}", page, re.DOTALL), control
+    assert all('aria-valuetext="' in control for control in re.findall(r'<input type="range"[^>]*>', page))
+    assert re.search(r'<div class="scroll" role="region" aria-labelledby="(\S+)" tabindex="0"><table><caption id="\1"', page)
+    targets = set(re.findall(r'href="#([^"]+)"', page))
+    assert targets
+    assert targets <= set(re.findall(r'<article [^>]*\bid="([^"]+)"[^>]* tabindex="-1"', page))
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def luminance(colour: str) -> float:
+    """Of WCAG 2."""
+    digits = colour.lstrip("#")
+    wide = digits if len(digits) == 6 else "".join(2 * digit for digit in digits)
+    shares = [int(wide[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    r, g, b = (share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_contrast(theme: str) -> None:
+    """In both themes text has the contrast of WCAG AA (4.5), and a bar stands out from its track (3)."""
+    template = (Path(html.__file__).parent / "page.html").read_text("utf-8")
+    blocks = re.findall(r":root \{([^}]*)\}", template)
+    colours = dict(re.findall(r"--(\w+): (#\w+)", blocks[0]))
+    if theme == "dark":
+        assert colours.keys() == dict(re.findall(r"--(\w+): (#\w+)", blocks[1])).keys()
+        colours = dict(re.findall(r"--(\w+): (#\w+)", blocks[1]))
+
+    def contrast(one: str, other: str) -> float:
+        low, high = sorted((luminance(colours[one]), luminance(colours[other])))
+        return (high + 0.05) / (low + 0.05)
+
+    for ink in ("ink", "soft", "accent", "good", "fair", "poor"):
+        assert min(contrast(ink, "back"), contrast(ink, "card")) >= 4.5, ink
+    assert min(contrast("ink", "mark"), contrast("ink", "span")) >= 4.5
+    assert min(contrast(level, "line") for level in ("good", "fair", "poor")) >= 3
+
+
 CASES: list[tuple[int, Weights, Support | None]] = [
     (3, Weights(), None),
     (5, Weights(0.3, 2.5, 0.1, sequence=False, ret=1.7), None),
