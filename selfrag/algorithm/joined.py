@@ -62,7 +62,8 @@ def joined(best: Path, more: Sequence[Path]) -> Path:
 
 
 def _belongs(segment: Segment, answer: Sequence[Segment], question: str, options: SearchOptions) -> bool:
-    if segment.passage is None or segment.critique.isuse <= options.join_isuse or reflection.doubtful((segment,), options):
+    useful = segment.critique.isuse > options.join_isuse and segment.critique.isuse >= options.abstain_isuse
+    if segment.passage is None or not useful or reflection.doubtful((segment,), options):
         return False
     if any(used.passage and used.passage.chunk == segment.passage.chunk for used in answer):
         return False

@@ -234,7 +234,7 @@ def evidence_means(critiques: Iterable[Critique]) -> tuple[float, float] | None:
 
 
 def doubtful(segments: Sequence[Segment], options: SearchOptions) -> bool:
-    """Whether to abstain: the answer's mean ISREL, ISSUP or ISUSE lies below its threshold.
+    """Whether to abstain: the answer's mean ISREL, ISSUP or ISUSE, or the ISREL of its first segment, lies below its threshold.
 
     A decision on probabilities, not on wording. An answer that needed no evidence is not doubted, and ISUSE counts only where a
     segment carries it.
@@ -243,8 +243,9 @@ def doubtful(segments: Sequence[Segment], options: SearchOptions) -> bool:
     if scores is None:
         return False
     uses = [segment.critique.isuse for segment in segments if "ISUSE" in segment.critique.distributions]
+    strays = "ISREL" in segments[0].critique.distributions and segments[0].critique.isrel < options.abstain_isrel
     useless = bool(uses) and sum(uses) / len(uses) < options.abstain_isuse
-    return useless or scores[0] < options.abstain_isrel or scores[1] < options.abstain_issup
+    return strays or useless or scores[0] < options.abstain_isrel or scores[1] < options.abstain_issup
 
 
 def supported(critique: Critique, required: Support | None) -> bool:

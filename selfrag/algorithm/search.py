@@ -104,7 +104,7 @@ class Search:
             last = step + 1 == steps
             pool = Pool(self.width(last), finished=(p for p in kept if p.finished))
             candidates = await self.candidates(step, live)
-            if step == 0 and self.hopeless(candidates, steps):
+            if step == 0 and self.hopeless(candidates):
                 for c in candidates:
                     self.tell(Pruned(step, c.parent.id, c.id, c.opening.passage, "irrelevant"))
                 self.pruned += len(candidates)
@@ -238,14 +238,13 @@ class Search:
 
     # --- branch and bound ------------------------------------------------------------------------------------------------------
 
-    def hopeless(self, candidates: Sequence[Candidate], steps: int) -> bool:
-        """Whether the search abstains whatever is written from ``candidates``, those of the first of at most ``steps`` segments:
-        no mean ISREL would reach its threshold even if every further segment were wholly relevant."""
+    def hopeless(self, candidates: Sequence[Candidate]) -> bool:
+        """Whether the search abstains whatever is written from ``candidates``, those of the first segment: none is relevant."""
         critiques = [c.opening.critique for c in candidates]
         judged = all("ISREL" in critique.distributions for critique in critiques)
         if not (self.options.prune and critiques and judged):
             return False
-        return (max(critique.isrel for critique in critiques) + steps - 1) / steps < self.options.abstain_isrel
+        return max(critique.isrel for critique in critiques) < self.options.abstain_isrel
 
     async def write(self, step: int, candidates: Sequence[Candidate], pool: Pool, last: bool) -> None:
         """Writes the candidates into ``pool``: all at once that may well be kept, and after them the rest that still can be."""

@@ -43,6 +43,13 @@ ENDS_AS_IT_IS = SearchOptions(beam_width=3, max_segments=3, weights=Weights(0.5,
 """With seed 1 a path that was best until it was extended gives way to one that is abstained from."""
 
 
+JOINS_WHAT_IS_NOT_JUDGED = SearchOptions(
+    k=4, beam_width=2, max_segments=2, weights=Weights(0.0, 0.0, 0.0, sequence=False), require_support="full", join_isuse=-1.0
+)
+"""With seed 255457 a segment without ISREL, of no use, might be added to an answer that is given."""
+
+
+@example(seed=255457, options=JOINS_WHAT_IS_NOT_JUDGED, sup=0.0, use=-0.5)
 @example(seed=1, options=ENDS_AS_IT_IS, sup=0.3, use=-1.0)
 @given(seed=st.integers(0, 10**9), options=OPTIONS, sup=st.sampled_from([0.0, 0.3]), use=st.sampled_from([-1.0, -0.5]))
 @settings(max_examples=600, deadline=None)
