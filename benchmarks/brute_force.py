@@ -25,7 +25,7 @@ import numpy as np
 from selfrag.evaluation.tables import markdown_table
 from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.catalog.rows import NO_HINTS, Entry, Source
-from selfrag.index.vectors.brute_force import FILE, Exact
+from selfrag.index.vectors.brute_force import FILE, BruteForce
 
 DIMENSION, CHUNKS, DEPTH = 384, 100, 100
 
@@ -48,7 +48,7 @@ def search(path: Path, half: bool, writable: bool, times: int) -> list[float]:
     found = []
     with closing(Catalog.open(path, writable)) as catalog:
         sources = frozenset(row[0] for row in catalog.db.execute("SELECT id FROM sources WHERE id % 2")) if half else None
-        exact = Exact(catalog)
+        exact = BruteForce(catalog)
         for _ in range(times):
             began = time.process_time()
             with catalog.transaction():

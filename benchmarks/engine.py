@@ -131,7 +131,7 @@ async def compare(model: str, options: argparse.Namespace) -> dict[str, Any]:
     same = total = 0
     plain.generate([[1, 2, 3]], 2, Cost())
     for prompts in questions(options.questions, options.passages):
-        rows = [engines["transformers"].vocabulary.encode(prompt) for prompt in prompts]
+        rows = [engines["transformers"].tokenizer.encode(prompt) for prompt in prompts]
         first = plain.generate(rows, 1, judge["generate"])
         rest = plain.generate([row + token for row, token in zip(rows, first, strict=True)], options.write, write["generate"])
         for name, engine in engines.items():

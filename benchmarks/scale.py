@@ -36,7 +36,7 @@ from selfrag.index.collection import Collection
 from selfrag.index.locks import chroma_alone
 from selfrag.index.search.fulltext import words
 from selfrag.index.search.hybrid import Fusion, Question
-from selfrag.index.vectors.brute_force import Exact
+from selfrag.index.vectors.brute_force import BruteForce
 from selfrag.index.vectors.replica import Mirror
 
 PER_SOURCE = 10
@@ -129,7 +129,7 @@ def recall(opened: Collection, questions: Sequence[Question]) -> dict[str, float
         with mirror.reading():
             ours = mirror.query(asked, DEPTH)
         mirror.close()
-        exact = Exact(catalog)
+        exact = BruteForce(catalog)
         best = exact.nearest(asked, DEPTH)
         started = time.process_time()
         for at in range(3):

@@ -35,11 +35,11 @@ from vllm.inputs import tokens_input
 
 from selfrag.agent import Agent
 from selfrag.algorithm import grammar, reflection
-from selfrag.batch.journal import Collected
+from selfrag.batch.journal import MemorySink
 from selfrag.batch.rows import Row
 from selfrag.batch.run import Batch, Plan
 from selfrag.engines import open_engine
-from selfrag.engines.completion_builder import Collector
+from selfrag.engines.completion_builder import CompletionBuilder
 from selfrag.engines.vllm.engine import VllmEngine
 from selfrag.reflectors.tokens import STOP, TokenReflector
 from selfrag.types import Completion, Engine, OnToken, Passage, Request, SearchOptions, Weights
@@ -129,7 +129,7 @@ class Recording:
 
 
 async def our_loop(engine: Engine, passages: dict[str, list[Passage]], concurrency: int) -> tuple[Run, Recording]:
-    recording, sink = Recording(engine), Collected()
+    recording, sink = Recording(engine), MemorySink()
     # The first token is written when a passage is judged.
     agent = Agent(TokenReflector(recording, MAX_TOKENS - 1), Given(passages), OPTIONS)
     rows = [Row(i + 1, i, question, str(i)) for i, question in enumerate(passages)]
@@ -163,8 +163,8 @@ async def published_pattern(engine: VllmEngine, passages: dict[str, list[Passage
 
 async def generate_anew(engine: VllmEngine, request: Request) -> Completion:
     """A generation that shares nothing with any other: a prompt with a salt of its own finds nothing in the prefix cache."""
-    ids = engine._vocabulary.encode(request.prompt)
-    collector = Collector(engine._vocabulary, request, ids, None)
+    ids = engine._tokenizer.encode(request.prompt)
+    collector = CompletionBuilder(engine._tokenizer, request, ids, None)
     sampling = SamplingParams(
         temperature=0.0, max_tokens=request.max_tokens, logprob_token_ids=collector.watched_ids, detokenize=False
     )
@@ -195,7 +195,7 @@ def sequences(engine: VllmEngine, recording: Recording) -> list[tuple[list[int],
     """What (a) read and wrote, each text once: a request that went on from another one is joined with it."""
     begun: dict[tuple[int, ...], int] = {}
     for request, done in recording.seen:
-        prompt = tuple(engine._vocabulary.encode(request.prompt))
+        prompt = tuple(engine._tokenizer.encode(request.prompt))
         root = begun.pop(prompt, len(prompt))
         begun[prompt + tuple(token.id for token in done.tokens)] = root
     return [(list(whole[:root]), len(whole) - root) for whole, root in begun.items()]

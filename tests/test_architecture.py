@@ -16,7 +16,7 @@ import selfrag
 PACKAGE = Path(selfrag.__file__).parent
 
 LAYERS = (
-    ("errors", "types", "_util", "_words", "_version", "_http", "environment", "prompts", "telemetry"),
+    ("errors", "types", "_util", "_version", "_http", "environment", "prompts", "telemetry"),
     ("algorithm", "config"),
     ("reflectors", "answers"),
     ("agent",),

@@ -45,7 +45,7 @@ class Shape:
     heads: int
     kv_heads: int
     head: int
-    vocabulary: int
+    tokenizer: int
     context: int
     epsilon: float
     theta: float
@@ -149,7 +149,7 @@ def feed_forward(graph: Graph, shape: Shape, layer: int, value: str) -> str:
 def build(shape: Shape) -> tuple[bytes, str]:
     """The graph, and what there is to know of it, as JSON."""
     graph = Graph()
-    embeddings = graph.weight("embeddings", shape.vocabulary, shape.hidden)
+    embeddings = graph.weight("embeddings", shape.tokenizer, shape.hidden)
     graph.weight("cos", shape.context, shape.head // 2)
     graph.weight("sin", shape.context, shape.head // 2)
     graph.constant("zero", TensorProto.INT64, [1], [0])
@@ -184,7 +184,7 @@ def _model(graph: Graph, shape: Shape) -> onnx.ModelProto:
         tensor("lasts", TensorProto.INT64, ["sequences"]),
         tensor("counts", TensorProto.INT64, [LANES + 1]),
     ]
-    outputs = [tensor("logprobs", TensorProto.FLOAT, ["sequences", shape.vocabulary])]
+    outputs = [tensor("logprobs", TensorProto.FLOAT, ["sequences", shape.tokenizer])]
     for lane in range(LANES):
         inputs += [tensor(f"last.{lane}", TensorProto.INT32, [1]), tensor(f"total.{lane}", TensorProto.INT32, [])]
         room = [1, shape.kv_heads, f"capacity.{lane}", shape.head]
@@ -203,7 +203,7 @@ def _description(graph: Graph, shape: Shape) -> str:
         "layers": shape.layers,
         "kv_heads": shape.kv_heads,
         "head": shape.head,
-        "vocabulary": shape.vocabulary,
+        "vocabulary": shape.tokenizer,
         "context": shape.context,
         "theta": shape.theta,
         "weights": {t.name: {"shape": list(t.dims), "offset": int(t.external_data[1].value)} for t in weights},

@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from selfrag._words import words
 from selfrag.algorithm.reflection import path_score
+from selfrag.algorithm.words import words
 from selfrag.types import Cited, Opening, Passage, Segment
 
 

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from selfrag._words import FUNCTION_WORDS
+from selfrag.algorithm.words import FUNCTION_WORDS
 from selfrag.types import Passage, Standing
 
 ROUNDS = 2

@@ -1,7 +1,7 @@
 """The prompt grammar of Self-RAG: the order of text and control tokens. Pure: parts, no token ids.
 
 Inference, training rows and `selfrag train eval` build their prompts from these functions and have the parts encoded by the same
-`engines.tokenizer.Vocabulary`, so that a model is asked in exactly the form that it was trained on:
+`engines.tokenizer.PromptTokenizer`, so that a model is asked in exactly the form that it was trained on:
 
     ### Instruction:\\n…\\n\\n### Response:\\n
     [Retrieval]<paragraph>title\\ntext</paragraph>[Relevant]sentence[Fully supported]

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from selfrag._words import content_words
 from selfrag.algorithm import reflection
 from selfrag.algorithm.beam import Path
+from selfrag.algorithm.words import content_words
 from selfrag.types import SearchOptions, Segment
 
 MOST = 3

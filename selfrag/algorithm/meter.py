@@ -34,7 +34,7 @@ class Stopwatch:
         return round(self._total * 1000, 3)
 
 
-class Meter:
+class CountingEngine:
     """An engine that passes everything on to another one and counts."""
 
     def __init__(self, engine: Engine) -> None:

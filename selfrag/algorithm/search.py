@@ -17,7 +17,7 @@ from selfrag import prompts
 from selfrag.algorithm import correction, reflection
 from selfrag.algorithm.beam import Candidate, Path, Pool, cite, text_of
 from selfrag.algorithm.joined import additions, joined
-from selfrag.algorithm.meter import Meter, Stopwatch
+from selfrag.algorithm.meter import CountingEngine, Stopwatch
 from selfrag.algorithm.reflection import path_score
 from selfrag.algorithm.sentences import ROOM, completed, pieces
 from selfrag.errors import UsageError
@@ -65,7 +65,7 @@ class Search:
         instruction: str | None,
         observer: Observer | None,
     ) -> None:
-        self.meter = Meter(reflector.engine)
+        self.meter = CountingEngine(reflector.engine)
         self.reflector = reflector.using(self.meter)
         self.retriever = retriever
         self.options = options

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from selfrag._words import content_words, is_wide
 from selfrag.algorithm.sentences import Unit, readable, units
+from selfrag.algorithm.words import content_words, is_wide
 
 LEAST = 0.25
 """The share of a paraphrase's words, by weight, that a sentence must have to count as what it rests on."""

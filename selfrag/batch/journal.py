@@ -36,7 +36,7 @@ class Sink(Protocol):
 
 
 @dataclass(slots=True)
-class Collected:
+class MemorySink:
     """A sink in memory."""
 
     rows: list[Json] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Collected:
 
 
 @dataclass(slots=True)
-class Printed:
+class StdoutSink:
     """A sink on standard output; it knows nothing of earlier runs."""
 
     format: Format = field(default_factory=JsonLines)

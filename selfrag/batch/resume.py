@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from selfrag.agent import Agent
-from selfrag.batch.journal import Collected, Meta, OnChange, Sink, open_journal
+from selfrag.batch.journal import MemorySink, Meta, OnChange, Sink, open_journal
 from selfrag.batch.questions import Questions
 from selfrag.batch.run import Batch, Plan, Tally, interruptible
 from selfrag.errors import UsageError
@@ -36,7 +36,7 @@ def open_sink(
 ) -> Iterator[Sink]:
     """Where rows go: ``out``, locked and resumed, or memory where it is None."""
     if out is None:
-        yield Collected()
+        yield MemorySink()
         return
     if questions.fingerprint and out.exists() and out.samefile(questions.name):
         raise UsageError(f"{out} is the file of questions", "name another file with -o")

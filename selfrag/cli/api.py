@@ -10,8 +10,8 @@ import typer
 
 from selfrag import environment, telemetry
 from selfrag.cli import terminal
+from selfrag.cli.conversation import Keep
 from selfrag.cli.options import AgentFlags, Quiet, with_flags
-from selfrag.cli.talk import Keep
 from selfrag.errors import UsageError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfrag.cli import terminal
+from selfrag.cli.conversation import Conversation, Keep, Rewrite, open_conversation
 from selfrag.cli.options import AgentFlags, Json, Quiet, Service, with_flags
-from selfrag.cli.talk import Keep, Rewrite, Talk, open_talk
 from selfrag.errors import ABSTAINED, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ def ask(
     asked = read_question(question)
     if question not in (None, "-") and not from_stdin and _unread():
         terminal.say("warning: the text on stdin is not read, since the question is an argument", quiet)
-    talk, chosen = open_talk(history, resume, quiet), split_choices(choices)
+    conversation, chosen = open_conversation(history, resume, quiet), split_choices(choices)
     stream = open_stream(show) if not json else None
-    answer, recorder = asyncio.run(answered(asked, flags, chosen, talk, rewrite, service, stream, quiet))
+    answer, recorder = asyncio.run(answered(asked, flags, chosen, conversation, rewrite, service, stream, quiet))
     if save_trace:
         keep(save_trace, answer, recorder)
     if html or markdown:
@@ -141,7 +141,7 @@ async def answered(
     typed: str,
     flags: AgentFlags,
     choices: tuple[str, ...],
-    talk: Talk,
+    conversation: Conversation,
     rewriter: str | None,
     service: bool,
     stream: Stream | None,
@@ -151,9 +151,9 @@ async def answered(
     from selfrag.cli.asking import Asker
 
     async with Asker(flags, choices, rewriter, quiet, service) as asker:
-        question = await asker.understood(typed, talk)
+        question = await asker.understood(typed, conversation)
         asked = await asker.ask(question, stream)
-    talk.remember(typed, asked.answer, asked.described, quiet)
+    conversation.remember(typed, asked.answer, asked.described, quiet)
     return asked.answer, asked.recorder
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from selfrag.cli import terminal
-from selfrag.cli.talk import Talk, open_rewriter, standalone
+from selfrag.cli.conversation import Conversation, open_rewriter, standalone
 
 if TYPE_CHECKING:
     from selfrag.agent import Agent
@@ -54,13 +54,13 @@ class Asker:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def understood(self, typed: str, talk: Talk) -> str:
+    async def understood(self, typed: str, conversation: Conversation) -> str:
         """The question that ``typed`` means in the conversation ``talk``, shown on stderr where that is another one."""
-        if not talk.turns or self.rewriter == "off":
+        if not conversation.turns or self.rewriter == "off":
             return typed
         if self.running(follow_up=True) is None:
             await self.open()
-        return await standalone(typed, talk, self._engine, self.quiet)
+        return await standalone(typed, conversation, self._engine, self.quiet)
 
     async def ask(self, question: str, stream: Stream | None = None) -> Asked:
         """The answer; the search is shown on stderr while it runs, and ``stream`` prints what is certain of the answer.
@@ -68,11 +68,11 @@ class Asker:
         Raises what the search raises, and what `open_agent` raises.
         """
         if running := self.running():
-            from selfrag.service.client import Lost
+            from selfrag.service.client import ServiceLost
 
             try:
                 return await self._remote(running, question, stream)
-            except Lost as error:
+            except ServiceLost as error:
                 terminal.say(f"note: the running service could not answer ({error}); loading the model", self.quiet)
                 self._service = False
         return await ask_agent(await self.open(), question, self.quiet, stream)

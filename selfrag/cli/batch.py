@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from selfrag.cli.batch_runs import RunFlags, exit_code, run_questions
 from selfrag.cli.options import AgentFlags, Quiet, with_flags
-from selfrag.cli.running import RunFlags, exit_code, run_questions
 from selfrag.errors import ANSWERED
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ async def answered(
     flags: AgentFlags, running: RunFlags, questions: Questions, out: Path | None, keep_passages: bool, quiet: bool
 ) -> Tally:
     """Opens what ``flags`` name and asks it everything."""
-    from selfrag.batch.journal import Printed
+    from selfrag.batch.journal import StdoutSink
     from selfrag.batch.resume import open_sink
 
     plan = running.plan(keep_passages)
     async with flags.open(quiet=quiet) as agent:
         if out is None:
             try:
-                return await run_questions(agent, agent.options, questions, Printed(), plan, quiet)
+                return await run_questions(agent, agent.options, questions, StdoutSink(), plan, quiet)
             except BrokenPipeError:  # the reader, `head` say, has what it wanted
                 raise typer.Exit(ANSWERED) from None
         with open_sink(out, agent, agent.options, questions, running.on_change()) as sink:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from selfrag.cli import terminal
+from selfrag.cli.conversation import Conversation, Keep, Rewrite, open_conversation
 from selfrag.cli.options import AgentFlags, Quiet, Service, with_flags
-from selfrag.cli.talk import Keep, Rewrite, Talk, open_talk
 from selfrag.errors import ABSTAINED, SelfragError, UsageError
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ async def converse(flags: AgentFlags, rewrite: str | None, history: bool | None,
     from selfrag.cli.asking import Asker
 
     talking = sys.stdin.isatty()
-    talk = open_talk(history, quiet=quiet)
+    conversation = open_conversation(history, quiet=quiet)
     async with Asker(flags, rewriter=rewrite, quiet=quiet, service=service) as asker:
         if asker.running(follow_up=True) is None:
             await asker.open()  # what cannot be opened ends the command
-        chat = Chat(asker, talk, quiet, Keyboard(_typed_before(talk)) if talking else None)
+        chat = Chat(asker, conversation, quiet, Keyboard(_typed_before(conversation)) if talking else None)
         terminal.say("/help lists the commands.", quiet or not talking)
         async for line in chat.keyboard.lines() if chat.keyboard else piped():
             if line in ("/quit", "/exit"):
@@ -85,11 +85,11 @@ async def converse(flags: AgentFlags, rewrite: str | None, history: bool | None,
         raise typer.Exit(ABSTAINED)
 
 
-def _typed_before(talk: Talk) -> Path | None:
+def _typed_before(conversation: Conversation) -> Path | None:
     """Where typed lines are stored for the arrow keys; None for a conversation that is not kept."""
     from selfrag.config.settings import find_paths
 
-    return find_paths().history if talk.history else None
+    return find_paths().history if conversation.history else None
 
 
 async def piped() -> AsyncIterator[str]:
@@ -138,8 +138,8 @@ class Keyboard:
 class Chat:
     """A running conversation. ``keyboard`` None means that the lines come through a pipe."""
 
-    def __init__(self, asker: Asker, talk: Talk, quiet: bool, keyboard: Keyboard | None) -> None:
-        self.asker, self.talk, self.quiet, self.keyboard = asker, talk, quiet, keyboard
+    def __init__(self, asker: Asker, conversation: Conversation, quiet: bool, keyboard: Keyboard | None) -> None:
+        self.asker, self.conversation, self.quiet, self.keyboard = asker, conversation, quiet, keyboard
         self.last: tuple[Answer, Recorder] | None = None
         self.typed = ""
 
@@ -166,13 +166,13 @@ class Chat:
             show_answer(*found, Show.answer, self.quiet, stream)
 
     async def answered(self, typed: str, plain: bool, stream: Stream) -> tuple[Answer, Recorder]:
-        question = typed if plain else await self.asker.understood(typed, self.talk)
+        question = typed if plain else await self.asker.understood(typed, self.conversation)
         if self.keyboard and question != typed:
             self.keyboard.offered = question  # if this is stopped
         asked = await self.asker.ask(question, stream)
         if self.keyboard:
             self.keyboard.offered = ""
-        self.talk.remember(typed, asked.answer, asked.described, self.quiet)
+        self.conversation.remember(typed, asked.answer, asked.described, self.quiet)
         return asked.answer, asked.recorder
 
     # --- commands ---------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ class Chat:
             case "/good" | "/bad":
                 self.rate(command, rest)
             case "/new":
-                self.talk.begin()
+                self.conversation.begin()
                 self.last = None
                 terminal.say("a new conversation", self.quiet)
             case "/history":
@@ -208,17 +208,17 @@ class Chat:
                 raise UsageError(f"unknown command {command}", "/help lists the commands")
 
     def rate(self, command: str, note: str) -> None:
-        if self.talk.last is None or self.talk.history is None:
+        if self.conversation.last is None or self.conversation.history is None:
             raise UsageError("there is no kept answer to rate", "ask first, without --no-history")
-        entry = self.talk.history.rate(self.talk.last.id, "good" if command == "/good" else "bad", note)
+        entry = self.conversation.history.rate(self.conversation.last.id, "good" if command == "/good" else "bad", note)
         terminal.say(f"{entry.id}: {entry.verdict}", self.quiet)
 
     def list(self, words: str) -> None:
         from selfrag.cli.history import line
 
-        if self.talk.history is None:
+        if self.conversation.history is None:
             raise UsageError("this conversation is not kept", "start without --no-history")
-        for entry in self.talk.history.find(words, 20):
+        for entry in self.conversation.history.find(words, 20):
             terminal.show(line(entry))
 
     def open(self, id: str) -> None:
@@ -226,10 +226,10 @@ class Chat:
         from selfrag.answers import render
         from selfrag.cli.history import found, options_of
 
-        if self.talk.history is None:
+        if self.conversation.history is None:
             raise UsageError("this conversation is not kept", "start without --no-history")
-        entry = found(self.talk.history, id)
-        self.talk.resume([each for each in self.talk.history.session(entry.session) if each.id <= entry.id])
+        entry = found(self.conversation.history, id)
+        self.conversation.resume([each for each in self.conversation.history.session(entry.session) if each.id <= entry.id])
         self.last = None
         terminal.say(f"→ {clean(entry.document['question'])}", self.quiet)
         terminal.show(render.answer(entry.document, options_of(entry), Path.cwd()))
@@ -240,10 +240,10 @@ class Chat:
 
         if not name:
             raise UsageError("/save needs the name of a file", "/save conversation.md")
-        if not self.talk.documents:
+        if not self.conversation.documents:
             raise UsageError("nothing has been asked yet")
         try:
-            write_whole(Path(name).expanduser(), [to_markdown(self.talk.documents).encode()])
+            write_whole(Path(name).expanduser(), [to_markdown(self.conversation.documents).encode()])
         except OSError as error:
             raise UsageError(f"{name} cannot be written: {error.strerror}", "name another file") from error
         terminal.say(f"written to {name}", self.quiet)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfrag.cli import terminal
+from selfrag.cli.batch_runs import RunFlags, exit_code, rows_of
 from selfrag.cli.options import AgentFlags, Json, Quiet, with_flags
-from selfrag.cli.running import RunFlags, exit_code, rows_of
 from selfrag.errors import InputError, UsageError
 
 if TYPE_CHECKING:

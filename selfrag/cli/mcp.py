@@ -10,8 +10,8 @@ import typer
 
 from selfrag.cli import terminal
 from selfrag.cli.api import AllowHosts, AllowOrigins, Concurrency, Host, Waiting, open_backend, rules_of, settings_of
+from selfrag.cli.conversation import Keep
 from selfrag.cli.options import AgentFlags, Quiet, Service, with_flags
-from selfrag.cli.talk import Keep
 from selfrag.errors import SelfragError
 
 if TYPE_CHECKING:

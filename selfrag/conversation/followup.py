@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from selfrag._words import words
+from selfrag.algorithm.words import words
 from selfrag.types import Engine, Message, Request
 
 _TOKENS = 60

@@ -9,20 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from selfrag.engines.tokenizer import Vocabulary
+from selfrag.engines.tokenizer import PromptTokenizer
 from selfrag.types import Completion, Finish, OnToken, Request, Token
 
 
-class Collector:
+class CompletionBuilder:
     """Turns delivered ids into ``Token`` values until the request is satisfied; ``finish`` is None as long as it is not."""
 
-    def __init__(self, vocabulary: Vocabulary, request: Request, prompt: Sequence[int], on_token: OnToken | None) -> None:
+    def __init__(self, tokenizer: PromptTokenizer, request: Request, prompt: Sequence[int], on_token: OnToken | None) -> None:
         self.tokens: list[Token] = []
         self.finish: Finish | None = None
         self.exact = True
-        self._watched = vocabulary.watched(request)
-        self._stops, self._ends = vocabulary.stops(request), vocabulary.ends
-        self._reader = vocabulary.reader(prompt)
+        self._watched = tokenizer.watched(request)
+        self._stops, self._ends = tokenizer.stops(request), tokenizer.ends
+        self._reader = tokenizer.reader(prompt)
         self._limit, self._on_token = request.max_tokens, on_token
 
     @property

@@ -25,7 +25,7 @@ from selfrag.types import Control, Generated, Message, Part, Prompt, ReflectionK
 _REPLACEMENT = "\ufffd"  # what a decoder writes for bytes that are not a whole character
 
 
-class Vocabulary:
+class PromptTokenizer:
     """A model's tokenizer as selfrag uses it: a fast one of transformers, or a ``TokenizerFile``.
 
     ``begin`` is what the tokenizer puts before every text. ``control`` maps the reflection tokens to ids and is empty for an
@@ -48,8 +48,8 @@ class Vocabulary:
         self._empty = self._special | self.ends | self._names.keys()
 
     @classmethod
-    def load(cls, model: str, reflection: ReflectionKind = "tokens") -> Vocabulary:
-        """The vocabulary of a checkpoint folder or Hugging Face name; its generation settings may name further end tokens."""
+    def load(cls, model: str, reflection: ReflectionKind = "tokens") -> PromptTokenizer:
+        """The tokenizer of a checkpoint folder or Hugging Face name; its generation settings may name further end tokens."""
         tokenizer = TokenizerFile.find(Path(model)) or _pretrained(model)
         return cls(tokenizer, _generation_ends(model), reflection)
 
@@ -183,32 +183,32 @@ class Reader:
     space or without one; bytes that do not make a character yet wait for the id that completes it.
     """
 
-    def __init__(self, vocabulary: Vocabulary, prompt_ids: Sequence[int]) -> None:
-        self._vocabulary = vocabulary
-        self._ids = _text_tail(vocabulary, prompt_ids)
+    def __init__(self, tokenizer: PromptTokenizer, prompt_ids: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._ids = _text_tail(tokenizer, prompt_ids)
         self._start, self._read = 0, len(self._ids)
-        while self._read and vocabulary.decode(self._ids[: self._read]).endswith(_REPLACEMENT):
+        while self._read and tokenizer.decode(self._ids[: self._read]).endswith(_REPLACEMENT):
             self._read -= 1  # the prompt ends within a character
 
     def token(self, token_id: int, logprob: float, watched: Mapping[str, float]) -> Token:
-        return Token(token_id, self._text(token_id), logprob, watched, self._vocabulary.name(token_id))
+        return Token(token_id, self._text(token_id), logprob, watched, self._tokenizer.name(token_id))
 
     def _text(self, token_id: int) -> str:
-        if not self._vocabulary.is_text(token_id):
+        if not self._tokenizer.is_text(token_id):
             return ""
         self._ids.append(token_id)
-        before = self._vocabulary.decode(self._ids[self._start : self._read])
-        after = self._vocabulary.decode(self._ids[self._start :])
+        before = self._tokenizer.decode(self._ids[self._start : self._read])
+        after = self._tokenizer.decode(self._ids[self._start :])
         if after.endswith(_REPLACEMENT) or len(after) <= len(before):
             return ""
         self._start, self._read = self._read, len(self._ids)
         return after[len(before) :]
 
 
-def _text_tail(vocabulary: Vocabulary, prompt_ids: Sequence[int]) -> list[int]:
+def _text_tail(tokenizer: PromptTokenizer, prompt_ids: Sequence[int]) -> list[int]:
     """The end of a prompt as far back as it is text, whole: decoders read a run of bytes wrongly from its middle."""
     start = len(prompt_ids)
-    while start and vocabulary.is_text(prompt_ids[start - 1]):
+    while start and tokenizer.is_text(prompt_ids[start - 1]):
         start -= 1
     return list(prompt_ids[start:])
 
@@ -217,7 +217,7 @@ def _text_tail(vocabulary: Vocabulary, prompt_ids: Sequence[int]) -> list[int]:
 class TokenizerFile:
     """The tokenizer of a checkpoint folder whose tokenizer.json says everything: read by `tokenizers` alone.
 
-    It has what `Vocabulary` wants of a tokenizer of transformers, which is imported for its chat template only.
+    It has what `PromptTokenizer` wants of a tokenizer of transformers, which is imported for its chat template only.
     """
 
     folder: Path

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from selfrag._words import content_words
 from selfrag.algorithm.sentences import units
+from selfrag.algorithm.words import content_words
 from selfrag.answers.schema import shown
 from selfrag.evaluation import intervals, metrics
 from selfrag.evaluation.intervals import Floats, Interval

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from selfrag._words import content_words
+from selfrag.algorithm.words import content_words
 from selfrag.evaluation.curves import Floats, auroc
 
 

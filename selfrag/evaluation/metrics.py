@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from selfrag import _words
-from selfrag._words import content_words
+from selfrag.algorithm import words as algorithm_words
+from selfrag.algorithm.words import content_words
 
 Json = Mapping[str, Any]
 
@@ -119,7 +119,7 @@ def string_em(answer: str, groups: Sequence[Sequence[str]]) -> float:
 
 def words(text: str) -> list[str]:
     """Words in lower case; each Chinese, Japanese or Korean character by itself."""
-    return _words.words(text, wide=1)
+    return algorithm_words.words(text, wide=1)
 
 
 def rouge_l(answer: str, references: Sequence[str]) -> float:

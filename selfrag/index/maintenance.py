@@ -16,8 +16,8 @@ from selfrag.index import generations
 from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.collection import Collection
 from selfrag.index.locks import only_writer, writing_process
+from selfrag.index.tantivy_index import TantivyIndex
 from selfrag.index.vectors.brute_force import FILE as MATRIX
-from selfrag.index.words import WordIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def status(collection: Collection, thorough: bool = True) -> CollectionStatus:
         damaged = bool(problems)
         if writer is None:
             problems += mirror.check() if thorough else filter(None, [mirror.damage()])
-            problems += WordIndex(catalog).check() if thorough else []
+            problems += TantivyIndex(catalog).check() if thorough else []
             problems += [f"{counts.pending} vectors are not written yet"] if counts.pending else []
         sources = catalog.sources()
         return CollectionStatus(
@@ -129,7 +129,7 @@ def repair(collection: Collection) -> int:
             catalog.drop_unused()
             with collection.mirror(catalog).writing() as writer:
                 writer.apply(rebuild=True)
-            WordIndex(catalog).write(rebuild=True)
+            TantivyIndex(catalog).write(rebuild=True)
             return catalog.counts().chunks
 
 
@@ -149,7 +149,7 @@ def remove(collection: Collection, paths: Sequence[str | os.PathLike[str]]) -> l
             catalog.remove(gone)
             for path in wanted:
                 catalog.drop_root(path)
-        WordIndex(catalog).write(rebuild=True)
+        TantivyIndex(catalog).write(rebuild=True)
         catalog.drop_unused()
         catalog.compact()
         catalog.path.with_name(MATRIX).unlink(missing_ok=True)
@@ -228,6 +228,6 @@ def import_file(collection: Collection, file: Path) -> int:
             catalog.set_meta(id=uuid4().hex, mirror=None, words=None, chroma=collection.chroma_url or "")
             with collection.mirror(catalog).writing() as writer:
                 writer.apply(rebuild=True)
-            WordIndex(catalog).write(rebuild=True)
+            TantivyIndex(catalog).write(rebuild=True)
             generations.serve(collection.folder, generation)
             return catalog.counts().chunks

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from selfrag.errors import InputError
 from selfrag.ingest.decode import looks_like_text
 from selfrag.ingest.document import Document, Limits, Ocr
-from selfrag.ingest.formats import tabular, text, unread
+from selfrag.ingest.formats import tabular, text, unsupported
 from selfrag.ingest.sandbox import COMMAND, Reader, isolated
 
 _POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n|/annex/objects/[A-Z0-9]+-[^\n]*\n?\Z")
@@ -166,7 +166,7 @@ def parse(path: PurePath, data: bytes, limits: Limits = Limits()) -> Document:  
         raise InputError(f"a {kind} pointer; the file itself is not here, `{command}` fetches it")
     limits = replace(limits, ocr=_OCR[0] if recognises() else "never")
     reader = _reader(path.suffix.lower())
-    if reader is None and (reason := unread.what(path, data)):
+    if reader is None and (reason := unsupported.what(path, data)):
         raise InputError(reason)
     document = _storable((reader or text.read_text)(path, data, limits))
     if len(document.text) > limits.characters:

@@ -54,7 +54,7 @@ def isolated(reader: str) -> Reader:
 def named(reader: str) -> Reader:
     """The function behind the name of a reader, or of a converter's command; its libraries are imported with it."""
     if reader.startswith(COMMAND):
-        from selfrag.ingest.formats.converted import read_converted
+        from selfrag.ingest.formats.converters import read_converted
 
         return partial(read_converted, reader.removeprefix(COMMAND))
     module, _, function = reader.partition(".")

@@ -25,12 +25,12 @@ Begin = Callable[[SearchOptions], None]
 CONNECTING = 2.0  # seconds
 
 
-class Lost(Exception):
+class ServiceLost(Exception):
     """The service could not be reached, has too much to do, or ended before it answered: the question is asked elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
+class RemoteAnswer:
     """An answer of a service, its retriever's warnings, and what else it depends on."""
 
     answer: Answer
@@ -38,14 +38,14 @@ class Remote:
     described: Json
 
 
-async def ask(service: Running, question: Json, observer: Observer, begin: Begin | None = None) -> Remote:
+async def ask(service: Running, question: Json, observer: Observer, begin: Begin | None = None) -> RemoteAnswer:
     """Asks, as ``POST /v1/ask`` takes it: calls ``begin`` with the options of the search, and ``observer`` with its events as
     they come, in another thread. Cancelled, it hangs up, and the service gives the question up.
 
-    Raises Lost where the question can be asked elsewhere, and the errors that the search itself raises.
+    Raises ServiceLost where the question can be asked elsewhere, and the errors that the search itself raises.
     """
 
-    def heard(reply: http.client.HTTPResponse) -> Remote:
+    def heard(reply: http.client.HTTPResponse) -> RemoteAnswer:
         return _heard(reply, observer, begin)
 
     return await _posted(service, "/v1/ask", {**question, "stream": True}, heard)
@@ -69,7 +69,7 @@ async def _posted(service: Running, path: str, body: Json | None, read: Callable
         try:
             connection.connect()
             if given_up.is_set():
-                raise Lost("nobody waits for it")
+                raise ServiceLost("nobody waits for it")
             connection.sock.settimeout(None)  # an answer takes as long as it takes
             head = {"Authorization": f"Bearer {service.token}", "Content-Type": "application/json"}
             connection.request("GET" if body is None else "POST", path, None if body is None else json.dumps(body), head)
@@ -78,7 +78,7 @@ async def _posted(service: Running, path: str, body: Json | None, read: Callable
                 raise _error(reply.status, _json(reply.read()))
             return read(reply)
         except (OSError, http.client.HTTPException) as error:
-            raise Lost(str(error) or type(error).__name__) from error
+            raise ServiceLost(str(error) or type(error).__name__) from error
         finally:
             connection.close()
 
@@ -92,7 +92,7 @@ async def _posted(service: Running, path: str, body: Json | None, read: Callable
         raise
 
 
-def _heard(reply: http.client.HTTPResponse, observer: Observer, begin: Begin | None) -> Remote:
+def _heard(reply: http.client.HTTPResponse, observer: Observer, begin: Begin | None) -> RemoteAnswer:
     passages: dict[str, Passage] = {}
     for kind, data in _events(reply):
         if kind == "options" and begin:
@@ -102,10 +102,10 @@ def _heard(reply: http.client.HTTPResponse, observer: Observer, begin: Begin | N
             observer(event_from(data["event"], passages))
         elif kind == "answer":
             answer = answer_from(data["answer"], options_from(data["options"]))
-            return Remote(answer, tuple(data["warnings"]), data["described"])
+            return RemoteAnswer(answer, tuple(data["warnings"]), data["described"])
         elif kind == "error":
             raise _error(200, data)
-    raise Lost("it ended before it answered")
+    raise ServiceLost("it ended before it answered")
 
 
 def _events(reply: http.client.HTTPResponse) -> Iterator[tuple[str, Json]]:
@@ -132,5 +132,5 @@ def _error(status: int, document: Json) -> Exception:
     said = document.get("error") or {}
     kind = getattr(errors, str(said.get("code")), None)
     if status == 503 or not (isinstance(kind, type) and issubclass(kind, errors.SelfragError)):
-        return Lost(str(said.get("message") or f"status {status}"))
+        return ServiceLost(str(said.get("message") or f"status {status}"))
     return kind(str(said.get("message")), said.get("hint"))

@@ -26,7 +26,7 @@ from selfrag.answers.schema import AnswerJson, answer_json, passage_json
 from selfrag.errors import SelfragError, UsageError
 from selfrag.service import completions
 from selfrag.service.backend import Answering, Backend
-from selfrag.service.client import Lost
+from selfrag.service.client import ServiceLost
 from selfrag.service.guard import Guard, Rules
 from selfrag.service.requests import place_of, query_of, question_of
 
@@ -213,7 +213,7 @@ _TOOLS: Mapping[str, Callable[[Answering, Json], Awaitable[tuple[str, Json]]]] =
 }
 
 
-class Door:
+class LazyBackend:
     """What answers: the service that ``remote`` finds, else a backend of this process, opened when it is first wanted, since
     loading a model holds up everything else for some seconds."""
 
@@ -240,36 +240,36 @@ def nowhere() -> None:
 
 
 @asynccontextmanager
-async def opened(opening: Opening, remote: Callable[[], Answering | None] = nowhere) -> AsyncIterator[Door]:
-    """The door, and the backend behind it until the end."""
-    door, ending = Door(remote), asyncio.Event()
+async def opened(opening: Opening, remote: Callable[[], Answering | None] = nowhere) -> AsyncIterator[LazyBackend]:
+    """The lazy backend, and what it opened, until the end."""
+    lazy, ending = LazyBackend(remote), asyncio.Event()
 
     async def hold() -> None:
-        await door.wanted.wait()
+        await lazy.wanted.wait()
         try:
             async with opening() as backend:
-                door.ready.set_result(backend)
+                lazy.ready.set_result(backend)
                 await ending.wait()
         except Exception as error:
-            if door.ready.done():
+            if lazy.ready.done():
                 raise
-            door.ready.set_exception(error)
+            lazy.ready.set_exception(error)
 
     holding = asyncio.create_task(hold())
     try:
-        yield door
+        yield lazy
     finally:
         ending.set()
-        if not door.ready.done():
+        if not lazy.ready.done():
             holding.cancel()
         await asyncio.gather(holding, return_exceptions=True)
 
 
-def make_server(door: Door) -> Server[Any]:
+def make_server(lazy: LazyBackend) -> Server[Any]:
     """The MCP server with its tools."""
 
     async def list_tools(_ctx: ServerRequestContext[Any], _params: object) -> types.ListToolsResult:
-        door.open_soon()
+        lazy.open_soon()
         return types.ListToolsResult(tools=list(TOOLS))
 
     async def call_tool(_ctx: ServerRequestContext[Any], params: types.CallToolRequestParams) -> types.CallToolResult:
@@ -278,9 +278,9 @@ def make_server(door: Door) -> Server[Any]:
                 raise UsageError(f"there is no tool {params.name!r}", f"the tools are {', '.join(_TOOLS)}")
             tool, given = _TOOLS[params.name], dict(params.arguments or {})
             try:
-                text, found = await tool(await door.backend(), given)
-            except Lost:
-                text, found = await tool(await door.backend(own=True), given)
+                text, found = await tool(await lazy.backend(), given)
+            except ServiceLost:
+                text, found = await tool(await lazy.backend(own=True), given)
         except SelfragError as error:
             hint = f"\n→ {error.hint}" if error.hint else ""
             return _result(f"{error.message}{hint}", is_error=True)
@@ -299,15 +299,15 @@ def _result(text: str, found: Json | None = None, is_error: bool = False) -> typ
 
 async def serve_stdio(opening: Opening, remote: Callable[[], Answering | None] = nowhere) -> None:
     """Speaks MCP on stdin and stdout until stdin ends."""
-    async with opened(opening, remote) as door:
-        server = make_server(door)
+    async with opened(opening, remote) as lazy:
+        server = make_server(lazy)
         async with stdio_server() as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
 
 
-def make_app(door: Door, rules: Rules) -> ASGIApp:
+def make_app(lazy: LazyBackend, rules: Rules) -> ASGIApp:
     """Streamable HTTP at ``/mcp``, behind the same guard as the API, which checks Host, Origin, token and size."""
-    app = make_server(door).streamable_http_app(
+    app = make_server(lazy).streamable_http_app(
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         max_request_body_size=rules.most_bytes,
     )

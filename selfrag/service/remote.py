@@ -19,10 +19,10 @@ from selfrag.types import Passage
 Json = dict[str, Any]
 
 
-class Remote:
+class RemoteBackend:
     """Asks ``running`` with the collections and search options of ``settings``, not with the service's own.
 
-    Every method raises `client.Lost` where the service does not answer, and what the service's errors say.
+    Every method raises `client.ServiceLost` where the service does not answer, and what the service's errors say.
     """
 
     def __init__(self, running: Running, settings: Settings, collections: Sequence[str]) -> None:
@@ -59,11 +59,11 @@ class Remote:
         return asdict(search_options(self.settings.search, fitted_options(self.settings)))
 
 
-def finder(settings: Settings, collections: Sequence[str] = ()) -> Callable[[], Remote | None]:
+def finder(settings: Settings, collections: Sequence[str] = ()) -> Callable[[], RemoteBackend | None]:
     """Finds the service that answers as this process would, each time anew: it may have been started or ended meanwhile."""
 
-    def find() -> Remote | None:
+    def find() -> RemoteBackend | None:
         running = registry.find(settings, collections or (settings.collection,))
-        return Remote(running, settings, collections) if running else None
+        return RemoteBackend(running, settings, collections) if running else None
 
     return find

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from random import Random
 
-from selfrag._words import FUNCTION_WORDS
 from selfrag.algorithm.sentences import units
+from selfrag.algorithm.words import FUNCTION_WORDS
 
 _NAME = re.compile(r"\b[A-Z][\w'’-]*(?:\s+(?:of|the|de|and)?\s?[A-Z][\w'’-]*){0,3}")
 _NUMBER = re.compile(r"[$£€]?\d[\d.,:]*\d?%?(?:\s+(?:million|billion|thousand|years|percent|km|miles))?")

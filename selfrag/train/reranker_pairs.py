@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from selfrag._words import FUNCTION_WORDS
+from selfrag.algorithm.words import FUNCTION_WORDS
 from selfrag.errors import InputError
 from selfrag.train.hard_negatives import HardNegatives
 from selfrag.train.passages import holds, window

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from accelerate.utils import DistributedType, set_seed
 
-from selfrag.engines.tokenizer import Vocabulary
+from selfrag.engines.tokenizer import PromptTokenizer
 from selfrag.errors import InputError, Interrupted, UsageError
 from selfrag.models.build import sha256
 from selfrag.train import checkpoint, sharded
@@ -157,9 +157,10 @@ class Trainer:
         self._write_config()
 
     def _encode(self) -> list[Encoded]:
-        vocabulary = Vocabulary(self.tokenizer)
+        prompt_tokenizer = PromptTokenizer(self.tokenizer)
         found = [
-            encode(row, vocabulary, self.config.weights, self.config.max_tokens) for row in training_rows.read(self.config.rows)
+            encode(row, prompt_tokenizer, self.config.weights, self.config.max_tokens)
+            for row in training_rows.read(self.config.rows)
         ]
         kept = [row for row in found if row is not None]
         self.say(f"{len(kept)} rows, {sum(map(len, kept)):,} tokens; {len(found) - len(kept)} left out (too long or unlabelled)")

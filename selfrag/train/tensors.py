@@ -1,7 +1,7 @@
 """A packed example as tensors: every branch's tokens once, each branch seeing its ancestors and itself only.
 
 Tokens stand in one sequence, branch after branch; the 4-D attention mask and the positions make each path from the root look
-exactly as if it stood alone. Parts are encoded by the vocabulary that encodes prompts at inference.
+exactly as if it stood alone. Parts are encoded by the tokenizer that encodes prompts at inference.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from selfrag.algorithm.reflection import ISREL, ISSUP, ISUSE, MARKUP, RETRIEVE
-from selfrag.engines.tokenizer import Vocabulary
+from selfrag.engines.tokenizer import PromptTokenizer
 from selfrag.train.rows import Branch, Example, WeightedPart
 
 GROUPS = ("text", "end", "Retrieve", "ISREL", "ISSUP", "ISUSE", "markup")
@@ -56,12 +56,12 @@ class Batch:
     weight: torch.Tensor
 
 
-def part_ids(part: WeightedPart, vocabulary: Vocabulary) -> list[int]:
+def part_ids(part: WeightedPart, tokenizer: PromptTokenizer) -> list[int]:
     """The ids of a part as inference encodes it; the end is the tokenizer's own end of sequence."""
-    return [vocabulary.end] if part.part is None else vocabulary.part_ids(part.part)
+    return [tokenizer.end] if part.part is None else tokenizer.part_ids(part.part)
 
 
-def encode(example: Example, vocabulary: Vocabulary, weights: Mapping[str, float], max_tokens: int) -> Encoded | None:
+def encode(example: Example, tokenizer: PromptTokenizer, weights: Mapping[str, float], max_tokens: int) -> Encoded | None:
     """Tensors of ``example``, None when its branches together are longer than ``max_tokens``. ``weights`` multiply losses by
     group. The root begins with what the tokenizer puts before every text, as a prompt does."""
     ids: list[int] = []
@@ -74,8 +74,8 @@ def encode(example: Example, vocabulary: Vocabulary, weights: Mapping[str, float
         before = last[b.parent] if b.parent >= 0 else -1
         if b.parent >= 0:
             sees[index] |= sees[b.parent]
-        begin = [] if b.parent >= 0 else [(i, GROUPS.index("text"), 0.0) for i in vocabulary.begin]
-        for token, group, loss in (*begin, *_labelled(b, vocabulary)):
+        begin = [] if b.parent >= 0 else [(i, GROUPS.index("text"), 0.0) for i in tokenizer.begin]
+        for token, group, loss in (*begin, *_labelled(b, tokenizer)):
             if loss and before >= 0 and weights[GROUPS[group]]:
                 found.append((before, token, group, loss * weights[GROUPS[group]]))
             depth.append(depth[before] + 1 if before >= 0 else 0)
@@ -91,11 +91,11 @@ def encode(example: Example, vocabulary: Vocabulary, weights: Mapping[str, float
     return Encoded(ids_, depth_, branch_, sees, labels[0], labels[1], labels[2], np.asarray(weight, dtype=np.float32))
 
 
-def _labelled(branch: Branch, vocabulary: Vocabulary) -> Iterator[tuple[int, int, float]]:
+def _labelled(branch: Branch, tokenizer: PromptTokenizer) -> Iterator[tuple[int, int, float]]:
     """Token, group and loss weight of every token of a branch."""
     for part in branch.parts:
         group = GROUPS.index(_GROUP.get(part.value, "end") if part.kind != "text" else "text")
-        yield from ((token, group, part.loss) for token in part_ids(part, vocabulary))
+        yield from ((token, group, part.loss) for token in part_ids(part, tokenizer))
 
 
 def attention(row: Encoded, width: int) -> NDArray[Any]:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from selfrag.agent import Agent
 from selfrag.algorithm.certain import Certain
 from selfrag.algorithm.reflection import FULLY, RETRIEVAL
-from selfrag.engines.scripted import words
 from selfrag.reflectors.tokens import TokenReflector
 from selfrag.types import Answer, Event, Expanded, SearchOptions, Weights
 from tests.algorithm.test_search import (
@@ -26,6 +25,7 @@ from tests.algorithm.test_search import (
     then,
     useful,
 )
+from tests.scripted_engine import words
 
 
 async def watched(agent: Agent, options: SearchOptions) -> tuple[Answer, list[tuple[Event, Certain, int, bool]]]:

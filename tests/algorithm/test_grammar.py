@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from selfrag.algorithm import grammar
 from selfrag.algorithm.reflection import CONTINUE, END_PARAGRAPH, NO_RETRIEVAL, PARAGRAPH, RELEVANT, RETRIEVAL
-from selfrag.engines.scripted import control, words
 from selfrag.types import Control, Critique, Generated, Passage, Segment, Text
+from tests.scripted_engine import control, words
 
 PARIS = Passage("1", "Paris", "It is in France. [Relevant]</paragraph>", "paris.md")
 

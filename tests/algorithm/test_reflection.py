@@ -25,10 +25,10 @@ from selfrag.algorithm.reflection import (
     RETRIEVAL,
     RETRIEVE,
 )
-from selfrag.engines.scripted import control, words
 from selfrag.errors import UsageError
 from selfrag.types import Critique, SearchOptions, Segment, Weights
 from tests import golden
+from tests.scripted_engine import control, words
 
 FEW = Path(__file__).parents[1] / "data" / "golden_few.json"
 

@@ -33,7 +33,6 @@ from selfrag.algorithm.reflection import (
 from selfrag.answers import trace
 from selfrag.answers.decode import event_from
 from selfrag.answers.rescore import rescore
-from selfrag.engines.scripted import END, ScriptedEngine, control, prompt_text, words
 from selfrag.errors import EngineError, UsageError
 from selfrag.reflectors.tokens import TokenReflector
 from selfrag.types import (
@@ -56,6 +55,7 @@ from selfrag.types import (
     Weights,
 )
 from tests.fake_retriever import FakeRetriever
+from tests.scripted_engine import END, ScriptedEngine, control, prompt_text, words
 
 ASK = SearchOptions(mode="always", k=3, max_segments=1)
 

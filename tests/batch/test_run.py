@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from selfrag.batch.journal import Collected, Journal, Meta, Sink, open_journal
+from selfrag.batch.journal import Journal, MemorySink, Meta, Sink, open_journal
 from selfrag.batch.rows import Row, make_row, read_jsonl, unique
 from selfrag.batch.run import Batch, Plan, Tally, interruptible
 from selfrag.errors import EngineBusy, EngineError, InputError, LockedError
@@ -51,7 +51,7 @@ def read_json(path: Path) -> list[dict[str, object]]:
 
 async def test_rows_keep_their_id_and_columns_in_the_answer_schema() -> None:
     """An output row is what `ask --json` prints, with the input's id and its other columns beside it."""
-    sink = Collected()
+    sink = MemorySink()
     await run([make_row({"id": 7, "question": "Ada who?", "topic": "x", "score": 1, "answers": ["Ada"]}, 3)], FakeAgent(), sink)
     (row,) = sink.rows
     assert (row["schema"], row["id"], row["answer"], row["status"]) == ("selfrag.answer/1", 7, "Ada", "answered")
@@ -63,7 +63,7 @@ async def test_rows_keep_their_id_and_columns_in_the_answer_schema() -> None:
 
 async def test_choices_of_a_row_reach_the_search() -> None:
     """A row's "choices" close the set of answers for that row alone."""
-    sink = Collected()
+    sink = MemorySink()
     rows = [make_row({"question": "A or b?", "choices": ["yes", "no"]}, 1), make_row({"question": "What?"}, 2)]
     await run(rows, FakeAgent(), sink, concurrency=1)
     assert [row["answer"] for row in sink.rows] == ["yes", "What?"]
@@ -73,7 +73,7 @@ async def test_choices_of_a_row_reach_the_search() -> None:
 async def test_as_many_questions_as_asked_for_are_in_flight() -> None:
     """Concurrency is a bound that is reached and not passed."""
     agent = FakeAgent(delay=0.001)
-    await run(questions(20), agent, Collected(), concurrency=5)
+    await run(questions(20), agent, MemorySink(), concurrency=5)
     assert agent.most_at_once == 5
 
 
@@ -86,7 +86,7 @@ async def test_the_input_is_read_no_further_ahead_than_needed() -> None:
             next(read)
             yield make_row({"question": f"Q{i}?"}, i + 1)
 
-    batch = Batch(FakeAgent(delay=0.001).ask, SearchOptions(), Collected(), Plan(concurrency=3))
+    batch = Batch(FakeAgent(delay=0.001).ask, SearchOptions(), MemorySink(), Plan(concurrency=3))
     batch.tell = lambda tally: batch.stop() if tally.finished >= 30 and not tally.stopped else None
     tally = await batch.run(endless())
     assert tally.stopped == "interrupted"
@@ -97,7 +97,7 @@ async def test_malformed_rows_fail_alone() -> None:
     """Each bad row is in the output with its line, none is lost, and the good ones are answered."""
     raw = b'{"question": "A?"}\n{bad\n{"id": 1}\n{"id": "x", "question": "B?"}\n{"id": "x", "question": "C?"}\n'
     raw += b'{"question": "\xff"}\n' + json.dumps({"question": "y" * 1_000_000}).encode() + b"\n"
-    sink = Collected()
+    sink = MemorySink()
     tally = await run(unique(read_jsonl(io.BytesIO(raw))), FakeAgent(), sink)
     by_line = {row["line"]: row for row in sink.rows}
     assert sorted(by_line) == [1, 2, 3, 4, 5, 6, 7]
@@ -121,7 +121,7 @@ async def test_malformed_rows_fail_alone() -> None:
 async def test_a_busy_engine_is_asked_again() -> None:
     """A failure that passes leaves no mark in the row."""
     agent = FakeAgent(trouble={"Q0 who?": [EngineBusy("full"), EngineBusy("reset")]})
-    sink = Collected()
+    sink = MemorySink()
     tally = await run(questions(1), agent, sink, retry=2)
     assert len(agent.asked) == 3
     assert (tally.answered, tally.failed) == (1, 0)
@@ -130,7 +130,7 @@ async def test_a_busy_engine_is_asked_again() -> None:
 async def test_a_failure_that_no_attempt_changes_is_not_tried_again() -> None:
     """A prompt that is too long is too long the next time as well."""
     agent = FakeAgent(trouble={"Q0 who?": [EngineError("the prompt has 9000 tokens")]})
-    sink = Collected()
+    sink = MemorySink()
     tally = await run(questions(1), agent, sink, retry=2)
     assert (len(agent.asked), tally.failed) == (1, 1)
 
@@ -138,7 +138,7 @@ async def test_a_failure_that_no_attempt_changes_is_not_tried_again() -> None:
 async def test_a_failure_that_stays_is_in_its_row() -> None:
     """The row says why, the other rows are answered."""
     agent = FakeAgent(trouble={"Q1 who?": [EngineBusy("down")] * 2, "Q2 who?": [ValueError("odd")]})
-    sink = Collected()
+    sink = MemorySink()
     tally = await run(questions(4), agent, sink, retry=1)
     errors = {row["id"]: row["error"] for row in sink.rows if row["status"] == "error"}
     assert errors == {"q1": "down", "q2": "ValueError: odd"}
@@ -147,7 +147,7 @@ async def test_a_failure_that_stays_is_in_its_row() -> None:
 
 async def test_a_question_that_takes_too_long_fails_alone() -> None:
     """The time limit is per question."""
-    sink = Collected()
+    sink = MemorySink()
     await run(questions(1), FakeAgent(delay=5), sink, timeout=0.01)
     assert sink.rows[0]["error"] == "no answer within 0.01 s"
 
@@ -156,7 +156,7 @@ async def test_a_question_that_takes_too_long_fails_alone() -> None:
 async def test_too_many_failures_stop_the_run(limit: float, failed: int) -> None:
     """Beyond the number, or the share of all rows, the run stops instead of failing the whole night."""
     agent = FakeAgent(trouble={f"Q{i} who?": [ValueError("odd")] for i in range(10)})
-    batch = Batch(agent.ask, SearchOptions(), Collected(), Plan(concurrency=1, fail_on_error=limit), total=10)
+    batch = Batch(agent.ask, SearchOptions(), MemorySink(), Plan(concurrency=1, fail_on_error=limit), total=10)
     tally = await batch.run(questions(10))
     assert tally.stopped == "failures"
     assert tally.failed == failed
@@ -165,7 +165,7 @@ async def test_too_many_failures_stop_the_run(limit: float, failed: int) -> None
 async def test_a_share_of_an_unknown_total_is_judged_at_the_end() -> None:
     """Standard input has no length beforehand."""
     agent = FakeAgent(trouble={"Q0 who?": [ValueError("odd")]})
-    tally = await run(questions(4), agent, Collected(), fail_on_error=0.1)
+    tally = await run(questions(4), agent, MemorySink(), fail_on_error=0.1)
     assert (tally.stopped, tally.finished) == ("failures", 4)
 
 
@@ -174,7 +174,7 @@ async def test_a_share_of_an_unknown_total_is_judged_at_the_end() -> None:
 
 async def test_interrupting_finishes_what_is_in_flight() -> None:
     """The first Ctrl-C starts no more questions and loses none that were begun."""
-    agent, sink = FakeAgent(delay=0.01), Collected()
+    agent, sink = FakeAgent(delay=0.01), MemorySink()
 
     async def ask(*asked: Any) -> Answer:
         if len(agent.asked) == 2:
@@ -190,7 +190,7 @@ async def test_interrupting_finishes_what_is_in_flight() -> None:
 
 async def test_interrupting_twice_gives_up_at_once() -> None:
     """The second Ctrl-C does not wait for the questions in flight."""
-    agent, sink = FakeAgent(delay=60), Collected()
+    agent, sink = FakeAgent(delay=60), MemorySink()
     batch = Batch(agent.ask, SearchOptions(), sink, Plan(concurrency=3))
     asyncio.get_running_loop().call_later(0.01, lambda: (batch.stop(), batch.stop()))
     tally = await batch.run(questions(50))

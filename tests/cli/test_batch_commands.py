@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from selfrag.batch.run import Tally
-from selfrag.cli.running import clock, exit_code, status, summary
+from selfrag.cli.batch_runs import clock, exit_code, status, summary
 from tests.cli.conftest import Run
 from tests.engines import tiny
 from tests.rows import row

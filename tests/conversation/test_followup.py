@@ -7,9 +7,9 @@ import pytest
 from selfrag import prompts
 from selfrag.answers.schema import answer_json, error_json
 from selfrag.conversation.followup import Turn, rewrite, rewrite_with, turn_of
-from selfrag.engines.scripted import ScriptedEngine, words
 from selfrag.types import SearchOptions
 from tests.fake_agent import fake_answer
+from tests.scripted_engine import ScriptedEngine, words
 
 SELENIUM = Turn("Who discovered selenium?", "Selenium was discovered in 1817 by Jöns Jacob Berzelius.", ("Selenium",))
 ADA = Turn("When was Ada Lovelace born?", "Ada Lovelace was born on 10 December 1815.", ("Ada Lovelace",), "She was a writer.")

@@ -8,11 +8,11 @@ import pytest
 
 from selfrag.agent import Agent
 from selfrag.algorithm.reflection import ISREL, ISSUP, RELEVANT
-from selfrag.engines.scripted import END, ScriptedEngine, prompt_text, words
 from selfrag.reflectors.prompted import PromptedReflector, cleaned
 from selfrag.types import Critique, Message, Opening, Passage, Request, SearchOptions, Segment, Token
 from tests.engines import tiny
 from tests.fake_retriever import FakeRetriever
+from tests.scripted_engine import END, ScriptedEngine, prompt_text, words
 
 SEOUL = Passage("1", "Seoul", "Seoul is the capital of South Korea.", "seoul.md")
 LYON = Passage("2", "Lyon", "Lyon is a city in France.", "lyon.md")

@@ -23,7 +23,7 @@ from selfrag.batch.rows import Row
 from selfrag.batch.run import Batch, Plan, Tally
 from selfrag.engines.http.client import Policy
 from selfrag.engines.http.engine import ServerEngine
-from selfrag.engines.tokenizer import Vocabulary
+from selfrag.engines.tokenizer import PromptTokenizer
 from selfrag.reflectors.tokens import TokenReflector
 from selfrag.types import Passage, SearchOptions
 from tests.engines.fake_server import FakeServer
@@ -50,8 +50,8 @@ class Nowhere:
 
 
 def serve(model: str, tell: Connection) -> None:
-    vocabulary = Vocabulary.load(model)
-    ids = [vocabulary.control.get(word) or vocabulary.text_ids(word)[0] for word in WRITTEN]
+    tokenizer = PromptTokenizer.load(model)
+    ids = [tokenizer.control.get(word) or tokenizer.text_ids(word)[0] for word in WRITTEN]
     after = dict(pairwise(ids))
 
     def next_id(prompt: Sequence[int]) -> int:

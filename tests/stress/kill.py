@@ -41,7 +41,7 @@ import chromadb  # noqa: F401 - imported once, before the forks
 import numpy  # noqa: F401
 
 from selfrag.config.library_env import silence_libraries
-from selfrag.index import generations, maintenance, open_collection, words
+from selfrag.index import generations, maintenance, open_collection, tantivy_index
 from selfrag.index.catalog import sqlite
 from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.sync.pipeline import Options
@@ -64,7 +64,7 @@ WORDS = [
     "orbit",
 ]
 NAME = "kill"
-words.WORTH = 1  # an index of words is kept of the few chunks here, too
+tantivy_index.WORTH = 1  # an index of words is kept of the few chunks here, too
 
 
 # --- boundaries --------------------------------------------------------------------------------------------------------------

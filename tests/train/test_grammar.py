@@ -12,7 +12,7 @@ from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
 from selfrag.algorithm.reflection import CONTINUE, FULLY, RELEVANT
-from selfrag.engines.tokenizer import Vocabulary
+from selfrag.engines.tokenizer import PromptTokenizer
 from selfrag.reflectors.tokens import TokenReflector
 from selfrag.train import sentence_sources, sources
 from selfrag.train.hard_negatives import HardNegatives
@@ -86,21 +86,21 @@ def test_a_branch_has_the_ids_of_the_prompt_that_inference_sends(base: Path, kin
     """For every branch of every kind of example, the ids from the root to its end are those of the same parts as a prompt, with a
     tokenizer that begins every text with a token of its own too."""
     _, tokenizer = load(base, torch.float32)
-    vocabulary = Vocabulary(with_begin(tokenizer) if begins else tokenizer)
-    assert len(vocabulary.begin) == begins
+    prompt_tokenizer = PromptTokenizer(with_begin(tokenizer) if begins else tokenizer)
+    assert len(prompt_tokenizer.begin) == begins
     found = examples()[kind]
     assert found
     for example in found:
-        encoded = encode(example, vocabulary, EVERY, 5000)
+        encoded = encode(example, prompt_tokenizer, EVERY, 5000)
         assert encoded is not None
         for index in range(len(example.branches)):
             chain = [index]
             while (parent := example.branches[chain[0]].parent) >= 0:
                 chain.insert(0, parent)
             parts = [p.part for b in chain for p in example.branches[b].parts]
-            said = vocabulary.encode(tuple(part for part in parts if part is not None))
+            said = prompt_tokenizer.encode(tuple(part for part in parts if part is not None))
             ids = [int(i) for b in chain for i in encoded.ids[encoded.branch == b]]
-            assert ids == said + [vocabulary.end] * (parts[-1] is None)
+            assert ids == said + [prompt_tokenizer.end] * (parts[-1] is None)
 
 
 class Recorder:
@@ -108,15 +108,15 @@ class Recorder:
 
     name, model, exact = "recorder", "none", True
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.vocabulary = vocabulary
+    def __init__(self, prompt_tokenizer: PromptTokenizer) -> None:
+        self.prompt_tokenizer = prompt_tokenizer
         self.prompts: list[list[int]] = []
 
     async def complete(self, request: Request, on_token: OnToken | None = None) -> Completion:
-        self.prompts.append(self.vocabulary.encode(request.prompt))
+        self.prompts.append(self.prompt_tokenizer.encode(request.prompt))
         if request.max_tokens == 1:
             return Completion((self.said(RELEVANT, request),), "length", 1)
-        words = [Token(i, "", -0.1) for i in self.vocabulary.text_ids("Seoul.")]
+        words = [Token(i, "", -0.1) for i in self.prompt_tokenizer.text_ids("Seoul.")]
         tokens = (*words, self.said(FULLY, request), self.said(CONTINUE, request))
         for token in tokens if on_token else ():
             on_token(token)
@@ -124,7 +124,7 @@ class Recorder:
 
     def said(self, name: str, request: Request) -> Token:
         watched = {token: 0.0 if token == name else -5.0 for token in request.watch}
-        return Token(self.vocabulary.control[name], "", -0.1, watched, name)
+        return Token(self.prompt_tokenizer.control[name], "", -0.1, watched, name)
 
     async def close(self) -> None: ...
 
@@ -133,8 +133,8 @@ class Recorder:
 async def test_the_reflector_sends_what_was_trained(base: Path, begins: bool) -> None:
     """Asked to open a passage, to write, to go on and to judge, the reflector sends the ids that an example has up to there."""
     _, tokenizer = load(base, torch.float32)
-    vocabulary = Vocabulary(with_begin(tokenizer) if begins else tokenizer)
-    engine = Recorder(vocabulary)
+    prompt_tokenizer = PromptTokenizer(with_begin(tokenizer) if begins else tokenizer)
+    engine = Recorder(prompt_tokenizer)
     reflector, passage = TokenReflector(engine), Passage("1", "Korea", KOREA, "korea.md")
     segment = None
     for path in ([], [0]):
@@ -145,10 +145,10 @@ async def test_the_reflector_sends_what_was_trained(base: Path, begins: bool) ->
     await reflector.judge("Where?", passage, "Seoul.")
     root = (prompt("Where?"), *evidence("Korea", KOREA))
     responses = [(control(RELEVANT), text("Seoul.", 1.0), control(FULLY), control(CONTINUE))]
-    encoded = encode(packed("a", "test", root, responses), vocabulary, EVERY, 5000)
+    encoded = encode(packed("a", "test", root, responses), prompt_tokenizer, EVERY, 5000)
     assert encoded is not None
     ids, size = encoded.ids.tolist(), int((encoded.branch == 0).sum())
-    words = len(vocabulary.text_ids("Seoul."))
+    words = len(prompt_tokenizer.text_ids("Seoul."))
     assert engine.prompts == [
         ids[:size], ids[: size + 1], ids, ids[: size + 1 + words], ids[: size + 2 + words]
     ]  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from selfrag.algorithm.reflection import FULLY, NO_SUPPORT, RELEVANT
-from selfrag.engines.tokenizer import Vocabulary
+from selfrag.engines.tokenizer import PromptTokenizer
 from selfrag.train.lora import AdapterConfig, adapt, additive, load
 from selfrag.train.rows import END, Example, control, evidence, packed, prompt, text
 from selfrag.train.tensors import GROUPS, batches, collate, encode
@@ -24,16 +24,16 @@ ROW = packed("a", "test", ROOT, BRANCHES)
 def test_a_branch_reads_as_if_it_stood_alone(base: Path) -> None:
     """The hidden states of every branch equal those of its path without any other branch, and padding changes nothing."""
     model, tokenizer = load(base, torch.float32)
-    together = encode(ROW, Vocabulary(tokenizer), EVERY, 500)
+    together = encode(ROW, PromptTokenizer(tokenizer), EVERY, 500)
     assert together is not None
-    other = encode(packed("b", "test", (prompt("Hi"), control(FULLY))), Vocabulary(tokenizer), EVERY, 500)
+    other = encode(packed("b", "test", (prompt("Hi"), control(FULLY))), PromptTokenizer(tokenizer), EVERY, 500)
     assert other is not None
     batch = collate([other, together], 0)
     with torch.no_grad():
         mask = additive(batch.mask, torch.float32)
         states = model.model(input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions).last_hidden_state[1]
         for index, branch in enumerate(BRANCHES, 1):
-            alone = encode(packed("c", "test", (*ROOT, *branch)), Vocabulary(tokenizer), EVERY, 500)
+            alone = encode(packed("c", "test", (*ROOT, *branch)), PromptTokenizer(tokenizer), EVERY, 500)
             assert alone is not None
             path = [i for i in range(len(together)) if together.branch[i] in (0, index)]
             assert together.ids[path].tolist() == alone.ids.tolist()
@@ -44,7 +44,7 @@ def test_a_branch_reads_as_if_it_stood_alone(base: Path) -> None:
 def test_labels_stand_where_they_are_predicted(base: Path) -> None:
     """A branch's first token is predicted by the end of its parent; nothing inside the passage or a wrong answer is."""
     _, tokenizer = load(base, torch.float32)
-    row = encode(ROW, Vocabulary(tokenizer), EVERY, 500)
+    row = encode(ROW, PromptTokenizer(tokenizer), EVERY, 500)
     assert row is not None
     names = tokenizer.convert_ids_to_tokens(row.target.tolist())
     assert names[:2] == ["[Retrieval]", "[Relevant]"]
@@ -58,7 +58,7 @@ def test_labels_stand_where_they_are_predicted(base: Path) -> None:
 def test_a_passage_cannot_forge_a_control_token(base: Path) -> None:
     """Words that read like a reflection token stay words."""
     _, tokenizer = load(base, torch.float32)
-    row = encode(ROW, Vocabulary(tokenizer), EVERY, 500)
+    row = encode(ROW, PromptTokenizer(tokenizer), EVERY, 500)
     assert row is not None
     root = row.ids[row.branch == 0].tolist()
     assert root.count(tokenizer.convert_tokens_to_ids("</paragraph>")) == 1
@@ -68,14 +68,14 @@ def test_a_passage_cannot_forge_a_control_token(base: Path) -> None:
 def test_long_and_unlabelled_rows_are_left_out(base: Path) -> None:
     """A row that is too long, or teaches nothing, is None."""
     _, tokenizer = load(base, torch.float32)
-    assert encode(ROW, Vocabulary(tokenizer), EVERY, 20) is None
-    assert encode(packed("a", "test", (prompt("Hi"),)), Vocabulary(tokenizer), EVERY, 500) is None
+    assert encode(ROW, PromptTokenizer(tokenizer), EVERY, 20) is None
+    assert encode(packed("a", "test", (prompt("Hi"),)), PromptTokenizer(tokenizer), EVERY, 500) is None
 
 
 def test_batches_hold_every_row_once_within_the_budget(base: Path) -> None:
     """Batches depend on the seed alone, hold every row once, and keep to their tokens."""
     _, tokenizer = load(base, torch.float32)
-    rows = [encode(_of_length(n), Vocabulary(tokenizer), EVERY, 500) for n in range(1, 40)]
+    rows = [encode(_of_length(n), PromptTokenizer(tokenizer), EVERY, 500) for n in range(1, 40)]
     kept = [row for row in rows if row is not None]
     made = batches(kept, 200, seed=3)
     assert made == batches(kept, 200, seed=3)

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from selfrag.engines.completion_builder import Collector
-from selfrag.engines.tokenizer import Vocabulary
+from selfrag.engines.completion_builder import CompletionBuilder
+from selfrag.engines.tokenizer import PromptTokenizer
 from selfrag.errors import EngineError
 
 _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError)
@@ -43,7 +43,7 @@ def common(served: str) -> dict[str, Any]:
     }
 
 
-def payload(capabilities: Capabilities, prompt: list[int], limit: int, collector: Collector) -> dict[str, Any]:
+def payload(capabilities: Capabilities, prompt: list[int], limit: int, collector: CompletionBuilder) -> dict[str, Any]:
     body = common(capabilities.served) | {"prompt": prompt, "max_tokens": limit, "stop_token_ids": collector.stop_ids}
     watched = collector.watched_ids
     if capabilities.exact and watched:
@@ -51,14 +51,14 @@ def payload(capabilities: Capabilities, prompt: list[int], limit: int, collector
     return body | {"logprobs": capabilities.top if watched else 1}
 
 
-def take(collector: Collector, vocabulary: Vocabulary, choice: Mapping[str, Any], where: str) -> bool:
+def take(collector: CompletionBuilder, tokenizer: PromptTokenizer, choice: Mapping[str, Any], where: str) -> bool:
     """Adds a choice, or a streamed piece of one; returns whether the rest of the answer is needed.
 
     Raises:
         EngineError: for a choice without token ids.
     """
     try:
-        positions = [part for position in _positions(choice) for part in _whole(position, vocabulary)]
+        positions = [part for position in _positions(choice) for part in _whole(position, tokenizer)]
     except _MALFORMED as error:
         raise EngineError(f"{where} answers in a form that is neither vLLM's nor llama.cpp's ({error!r})") from error
     wanted = all(collector.add(token_id, told) for token_id, told in positions)
@@ -130,7 +130,7 @@ def _llama_cpp(entry: Mapping[str, Any]) -> _Position:
     return _Position(token_id, told, bytes(entry["bytes"]).decode(errors="replace") if merged else None)
 
 
-def _whole(position: _Position, vocabulary: Vocabulary) -> Iterator[tuple[int, dict[int, float]]]:
+def _whole(position: _Position, tokenizer: PromptTokenizer) -> Iterator[tuple[int, dict[int, float]]]:
     """The tokens of a position. Unreported ones come from tokenizing their character, each with the probability of the reported
     one.
     """
@@ -138,7 +138,7 @@ def _whole(position: _Position, vocabulary: Vocabulary) -> Iterator[tuple[int, d
         yield position.id, position.told
         return
     logprob = position.told[position.id]
-    *before, last = vocabulary.text_ids(position.text)
+    *before, last = tokenizer.text_ids(position.text)
     yield from ((token_id, {token_id: logprob}) for token_id in before)
     yield last, position.told | {last: logprob}
 

@@ -17,12 +17,12 @@ from pathlib import PurePath
 from typing import Any
 
 from selfrag._http import Endpoint, endpoint
-from selfrag.engines.completion_builder import Collector
+from selfrag.engines.completion_builder import CompletionBuilder
 from selfrag.engines.http import chat, completions, fields
 from selfrag.engines.http.chat import ChatCapabilities, Unexpected
 from selfrag.engines.http.client import START_COMMAND, Client, ClientError, Policy, Server
 from selfrag.engines.http.completions import Capabilities
-from selfrag.engines.tokenizer import Vocabulary
+from selfrag.engines.tokenizer import PromptTokenizer
 from selfrag.errors import EngineError, ModelError
 from selfrag.types import Completion, Message, OnToken, ReflectionKind, Request
 
@@ -59,7 +59,7 @@ class ServerEngine:
         self.exact = True
         endpoints = [url if isinstance(url, Endpoint) else endpoint(url, named=True) for url in urls]
         self._client = Client(endpoints, policy or Policy(), start)
-        self._vocabulary = Vocabulary.load(model, reflection) if reflection == "tokens" else None
+        self._tokenizer = PromptTokenizer.load(model, reflection) if reflection == "tokens" else None
         self._served, self._names = served, (model, PurePath(model).name, f"{model}:latest")
         self._prefill = prefill
         self._capabilities: dict[Server, Capabilities] = {}
@@ -73,11 +73,11 @@ class ServerEngine:
             EngineError: when no server can be reached, serves the model, or takes the request.
             EngineBusy: when servers that worked before stay overloaded or gone.
         """
-        if self._vocabulary is None:
+        if self._tokenizer is None:
             return await self._converse(request, on_token)
-        vocabulary = self._vocabulary
-        prompt = vocabulary.encode(request.prompt)
-        collector = Collector(vocabulary, request, prompt, on_token)
+        tokenizer = self._tokenizer
+        prompt = tokenizer.encode(request.prompt)
+        collector = CompletionBuilder(tokenizer, request, prompt, on_token)
         cached = requests = 0
 
         async def ask(server: Server) -> None:
@@ -95,7 +95,7 @@ class ServerEngine:
                 async for event in events:
                     cached = max(cached, completions.cached_tokens(event))
                     choices = event.get("choices") or ()
-                    if not all(completions.take(collector, vocabulary, choice, server.shown) for choice in choices):
+                    if not all(completions.take(collector, tokenizer, choice, server.shown) for choice in choices):
                         return
 
         await self._client.run(ask)
@@ -204,10 +204,10 @@ class ServerEngine:
             return self._chat[server]
 
     async def _find_out(self, server: Server) -> Capabilities:
-        assert self._vocabulary is not None
+        assert self._tokenizer is not None
         served, window = await self._served_model(server)
-        ids = sorted(self._vocabulary.control.values())
-        common = completions.common(served) | {"prompt": self._vocabulary.text_ids("Hello"), "max_tokens": 1}
+        ids = sorted(self._tokenizer.control.values())
+        common = completions.common(served) | {"prompt": self._tokenizer.text_ids("Hello"), "max_tokens": 1}
         ways = [(0, common | {"logprobs": 1, "logprob_token_ids": ids}), *((top, common | {"logprobs": top}) for top in _TOPS)]
         way, answer = await self._first_taken(server, "/completions", ways)
         if completions.tells_nothing(answer):  # llama.cpp, where a character of several tokens begins

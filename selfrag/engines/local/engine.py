@@ -6,7 +6,7 @@ import asyncio
 
 from selfrag.engines.local.scheduler import Job, Scheduler
 from selfrag.engines.local.sequence import LanguageModel
-from selfrag.engines.tokenizer import Vocabulary
+from selfrag.engines.tokenizer import PromptTokenizer
 from selfrag.errors import EngineError, ModelError
 from selfrag.types import Completion, Finish, OnToken, Request, Token
 
@@ -27,7 +27,7 @@ class LocalEngine:
         self,
         name: str,
         model: str,
-        vocabulary: Vocabulary,
+        tokenizer: PromptTokenizer,
         language_model: LanguageModel,
         *,
         cache_bytes: int,
@@ -36,12 +36,12 @@ class LocalEngine:
     ) -> None:
         self.name = name
         self.model = model
-        self.vocabulary = vocabulary
-        if vocabulary.control and max(vocabulary.control.values()) >= language_model.embeddings:
+        self.tokenizer = tokenizer
+        if tokenizer.control and max(tokenizer.control.values()) >= language_model.embeddings:
             raise ModelError(f"{model} has reflection tokens in its tokenizer, but no embeddings for them")
         self._context = language_model.context
         room = cache_tokens or cache_bytes // language_model.kv_bytes
-        self._scheduler = Scheduler(language_model, vocabulary.ends, room, step_tokens or language_model.step_tokens)
+        self._scheduler = Scheduler(language_model, tokenizer.ends, room, step_tokens or language_model.step_tokens)
 
     @property
     def prefilled(self) -> int:
@@ -88,12 +88,12 @@ class LocalEngine:
         await self._scheduler.close()
 
     def _job(self, request: Request) -> Job:
-        stops, watched = self.vocabulary.stops(request), self.vocabulary.watched(request)
-        ids = self.vocabulary.encode(request.prompt)
+        stops, watched = self.tokenizer.stops(request), self.tokenizer.watched(request)
+        ids = self.tokenizer.encode(request.prompt)
         if len(ids) + request.max_tokens > self._context:
             raise EngineError(
                 f"a prompt of {len(ids)} tokens and {request.max_tokens} new ones exceed the model's context of "
                 f"{self._context} tokens",
                 "ask for fewer or shorter passages (-k, --max-segments)",
             )
-        return Job(ids, request.max_tokens, stops, watched, self.vocabulary.reader(ids), asyncio.get_running_loop())
+        return Job(ids, request.max_tokens, stops, watched, self.tokenizer.reader(ids), asyncio.get_running_loop())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from selfrag.engines.local.engine import LocalEngine
 from selfrag.engines.local.onnx_model import OnnxModel
-from selfrag.engines.tokenizer import Vocabulary
+from selfrag.engines.tokenizer import PromptTokenizer
 from selfrag.types import ReflectionKind
 
 CACHE_BYTES = 256 << 20
@@ -31,11 +31,11 @@ class OnnxEngine(LocalEngine):
     ) -> None:
         with ThreadPoolExecutor(1) as pool:  # each takes a good part of a second, most of it outside Python
             language_model = pool.submit(OnnxModel, Path(model), threads)
-            vocabulary = Vocabulary.load(model, reflection)
+            tokenizer = PromptTokenizer.load(model, reflection)
         super().__init__(
             "onnx",
             model,
-            vocabulary,
+            tokenizer,
             language_model.result(),
             cache_bytes=cache_bytes or CACHE_BYTES,
             cache_tokens=cache_tokens,

@@ -1,8 +1,8 @@
 """The loop that drives a model in a thread of its own, a token of every sequence at a step.
 
-Each step computes the next token of every running sequence, further ones where they were guessed (`guesses`), and prefills the
-prompts that have arrived since. Requests join between steps and leave when they are done or given up. Knows sequences, not how a
-model computes them.
+Each step computes the next token of every running sequence, further ones where they were guessed (`prompt_lookup`), and prefills
+the prompts that have arrived since. Requests join between steps and leave when they are done or given up. Knows sequences, not
+how a model computes them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from selfrag.engines.local.guesses import Guesses
 from selfrag.engines.local.prefix_cache import PrefixCache
+from selfrag.engines.local.prompt_lookup import PromptLookup
 from selfrag.engines.local.sequence import LanguageModel, Next, Sequence
 from selfrag.engines.tokenizer import Reader
 from selfrag.errors import EngineError
@@ -45,7 +45,7 @@ class Job:
     cached: int = 0
     written: int = 0
     sequence: Sequence | None = None
-    guesses: Guesses | None = None
+    guesses: PromptLookup | None = None
 
     def tell(self, event: Event) -> None:
         try:
@@ -159,7 +159,7 @@ class Scheduler:
         if most <= 0 or len(sequence.tokens) - sequence.start > _GOES_ON:
             return
         if job.guesses is None:
-            job.guesses = Guesses(sequence.tokens)
+            job.guesses = PromptLookup(sequence.tokens)
         guessed = job.guesses.next(most)
         sequence.tokens += guessed
         sequence.guessed = len(guessed)

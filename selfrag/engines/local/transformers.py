@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from selfrag.engines.local.engine import LocalEngine
 from selfrag.engines.local.torch_model import TorchModel
-from selfrag.engines.tokenizer import Vocabulary
+from selfrag.engines.tokenizer import PromptTokenizer
 from selfrag.types import ReflectionKind
 
 CACHE_BYTES = 2 << 30
@@ -28,11 +28,11 @@ class TransformersEngine(LocalEngine):
         step_tokens: int | None = None,
         reflection: ReflectionKind = "tokens",
     ) -> None:
-        vocabulary = Vocabulary.load(model, reflection)
+        tokenizer = PromptTokenizer.load(model, reflection)
         super().__init__(
             "transformers",
             model,
-            vocabulary,
+            tokenizer,
             TorchModel(model, device, dtype, threads),
             cache_bytes=cache_bytes or CACHE_BYTES,
             cache_tokens=cache_tokens,

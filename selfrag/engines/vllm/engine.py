@@ -29,8 +29,8 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from selfrag.engines.completion_builder import Collector
-from selfrag.engines.tokenizer import Vocabulary
+from selfrag.engines.completion_builder import CompletionBuilder
+from selfrag.engines.tokenizer import PromptTokenizer
 from selfrag.engines.vllm.output import cpu_environment, diverted_output, root_cause
 from selfrag.engines.vllm.subprocesses import kill, start_shielded
 from selfrag.errors import EngineError, ModelError
@@ -63,7 +63,7 @@ class VllmEngine:
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
-        self._vocabulary = Vocabulary.load(model, reflection)
+        self._tokenizer = PromptTokenizer.load(model, reflection)
         self._llm, self._processes = _start(model, engine_settings(dtype) | dict(settings or {}))
         self._window = int(self._llm.model_config.max_model_len)
         self._slots = asyncio.Semaphore(in_flight)
@@ -71,8 +71,8 @@ class VllmEngine:
 
     async def complete(self, request: Request, on_token: OnToken | None = None) -> Completion:
         """Raises EngineError for a prompt that does not fit into the model's context window, or when vLLM's process died."""
-        prompt = self._vocabulary.encode(request.prompt)
-        collector = Collector(self._vocabulary, request, prompt, on_token)
+        prompt = self._tokenizer.encode(request.prompt)
+        collector = CompletionBuilder(self._tokenizer, request, prompt, on_token)
         if len(prompt) >= self._window:
             raise EngineError(
                 f"the prompt has {len(prompt)} tokens, but {self.model} takes {self._window} with the answer",
@@ -84,7 +84,7 @@ class VllmEngine:
             except EngineDeadError as error:
                 raise EngineError("vLLM's process died", "start again; --debug shows its log") from error
 
-    async def _generate(self, prompt: list[int], sampling: SamplingParams, collector: Collector) -> Completion:
+    async def _generate(self, prompt: list[int], sampling: SamplingParams, collector: CompletionBuilder) -> Completion:
         cached = 0
         # Closing the stream early is what takes a cancelled request out of vLLM's batch.
         async with aclosing(self._llm.generate(tokens_input(prompt), sampling, str(next(self._numbers)))) as stream:
@@ -140,7 +140,7 @@ def _start_failure(model: str, error: Exception, log: IO[str]) -> ModelError:
     return ModelError(f"vLLM cannot load {model}: {cause}", hint)
 
 
-def _sampling(request: Request, collector: Collector, on_token: OnToken | None) -> SamplingParams:
+def _sampling(request: Request, collector: CompletionBuilder, on_token: OnToken | None) -> SamplingParams:
     """Greedy, ids only: texts are decoded here, which distinguishes control tokens from words by their ids."""
     watched = collector.watched_ids
     return SamplingParams(

@@ -21,8 +21,8 @@ from selfrag.index import graph
 from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.embedders import Embedder
 from selfrag.index.search import dedup, fulltext
+from selfrag.index.tantivy_index import TantivyIndex
 from selfrag.index.vectors.replica import Mirror
-from selfrag.index.words import WordIndex
 from selfrag.types import Graph, Header, Passage
 
 if TYPE_CHECKING:
@@ -117,10 +117,10 @@ class Searcher:
     mirror: Mirror
     embedder: Callable[[], Embedder]
     fusion: Fusion = field(default_factory=Fusion)
-    words: WordIndex = field(init=False)
+    words: TantivyIndex = field(init=False)
 
     def __post_init__(self) -> None:
-        self.words = WordIndex(self.catalog)
+        self.words = TantivyIndex(self.catalog)
 
     def search(self, questions: Sequence[Question]) -> list[list[Hit]]:
         """The best passages for each question, from one consistent state of the catalog."""

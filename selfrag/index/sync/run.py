@@ -17,8 +17,8 @@ from selfrag.index.handle import Handle
 from selfrag.index.locks import only_writer
 from selfrag.index.sync import pipeline
 from selfrag.index.sync.scan import Scan, is_empty, scan
+from selfrag.index.tantivy_index import TantivyIndex
 from selfrag.index.vectors.replica import Writer
-from selfrag.index.words import WordIndex
 
 CONTEXTS = ("headings", "none", "llm")
 Roots = dict[str, dict[str, list[str]]]
@@ -226,7 +226,7 @@ class Update:
     def _writing(self, catalog: Catalog) -> Iterator[Writer]:
         with self.handle.mirror(catalog).writing() as writer:
             yield writer
-        WordIndex(catalog).write()
+        TantivyIndex(catalog).write()
 
 
 def _patterns(options: pipeline.Options, before: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

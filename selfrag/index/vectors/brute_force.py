@@ -29,7 +29,7 @@ _FEW = 8
 """Sources with less than one in this many chunks are read separately while the matrix is not loaded."""
 
 
-class Exact:
+class BruteForce:
     """The nearest vectors of a catalog. The matrix is made once for each state of the catalog, and mapped by later processes.
 
     To be called in one thread at a time, within a transaction of ``catalog``.

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from selfrag.errors import CollectionError
 from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.locks import chroma_alone, chroma_still
-from selfrag.index.vectors.brute_force import Exact, Found
+from selfrag.index.vectors.brute_force import BruteForce, Found
 from selfrag.index.vectors.checksums import Seal, compare_seal, make_seal
 from selfrag.index.vectors.errors import VectorError
 from selfrag.index.vectors.matrix import stacked
@@ -56,7 +56,7 @@ class Mirror:
 
     def __init__(self, catalog: Catalog, url: str | None, repair: str = "selfrag repair") -> None:
         self.catalog = catalog
-        self.exact = Exact(catalog)
+        self.exact = BruteForce(catalog)
         self.url = url
         self.problem: str | None = None
         self.mend = self._repair = repair

@@ -19,7 +19,7 @@ from selfrag.ingest.formats import drawing, equations
 from selfrag.ingest.formats.draft import Draft
 from selfrag.ingest.formats.numbering import Numbering
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local
-from selfrag.ingest.formats.raised import marked, resolved
+from selfrag.ingest.formats.superscripts import marked, resolved
 
 # fmt: off
 _UNSEEN = frozenset((

@@ -16,7 +16,7 @@ from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
 from selfrag.ingest.decode import Decoded, declared, decoded
 from selfrag.ingest.document import Document, Heading, Limits, Span
-from selfrag.ingest.formats.raised import raised
+from selfrag.ingest.formats.superscripts import raised
 
 _CHARSET = re.compile(rb"<(?:meta[^>]{0,200}?charset|\?xml[^>]{0,100}?encoding)\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 # fmt: off

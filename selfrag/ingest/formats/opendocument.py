@@ -17,7 +17,7 @@ from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats.draft import Draft
 from selfrag.ingest.formats.numbering import written
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local
-from selfrag.ingest.formats.raised import marked, resolved
+from selfrag.ingest.formats.superscripts import marked, resolved
 
 _TABLES = count(1)
 _UNSEEN = frozenset(("tracked-changes", "annotation-end", "sequence-decls", "forms", "variable-decls", "desc", "title", "change"))

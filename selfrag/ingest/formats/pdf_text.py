@@ -13,7 +13,7 @@ from pathlib import Path
 import pypdfium2
 import pypdfium2.raw as pdfium
 
-from selfrag.ingest.formats.raised import marked, resolved
+from selfrag.ingest.formats.superscripts import marked, resolved
 
 _RAISED = frozenset("0123456789+-−")
 _LOWEST, _HIGHEST, _SMALLER = 0.15, 1.3, 0.9

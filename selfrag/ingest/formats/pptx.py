@@ -13,7 +13,7 @@ from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats import drawing, equations
 from selfrag.ingest.formats.draft import Draft
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local, relation
-from selfrag.ingest.formats.raised import marked, resolved
+from selfrag.ingest.formats.superscripts import marked, resolved
 
 _TITLES = ("title", "ctrTitle")
 _TABLES = count(1)

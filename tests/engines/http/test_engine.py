@@ -11,7 +11,7 @@ import pytest
 from selfrag.algorithm.reflection import ISREL, ISUSE, RELEVANT
 from selfrag.engines.http.client import Policy
 from selfrag.engines.http.engine import ServerEngine
-from selfrag.engines.tokenizer import Vocabulary
+from selfrag.engines.tokenizer import PromptTokenizer
 from selfrag.errors import EngineBusy, EngineError, ModelError, UsageError
 from selfrag.types import Completion, Control, Message, Request, Text, Token
 from tests.engines.fake_server import BROKEN, DIES, OVERLOADED, FakeServer, Fault, serving
@@ -21,21 +21,21 @@ REQUEST = Request((Text("Tell me more:"),), 8, frozenset(ISUSE), ISREL)
 
 
 @pytest.fixture(scope="session")
-def vocabulary(checkpoint: Path) -> Vocabulary:
-    return Vocabulary.load(str(checkpoint))
+def tokenizer(checkpoint: Path) -> PromptTokenizer:
+    return PromptTokenizer.load(str(checkpoint))
 
 
 @pytest.fixture
-def alphabet(vocabulary: Vocabulary) -> FakeServer:
+def alphabet(tokenizer: PromptTokenizer) -> FakeServer:
     """A server that writes a, b, c, … each letter according to how long the text is already."""
-    return FakeServer(letters(vocabulary))
+    return FakeServer(letters(tokenizer))
 
 
-def letters(vocabulary: Vocabulary, model: str = "tiny") -> object:
-    start = len(vocabulary.encode(REQUEST.prompt))
+def letters(tokenizer: PromptTokenizer, model: str = "tiny") -> object:
+    start = len(tokenizer.encode(REQUEST.prompt))
 
     def next_id(ids: Sequence[int]) -> int:
-        return vocabulary.text_ids("abcdefghij"[(len(ids) - start) % 10])[0]
+        return tokenizer.text_ids("abcdefghij"[(len(ids) - start) % 10])[0]
 
     return next_id
 
@@ -62,9 +62,11 @@ async def test_watched_tokens_are_exact_where_the_server_tells_them_by_name(chec
     assert all(token.watched.keys() == set(ISREL) for token in done.tokens)
 
 
-async def test_a_server_that_ignores_the_names_is_noticed(checkpoint: Path, alphabet: FakeServer, vocabulary: Vocabulary) -> None:
+async def test_a_server_that_ignores_the_names_is_noticed(
+    checkpoint: Path, alphabet: FakeServer, tokenizer: PromptTokenizer
+) -> None:
     """Then the longest top-k list that it allows is asked for, what is not in it is missing, and nothing claims to be exact."""
-    alphabet.honours, alphabet.max_logprobs, alphabet.top = False, 5, [vocabulary.control[RELEVANT]]
+    alphabet.honours, alphabet.max_logprobs, alphabet.top = False, 5, [tokenizer.control[RELEVANT]]
     async with serving(alphabet) as urls:
         subject = engine(urls, checkpoint)
         done = await subject.complete(REQUEST)
@@ -108,9 +110,9 @@ async def test_a_model_is_known_by_its_folder_or_its_name(checkpoint: Path, alph
         assert text(await ServerEngine(urls, str(checkpoint), policy=HASTY).complete(REQUEST)) == "abcdefgh"
 
 
-async def test_a_stop_token_that_the_server_ignored_ends_the_completion(checkpoint: Path, vocabulary: Vocabulary) -> None:
+async def test_a_stop_token_that_the_server_ignored_ends_the_completion(checkpoint: Path, tokenizer: PromptTokenizer) -> None:
     """Stops are applied here as well, the stop token being the last."""
-    utility = vocabulary.control["[Utility:5]"]
+    utility = tokenizer.control["[Utility:5]"]
     heedless = FakeServer(lambda ids: utility)
     heedless._pieces = lambda body: FakeServer._pieces(heedless, body | {"stop_token_ids": []})  # type: ignore[method-assign]
     async with serving(heedless) as urls:
@@ -279,18 +281,18 @@ async def test_a_closed_connection_is_not_taken_for_a_lost_server(checkpoint: Pa
 # --- several servers -----------------------------------------------------------------------------------------------------------
 
 
-async def test_servers_share_the_load(checkpoint: Path, vocabulary: Vocabulary) -> None:
+async def test_servers_share_the_load(checkpoint: Path, tokenizer: PromptTokenizer) -> None:
     """Each request goes to the server with the least in flight."""
-    first, second = FakeServer(letters(vocabulary), delay=0.02), FakeServer(letters(vocabulary), delay=0.02)
+    first, second = FakeServer(letters(tokenizer), delay=0.02), FakeServer(letters(tokenizer), delay=0.02)
     async with serving(first, second) as urls:
         subject = engine(urls, checkpoint)
         await asyncio.gather(*(subject.complete(REQUEST) for _ in range(20)))
     assert len(first.completions) == len(second.completions) == 10
 
 
-async def test_the_others_take_over_from_one_that_is_down(checkpoint: Path, vocabulary: Vocabulary) -> None:
+async def test_the_others_take_over_from_one_that_is_down(checkpoint: Path, tokenizer: PromptTokenizer) -> None:
     """It is left alone for a while, tried again later, and used again when it is back."""
-    first, second = FakeServer(letters(vocabulary)), FakeServer(letters(vocabulary))
+    first, second = FakeServer(letters(tokenizer)), FakeServer(letters(tokenizer))
     async with serving(first, second) as urls:
         await first.stop()
         subject = engine(urls, checkpoint)

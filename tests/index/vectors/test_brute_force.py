@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from selfrag.index import generations, maintenance
 from selfrag.index.catalog.catalog import Catalog
-from selfrag.index.vectors.brute_force import FILE, Exact, Found
+from selfrag.index.vectors.brute_force import FILE, BruteForce, Found
 from tests.index.conftest import Place
 
 ANIMALS = {f"{number}.md": f"Animal {number}\n\nIt eats {'fish ' * number}and {number} plants." for number in range(12)}
@@ -52,7 +52,7 @@ def same(one: Found, other: Found) -> bool:
 @pytest.mark.parametrize("sources", [None, frozenset({1}), frozenset(range(1, 9)), frozenset[int]()])
 def test_the_nearest_are_found(stable: Place, catalog: Catalog, where: str, sources: frozenset[int] | None) -> None:
     """The mapped file, a matrix in memory, and the catalog read in parts give the cosines that comparing one by one gives."""
-    exact, asked = Exact(catalog, 0 if where != "memory" else 2**20), queries(stable)
+    exact, asked = BruteForce(catalog, 0 if where != "memory" else 2**20), queries(stable)
     path = catalog.path.with_name(FILE)
     if where != "a file":
         path.mkdir()  # no file can be put there
@@ -67,7 +67,7 @@ def test_the_nearest_are_found(stable: Place, catalog: Catalog, where: str, sour
 
 def test_a_change_is_seen(stable: Place, catalog: Catalog) -> None:
     """A file that comes, goes or changes after the matrix was read counts in the next search."""
-    exact, asked = Exact(catalog), queries(stable)
+    exact, asked = BruteForce(catalog), queries(stable)
     exact.nearest(asked, 20)
     (stable.docs / "3.md").unlink()
     stable.write("new.md", "fish and plants")
@@ -79,7 +79,7 @@ def test_a_change_is_seen(stable: Place, catalog: Catalog) -> None:
 
 def test_the_catalog_is_read_once(stable: Place, catalog: Catalog) -> None:
     """A second search of the same state reads no vector."""
-    exact, asked = Exact(catalog), queries(stable)
+    exact, asked = BruteForce(catalog), queries(stable)
     first = exact.nearest(asked, 3)
     read: list[str] = []
     catalog.db.set_trace_callback(read.append)
@@ -90,10 +90,10 @@ def test_the_catalog_is_read_once(stable: Place, catalog: Catalog) -> None:
 def test_another_process_maps_the_file(stable: Place, catalog: Catalog) -> None:
     """The next process reads no vector from the catalog; it finds the same."""
     asked = queries(stable)
-    first = Exact(catalog).nearest(asked, 3)
+    first = BruteForce(catalog).nearest(asked, 3)
     read: list[str] = []
     catalog.db.set_trace_callback(read.append)
-    assert Exact(catalog).nearest(asked, 3) == first
+    assert BruteForce(catalog).nearest(asked, 3) == first
     assert not [statement for statement in read if "vector" in statement]
 
 
@@ -101,14 +101,14 @@ def test_another_process_maps_the_file(stable: Place, catalog: Catalog) -> None:
 def test_a_damaged_file_is_made_again(stable: Place, catalog: Catalog, harm: str) -> None:
     """A file that a kill or a disk damaged, or that belongs to another state, is replaced; the answer stays right."""
     asked, path = queries(stable), catalog.path.with_name(FILE)
-    first = Exact(catalog).nearest(asked, 3)
+    first = BruteForce(catalog).nearest(asked, 3)
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[5000] ^= 1
     other = whole.replace(catalog.state().encode(), b"f" * 32)
     harmed = {"empty": b"", "torn": whole[:-8], "flipped": flipped, "no header": b"\0" * len(whole), "other state": other}
     path.write_bytes(harmed[harm])
-    assert Exact(catalog).nearest(asked, 3) == first
+    assert BruteForce(catalog).nearest(asked, 3) == first
     assert path.read_bytes() == whole
 
 
@@ -116,7 +116,7 @@ def test_a_killed_writer_leaves_nothing_that_counts(stable: Place, catalog: Cata
     """A draft of a killed process is overwritten, and gone after that."""
     draft = catalog.path.with_name(FILE).with_suffix(".new")
     draft.write_bytes(b"half")
-    assert same(Exact(catalog).nearest(queries(stable), 3), by_hand(catalog, queries(stable), 3, None))
+    assert same(BruteForce(catalog).nearest(queries(stable), 3), by_hand(catalog, queries(stable), 3, None))
     assert not draft.exists()
 
 
@@ -124,13 +124,13 @@ def test_while_another_process_writes_the_file(stable: Place, catalog: Catalog) 
     """Who finds the file being written does not wait: it compares in memory."""
     path = catalog.path.with_name(FILE)
     with FileLock(path.with_suffix(".lock")):
-        assert same(Exact(catalog).nearest(queries(stable), 3), by_hand(catalog, queries(stable), 3, None))
+        assert same(BruteForce(catalog).nearest(queries(stable), 3), by_hand(catalog, queries(stable), 3, None))
         assert not path.exists()
 
 
 def test_removed_documents_leave_no_vectors(stable: Place, catalog: Catalog) -> None:
     """`selfrag remove` deletes the file, which holds the vectors of what was removed."""
-    Exact(catalog).nearest(queries(stable), 3)
+    BruteForce(catalog).nearest(queries(stable), 3)
     assert catalog.path.with_name(FILE).exists()
     maintenance.remove(stable.collection, [stable.docs / "3.md"])
     assert not catalog.path.with_name(FILE).exists()

@@ -10,7 +10,7 @@ import pytest
 from selfrag import ingest
 from selfrag.config import settings
 from selfrag.errors import ConfigError, InputError
-from selfrag.ingest.formats.converted import read_converted
+from selfrag.ingest.formats.converters import read_converted
 
 PYTHON = shlex.quote(sys.executable)
 

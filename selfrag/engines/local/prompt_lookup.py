@@ -1,4 +1,4 @@
-"""Guesses at what comes next in a text that repeats itself: an answer that copies its passage, say.
+"""PromptLookup at what comes next in a text that repeats itself: an answer that copies its passage, say.
 
 The model reads guesses beside the last token, in the same pass, and those that it would have written itself are kept: the same
 tokens in fewer passes (prompt lookup decoding). Knows ids only.
@@ -13,7 +13,7 @@ _ALIKE = 8
 """Texts with so many ids in common at their ends are as alike as any."""
 
 
-class Guesses:
+class PromptLookup:
     """The continuations of a growing sequence of ids, begun with ``ids``."""
 
     def __init__(self, ids: Iterable[int]) -> None:

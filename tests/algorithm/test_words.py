@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfrag._words import content_words, is_wide, words
+from selfrag.algorithm.words import content_words, is_wide, words
 
 
 def test_words_ignore_case_and_compatibility_forms() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from selfrag import ingest
 from selfrag.index.search.fulltext import terms, tokens
-from selfrag.ingest.formats.raised import marked, resolved
+from selfrag.ingest.formats.superscripts import marked, resolved
 
 ODT = (
     '<document xmlns="o" xmlns:style="s" xmlns:text="t"><automatic-styles>'

@@ -9,11 +9,11 @@ from contextlib import closing, contextmanager
 import pytest
 
 from selfrag.errors import CollectionError
-from selfrag.index import generations, maintenance, words
+from selfrag.index import generations, maintenance, tantivy_index
 from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.search import fulltext
 from selfrag.index.search.hybrid import Filter, Fusion, Question
-from selfrag.index.words import WordIndex
+from selfrag.index.tantivy_index import TantivyIndex
 from tests.index.conftest import Place
 
 QUERIES = ("otter", "the otter and heron", "fish", "river 3", "猫である", "stone_wall", "nothing")
@@ -22,7 +22,7 @@ QUERIES = ("otter", "the otter and heron", "fish", "river 3", "猫である", "s
 @pytest.fixture(autouse=True)
 def worth(monkeypatch: pytest.MonkeyPatch) -> None:
     """An index of words is kept from three chunks on."""
-    monkeypatch.setattr(words, "WORTH", 3)
+    monkeypatch.setattr(tantivy_index, "WORTH", 3)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def catalog_of(place: Place) -> Iterator[Catalog]:
 def found(place: Place, query: str) -> set[int] | None:
     """The chunks that the index of words has for a query; None where FTS5 would be asked."""
     with catalog_of(place) as catalog:
-        hits = WordIndex(catalog).search(fulltext.terms(query), 100, None)
+        hits = TantivyIndex(catalog).search(fulltext.terms(query), 100, None)
         return None if hits is None else {number for number, _ in hits}
 
 
@@ -100,7 +100,7 @@ def test_a_writer_that_is_killed_after_the_commit_loses_nothing(zoo: Place, monk
     """Until the next run FTS5 is asked; then the index is built anew and equals it."""
     zoo.write("late.md", "A late otter.")
     with monkeypatch.context() as killed:
-        killed.setattr(WordIndex, "_settle", _killed)
+        killed.setattr(TantivyIndex, "_settle", _killed)
         with pytest.raises(KeyboardInterrupt):
             zoo.sync()
     assert found(zoo, "otter") is None
@@ -166,7 +166,7 @@ def test_what_cannot_be_written_is_an_error(zoo: Place, monkeypatch: pytest.Monk
     """A full disk, say, ends the run with what to do; what was stored is found."""
     zoo.write("late.md", "A late otter.")
     with monkeypatch.context() as full:
-        full.setattr(words, "seal", _full)
+        full.setattr(tantivy_index, "seal", _full)
         with pytest.raises(CollectionError, match="index of words cannot be written"):
             zoo.sync()
     assert zoo.collection.find_now([Question("late", 1)])[0][0].passage.source.endswith("late.md")

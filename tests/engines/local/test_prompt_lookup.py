@@ -1,4 +1,4 @@
-"""Guesses at repeated text, alone and in the engines."""
+"""PromptLookup at repeated text, alone and in the engines."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from selfrag.algorithm.reflection import JUDGEMENTS
 from selfrag.engines.local.engine import LocalEngine
-from selfrag.engines.local.guesses import Guesses
 from selfrag.engines.local.onnx import OnnxEngine
+from selfrag.engines.local.prompt_lookup import PromptLookup
 from selfrag.engines.local.transformers import TransformersEngine
 from selfrag.types import Completion, Request, Token
 from tests.engines.contract import LONG, PROMPT
@@ -32,12 +32,12 @@ from tests.engines.contract import LONG, PROMPT
 )
 def test_a_guess_follows_the_longest_likeness(ids: list[int], most: int, expected: list[int]) -> None:
     """What followed the longest earlier text with the same end comes next, of equals the latest; few ids where few are alike."""
-    assert list(Guesses(ids).next(most)) == expected
+    assert list(PromptLookup(ids).next(most)) == expected
 
 
 def test_ids_that_are_appended_count() -> None:
     """The text grows; what was written is looked up like what was read."""
-    guesses = Guesses([1, 2, 3])
+    guesses = PromptLookup([1, 2, 3])
     for token in (7, 8, 9, 7, 8):
         guesses.append(token)
     assert list(guesses.next(2)) == [9, 7]
@@ -59,7 +59,7 @@ async def test_guesses_change_nothing_but_the_steps(
     ids = [token.id for token in plain.tokens]
     assert engine.steps == len(ids)
 
-    class Told(Guesses):
+    class Told(PromptLookup):
         """Knows the answer, and says something else in the places ``wrong``."""
 
         def next(self, most: int) -> Sequence[int]:
@@ -67,7 +67,7 @@ async def test_guesses_change_nothing_but_the_steps(
             return [0 if n in wrong else ids[n] for n in range(at, min(at + most, len(ids)))]
 
     monkeypatch.setattr("selfrag.engines.local.scheduler._GUESSES", 5)
-    monkeypatch.setattr("selfrag.engines.local.scheduler.Guesses", Told)
+    monkeypatch.setattr("selfrag.engines.local.scheduler.PromptLookup", Told)
     engine = kind(str(checkpoint), threads=1)
     same(await engine.complete(Request(PROMPT, LONG, watch=JUDGEMENTS)), plain)
     assert engine.steps == pytest.approx(len(ids) * (1 - saved), abs=2)

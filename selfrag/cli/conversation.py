@@ -31,7 +31,7 @@ Rewrite = Annotated[
 _TURNS = 20
 
 
-class Talk:
+class Conversation:
     """A conversation: its turns so far, and where it is kept (nowhere if ``history`` is None)."""
 
     def __init__(self, history: History | None = None) -> None:
@@ -71,7 +71,7 @@ class Talk:
             terminal.say(f"warning: the answer was not kept: {error.message}", quiet)
 
 
-def open_talk(keep: bool | None, resume: bool = False, quiet: bool = False) -> Talk:
+def open_conversation(keep: bool | None, resume: bool = False, quiet: bool = False) -> Conversation:
     """A conversation, kept as the settings say; ``resume`` continues the last one.
 
     Raises UsageError if ``resume`` finds none to continue. A history that cannot be opened is fatal only then.
@@ -81,21 +81,21 @@ def open_talk(keep: bool | None, resume: bool = False, quiet: bool = False) -> T
 
     now = settings.load(history=keep)
     if not now.history and not resume:
-        return Talk()
+        return Conversation()
     try:
         history = History.open(now.paths.conversations, now.history_mb * 2**20)
     except SelfragError as error:
         if resume:
             raise
         terminal.say(f"warning: {error.message}", quiet)
-        return Talk()
-    talk = Talk(history if now.history else None)
+        return Conversation()
+    conversation = Conversation(history if now.history else None)
     if resume:
         last = history.last()
         if last is None:
             raise UsageError("there is no conversation to go on with", "leave out --continue")
-        talk.resume(history.session(last.session))
-    return talk
+        conversation.resume(history.session(last.session))
+    return conversation
 
 
 @asynccontextmanager
@@ -117,15 +117,15 @@ async def open_rewriter(wanted: str | None, agent: Agent) -> AsyncIterator[Engin
         await engine.close()
 
 
-async def standalone(typed: str, talk: Talk, rewriter: Engine | None, quiet: bool) -> str:
+async def standalone(typed: str, conversation: Conversation, rewriter: Engine | None, quiet: bool) -> str:
     """The question that ``typed`` means; shown on stderr where that is another one."""
     from selfrag import prompts
     from selfrag.conversation.followup import rewrite, rewrite_with
 
-    if rewriter and talk.turns:
-        question = await rewrite_with(rewriter, prompts.load("followup").render, typed, talk.turns)
+    if rewriter and conversation.turns:
+        question = await rewrite_with(rewriter, prompts.load("followup").render, typed, conversation.turns)
     else:
-        question = rewrite(typed, talk.turns)
+        question = rewrite(typed, conversation.turns)
     show_rewriting(typed, question, quiet)
     return question
 

@@ -82,13 +82,13 @@ async def rows_of(
     agent: Agent, options: SearchOptions, questions: Questions, flags: RunFlags, out: Path | None, quiet: bool, name: str = ""
 ) -> tuple[list[dict[str, Any]], Tally]:
     """The rows of a run, including those already in ``out``; if ``out`` is None they stay in memory."""
-    from selfrag.batch.journal import Collected
+    from selfrag.batch.journal import MemorySink
     from selfrag.batch.resume import open_sink
     from selfrag.evaluation.report import read_run
 
     with open_sink(out, agent, options, questions, flags.on_change()) as sink:
         tally = await run_questions(agent, options, questions, sink, flags.plan(keep_passages=True), quiet, name)
-    return (sink.rows if isinstance(sink, Collected) else read_run(out) if out else []), tally
+    return (sink.rows if isinstance(sink, MemorySink) else read_run(out) if out else []), tally
 
 
 def exit_code(tally: Tally) -> int:

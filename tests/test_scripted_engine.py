@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest_asyncio
 
-from selfrag.engines.scripted import END, ScriptedEngine, control, prompt_text, words
 from selfrag.types import Control, Generated, Message, Request, Text, Token
 from tests.engines.contract import PROMPT, EngineContract
 from tests.engines.tiny import KOREAN
+from tests.scripted_engine import END, ScriptedEngine, control, prompt_text, words
 
 
 def answer(_: Request) -> Sequence[Token]:

@@ -41,7 +41,7 @@ class State(TypedDict):
     seal: Seal
 
 
-class WordIndex:
+class TantivyIndex:
     """The index beside ``catalog``."""
 
     def __init__(self, catalog: Catalog) -> None:
