@@ -1,10 +1,13 @@
 """Whole commands as a person runs them, each a process of its own: wall and CPU seconds, peak memory. Ratios of one run.
 
     python benchmarks/commands.py cold -c COLLECTION [--old CHECKOUT --old-home HOME] [--rounds 3] [--out FILE.md]
+    python benchmarks/commands.py warm -c COLLECTION [--rounds 3]
     python benchmarks/commands.py batch QUESTIONS.jsonl -c COLLECTION [--limits 50 500] [--old CHECKOUT --old-home HOME]
 
-`cold` times `search` and `ask` for the same questions; `batch` times `batch` over the first N questions, for each N. ``--old``
-is a checkout of another version, run with the same Python, whose collection COLLECTION is in ``--old-home``. Versions take turns.
+`cold` times `search` and `ask` for the same questions. `warm` times `ask` through a running `selfrag api`, in turns with `ask` without
+it, and counts the CPU seconds of the service to the question. `batch` times `batch` over the first N questions, for each N.
+``--old`` is a checkout of another version, run with the same Python, whose collection COLLECTION is in ``--old-home``. Versions
+take turns.
 
 Wall seconds on a machine with other work say little; CPU seconds of the process and its children stand beside them.
 """
@@ -17,11 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import harness
+import psutil
 
 QUESTIONS = ("When was the Eiffel Tower built?", "Who discovered the element selenium?", "What is the capital of Nepal?")
 HERE = Path(__file__).parent.parent
@@ -83,6 +88,44 @@ def cold(versions: Sequence[Version], collection: str, rounds: int) -> dict[str,
     return {name: median(costs) for name, costs in found.items()}
 
 
+@contextmanager
+def serving(version: Version, collection: str) -> Iterator[psutil.Process]:
+    """`selfrag api`, once it listens."""
+    command = [sys.executable, "-P", "-m", "selfrag", "api", "-c", collection, "--port", "0"]
+    env = {**os.environ, "PYTHONPATH": str(version.checkout), "SELFRAG_HOME": str(version.home)}
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        if not any(line.startswith("serving") for line in process.stderr):
+            raise SystemExit("the service did not start")
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            process.terminate()
+
+
+def warm(version: Version, collection: str, rounds: int) -> dict[str, Cost]:
+    """Each question alone and through the service, in turns; the first one through it, which opens the collection, by itself."""
+    found: dict[str, list[Cost]] = {}
+    version.run("ask", QUESTIONS[0], "-c", collection, "--no-service")  # files into the page cache
+    with serving(version, collection) as service:
+
+        def through(question: str) -> Cost:
+            before = service.cpu_times()
+            cost = version.run("ask", question, "-c", collection)
+            after = service.cpu_times()
+            spent = after.user + after.system - before.user - before.system
+            return Cost(cost.wall, cost.cpu + spent, cost.peak)
+
+        first = through(QUESTIONS[0])
+        for number in range(rounds):
+            question = QUESTIONS[number % len(QUESTIONS)]
+            found.setdefault("ask, cold", []).append(version.run("ask", question, "-c", collection, "--no-service"))
+            found.setdefault("ask, through the service", []).append(through(question))
+        memory = service.memory_info().rss / 2**20
+    service_row = Cost(float("nan"), float("nan"), memory)
+    return {name: median(costs) for name, costs in found.items()} | {"first through it": first, "the service": service_row}
+
+
 def batch(versions: Sequence[Version], collection: str, questions: Path, limits: Sequence[int]) -> dict[str, Cost]:
     found = {}
     for limit in limits:
@@ -109,7 +152,7 @@ def ratios(found: Mapping[str, Cost], pairs: Sequence[tuple[str, str]]) -> list[
 
 def main() -> None:
     parser = harness.parser(__doc__)
-    parser.add_argument("what", choices=["cold", "batch"])
+    parser.add_argument("what", choices=["cold", "warm", "batch"])
     parser.add_argument("questions", nargs="?", type=Path)
     parser.add_argument("-c", "--collection", required=True)
     parser.add_argument("--old", type=Path)
@@ -124,6 +167,9 @@ def main() -> None:
     if options.what == "cold":
         found = cold(versions, options.collection, options.rounds)
         pairs = [("new ask", "new search"), ("old ask", "old search"), ("new ask", "old ask"), ("new search", "old search")]
+    elif options.what == "warm":
+        found = warm(versions[0], options.collection, options.rounds)
+        pairs = [("ask, through the service", "ask, cold")]
     else:
         if options.questions is None:
             parser.error("batch wants a file of questions")
