@@ -4,10 +4,10 @@
     python benchmarks/commands.py warm -c COLLECTION [--rounds 3]
     python benchmarks/commands.py batch QUESTIONS.jsonl -c COLLECTION [--limits 50 500] [--old CHECKOUT --old-home HOME]
 
-`cold` times `search` and `ask` for the same questions. `warm` times `ask` through a running `selfrag api`, in turns with `ask` without
-it, and counts the CPU seconds of the service to the question. `batch` times `batch` over the first N questions, for each N.
-``--old`` is a checkout of another version, run with the same Python, whose collection COLLECTION is in ``--old-home``. Versions
-take turns.
+`cold` times `search` and `ask` for the same questions. `warm` times `ask` through a running `selfrag api`, in turns with `ask`
+without it, and counts the CPU seconds of the service to the question. `batch` times `batch` over the first N questions, for
+each N. ``--old`` is a checkout of another version, run with the same Python, whose collection COLLECTION is in ``--old-home``.
+Versions take turns.
 
 Wall seconds on a machine with other work say little; CPU seconds of the process and its children stand beside them.
 """

@@ -106,7 +106,7 @@ async def rows(collection: str) -> list[str]:
 
 
 def shown(text: str) -> str:
-    return " ".join(text.split())[:90].replace("|", "\\|") or "(abstained)"
+    return " ".join(text.split())[:200].replace("|", "\\|") or "(abstained)"
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ _NO_NAMES = _words("""
 """Words that are no name where they begin a sentence."""
 _DEMONYM = re.compile(r"(?:ish|ese|ian|ean|ench|Dutch|German|Greek|Swiss|Roman)$")
 _AUXILIARIES = "is|are|was|were|did|does|do|has|have|had|can|could|will|would|should"
+_DOES = "did|does|do|has|have|had|can|could|will|would|should"
 _QUESTION = re.compile(
     rf"(?i)^(?P<wh>(?:in |on |at |by |for |from |to |with )?(?:what|which|who|whom|whose|when|where|why|how)\b.*?)"
     rf" (?P<aux>{_AUXILIARIES}) (?P<rest>.+?)\??$"
@@ -57,6 +58,7 @@ _PRONOUNS = re.compile(
 )
 _POSSESSIVE = _words("his hers its their theirs")
 _PERSON = _words("he him his himself she her hers herself")
+_OTHERS = re.compile(r"(?i)(?:the|any|some) (?:others?|rest)\b|others?\b|everything|everyone")
 _PERSON_WORDS = re.compile(
     r"(?i)\b(born|die|died|dies|marry|married|married to|live|lived|grow up|educated|childhood|parents|buried)\b"
 )
@@ -145,7 +147,7 @@ def _about(line: str, last: Turn) -> str:
     """ "what about the Louvre?", "and in Germany?": the last question about something else."""
     about = _ABOUT.match(line)
     what = about[1] if about else line
-    if _PRONOUNS.search(what) or _NTH.search(what) or len(what.split()) > 5 or _asks(what):
+    if _PRONOUNS.search(what) or _NTH.search(what) or _OTHERS.match(what) or len(what.split()) > 5 or _asks(what):
         return ""
     asked = last.question.rstrip(" ?")
     if preposition := re.match(r"(?i)^(in|on|at|for|from|by|with|to) ", what):
@@ -154,7 +156,14 @@ def _about(line: str, last: Turn) -> str:
     if not about and not re.match(rf"(?:the )?{_CAPITAL}", what):
         return ""
     topic = _topic(last)
-    return re.sub(re.escape(topic), lambda _: what, asked, count=1) if topic and topic in asked else ""
+    if not topic or topic not in asked:
+        return ""
+    before, _, after = asked.partition(topic)
+    given = what.split()
+    for first in range(1, len(given)):  # "what about Rust files?" after "… in Python files"
+        if re.match(rf"{re.escape(' '.join(['', *given[first:]]))}\b", after):
+            return f"{before}{' '.join(given[:first])}{after}"
+    return f"{before}{what}{after}"
 
 
 def _else(line: str, last: Turn) -> str:
@@ -223,7 +232,9 @@ def _antecedent(word: str, last: Turn) -> str:
     if word in _PERSON:
         if _other_sex(word, last):
             return ""
-        if (who and not about) or re.match(r"(?i)^(?:which|what) (?!is|was|are|were|do|did|does)[a-z]+ [a-z]", asked):
+        if (who and not about) or re.match(
+            rf"(?i)^(?:which|what) (?!(?:{_AUXILIARIES})\b)[a-z]+ (?!(?:{_AUXILIARIES})\b)[a-z]", asked
+        ):
             return "" if " and " in focus else focus
         return topic if topic[:1].isupper() and (about or _PERSON_WORDS.search(asked) or _speaks_of_person(last)) else ""
     if word == "there":
@@ -276,18 +287,17 @@ def _subject(asked: str) -> str:
         return ""
     words = match["rest"].split()
     taken: list[str] = []
+    verb = (
+        re.fullmatch(rf"(?i){_DOES}", match["aux"]) is not None
+    )  # it ends with a verb: "ripgrep look", of "does ripgrep look for"
     for position, word in enumerate(words):
-        ends = (
-            word.lower() in _PARTICIPLES
-            or (word.endswith("ed") and position > 0)
-            or word in ("in", "of", "for", "from", "to", "used")
-        )
-        if ends and taken:
+        participle = word.lower() in _PARTICIPLES or (word.endswith("ed") and position > 0)
+        if taken and (participle or word in ("in", "of", "for", "from", "to", "used", "different", "similar")):
+            verb = verb and not participle and (len(taken) > 1)
             break
         taken.append(word)
-    else:
-        if match["aux"].lower() in ("did", "does", "do", "can", "could", "will", "would", "should", "has", "have", "had"):
-            taken = taken[:-1]  # the verb
+    if verb:
+        taken = taken[:-1]
     if taken and taken[0].lower() in ("a", "an"):
         taken[0] = "the"
     return " ".join(taken) if 0 < len(taken) <= 4 and taken != ["the"] else ""
@@ -357,6 +367,9 @@ def _bound(line: str, match: re.Match[str]) -> bool:
     if word == "there":
         return re.search(rf"(?i)\b(?:{_AUXILIARIES}) $", before) is not None
     if word == "it" and re.match(r"(?i) (?:rain|snow|take|possible|true)", after):
+        return True
+    own = re.search(rf"(?i)\b(?:{_DOES}) (?:the |a |an )?([a-z][\w-]*) \w+ (?:\w+ )*$", before)  # "does an editor look for its"
+    if own and word in _POSSESSIVE and not _PRONOUNS.fullmatch(own[1]) and own[1].endswith("s") == word.startswith("their"):
         return True
     return any(name for name in _names(before) if before.strip() != name or len(before.split()) > 1)
 

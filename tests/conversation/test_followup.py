@@ -46,6 +46,14 @@ TRANSISTOR = Turn("When was the transistor invented?", "", ())
         (PEOPLE, "and in Germany?", "How many people live in Germany?"),
         (PLAY, "who is his daughter?", "Who is Prospero's daughter?"),
         (TRANSISTOR, "who invented it?", "Who invented the transistor?"),
+        (Turn("How do I search only in Python files?"), "what about Rust files?", "How do I search only in Rust files?"),
+        (Turn("Where does ripgrep look for ignore files?"), "can it be told to stop?", "Can ripgrep be told to stop?"),
+        (Turn("How is the ignore file different from that one?"), "who reads it?", "Who reads the ignore file?"),
+        (
+            Turn("Which bridge is Thomas Telford known for?", "He is known for the Menai Bridge.", ("Thomas Telford",)),
+            "when did he die?",
+            "When did Thomas Telford die?",
+        ),
     ],
 )
 def test_what_is_filled_in(turn: Turn, typed: str, meant: str) -> None:
@@ -63,6 +71,8 @@ def test_what_is_filled_in(turn: Turn, typed: str, meant: str) -> None:
         (TOWER, "the second one"),  # nothing is listed
         (PLAY, "what is it about?"),  # the play, or the magician
         (ADA, "What did Charles Darwin write in his first book?"),  # his own name
+        (MOONS, "Where does an editor look for its settings?"),  # the editor's
+        (ADA, "what about the others?"),
         (SELENIUM, "Where is the Louvre?"),
         (SELENIUM, "thanks"),
         (TOWER, "is it raining?"),
