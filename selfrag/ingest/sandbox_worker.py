@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from selfrag.errors import InputError
 from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.readers import use_ocr
 from selfrag.ingest.sandbox import alarm, enter, named, receive, send
 
 
@@ -27,6 +28,7 @@ def serve(memory: int) -> None:
 
 def _answer(reader: str, path: str, data: bytes, limits: Limits) -> Document | str:
     alarm(limits.time(len(data)))
+    use_ocr(limits.ocr)  # what is attached or embedded has a reader of its own, chosen here
     try:
         return named(reader)(PurePath(path), data, limits)
     except InputError as error:

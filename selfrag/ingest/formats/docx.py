@@ -13,12 +13,13 @@ from pathlib import PurePath
 
 from lxml import etree
 
+from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
 from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats import drawing, equations
 from selfrag.ingest.formats.draft import Draft
 from selfrag.ingest.formats.numbering import Numbering
-from selfrag.ingest.formats.package import Package, attribute, below, child, children, local
+from selfrag.ingest.formats.package import Package, attribute, below, child, children, local, relation
 from selfrag.ingest.formats.superscripts import marked, resolved
 
 # fmt: off
@@ -106,8 +107,23 @@ class _Reader:
                 yield from self.blocks(found) if (found := child(element, "sdtContent")) is not None else ()
             elif name in ("oMathPara", "oMath"):
                 yield _Block(equations.text(element))
+            elif name == "altChunk":
+                yield from self.imported(relation(element))
             elif name not in _UNSEEN and len(element):
                 yield from self.blocks(element)
+
+    def imported(self, number: str) -> Iterator[_Block]:
+        """A whole document of another format that Word shows in this place: HTML, RTF, a saved page."""
+        from selfrag.ingest.readers import parse  # it knows this reader, too
+
+        _, name = self.related.get(number, ("", ""))
+        if name in self.package:
+            try:
+                text = parse(PurePath(name), self.package.read(name)).text
+            except InputError as error:
+                yield _Block(f"[{PurePath(name).name}: {error.message}]")
+                return
+            yield from (_Block(part.strip()) for part in text.split("\n\n"))
 
     # --- paragraphs -------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ and cited as such: ``message 2, report.pdf p.3``. An unreadable attachment is li
 from __future__ import annotations
 
 import binascii
+import codecs
 import email
 import email.policy
 import re
@@ -27,8 +28,21 @@ from selfrag.ingest.formats.html import read_html
 _HEADERS = ("From", "To", "Cc", "Date")
 _BOUNDARY = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From [^\n]*\d{4}[^\n]*\r?\n")
 _QUOTED_FROM = re.compile(rb"(?m)^>(>*From )")
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DEEPEST = 4
 _SKIPPED_PARTS = ("image", "audio", "video", "font")
+
+
+def _windows(name: str) -> codecs.CodecInfo | None:
+    """Outlook's names for code pages: Windows-950 is cp950."""
+    number = re.fullmatch(r"windows[_-](\d+)", name)
+    try:
+        return codecs.lookup(f"cp{number[1]}") if number else None
+    except LookupError:
+        return None
+
+
+codecs.register(_windows)
 
 
 @dataclass(slots=True)
@@ -58,7 +72,12 @@ def read_mbox(path: PurePath, data: bytes, limits: Limits) -> Document:
         raise InputError("not a mailbox: no line begins a message")
     ends = [*[start for start, _ in cuts[1:]], len(data)]
     for number, ((_, start), end) in enumerate(zip(cuts, ends, strict=True), 1):
-        _write(draft, _parsed(_QUOTED_FROM.sub(rb"\1", data[start:end])), f"message {number}", limits)
+        message = _QUOTED_FROM.sub(rb"\1", data[start:end])
+        try:
+            found = _parsed(message)
+        except InputError:  # a message without headers is its text; the others are read all the same
+            found = _Message(plain=decode(message).strip())
+        _write(draft, found, f"message {number}", limits)
     return draft.document(path, "mail", path.stem)
 
 
@@ -137,6 +156,8 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _parsed(data: bytes) -> _Message:
+    if data.startswith(_UTF16) or data[1:2] == b"\0" or data[:1] == b"\0":  # saved as Unicode text
+        data = decode(data).encode()
     message = email.message_from_bytes(data, policy=email.policy.default)
     assert isinstance(message, EmailMessage)
     if not message.keys():

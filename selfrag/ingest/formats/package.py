@@ -36,6 +36,8 @@ class Package:
             raise InputError(f"unpacks to {unpacked / 2**20:.0f} MiB; the limit is {_UNPACKED / 2**20:.0f} MiB")
         self.names = [entry.filename for entry in entries]
         self._known = set(self.names)
+        if "META-INF/manifest.xml" in self._known and b"encryption-data" in self.read("META-INF/manifest.xml"):
+            raise InputError("encrypted: it needs a password")
 
     def __contains__(self, name: str) -> bool:
         return name in self._known

@@ -17,7 +17,12 @@ _BINARY = re.compile(rb"\{\\\*?\\?(?:pict|objdata)[^{}]{2000,}\}")
 _RAISED = re.compile(r"\{\\super ?(\d{1,9})\}")
 _FOOTNOTE = re.compile(r"\{\\(?:\*\\)?footnote\b")
 _MARGIN = re.compile(r"\{\\(header|footer)[lrf]?\b")
+_ROW = re.compile(r"\\(trowd|intbl|row)(?![a-z])")
+_PARAGRAPH = re.compile(r"\\(?:par|line)(?![a-z])")
+_ROW_ENDS = "\u241e"
 _MARK = re.compile(r"\[(\d+)\]")
+_STRAY_STAR = re.compile(r"(?<=[^{\s\\])\\\*(?=\\)")
+"""Some programs write ``\\*`` inside of a group, where it says nothing; striprtf then leaves out the rest of the group."""
 _OPTIONAL_HYPHEN = re.compile(r"(?<!\\)\\-")
 
 
@@ -25,20 +30,39 @@ def read_rtf(path: PurePath, data: bytes, limits: Limits) -> Document:
     """A citation names the paragraph: ``¶12``."""
     if not data.lstrip().startswith(b"{\\rtf"):
         raise InputError("not RTF, whatever its name says")
-    source, notes = _noted(_OPTIONAL_HYPHEN.sub("", _BINARY.sub(b"", data).decode("latin-1")))
+    raw = _STRAY_STAR.sub("", _BINARY.sub(b"", data).decode("latin-1"))
+    source, notes = _noted(_OPTIONAL_HYPHEN.sub("", raw))
     draft = Draft(limits)
-    number = 0
-    for line in _plain(source).split("\n"):
-        cells = [cell.strip() for cell in line.split("|")]
-        paragraph = " | ".join(cells).rstrip(" |") if len(cells) > 2 else line.strip()
+    number = table = 0
+    in_table = False
+    for line in _plain(_rows(source)).split("\n"):
+        row = line.endswith(_ROW_ENDS)
+        table += row and not in_table
+        cells = [" ".join(cell.split()) for cell in line.rstrip(_ROW_ENDS).split("|")]
+        paragraph = " | ".join(cells).rstrip(" |") if row else line.strip().strip("\ufeff")
         if paragraph:
             number += 1
-            draft.add(paragraph, "¶", str(number))
+            draft.add(paragraph, "¶", str(number), tight=row and in_table, table=table if row else 0)
+            in_table = row
             for mark in _MARK.findall(paragraph):
                 draft.add(f"[{mark}] {_plain(notes.pop(int(mark), '')).strip()}" if int(mark) in notes else "", "¶", str(number))
     _margins(draft, source)
     title = _TITLE.search(source)
-    return draft.document(path, "rtf", title[1].strip() if title else "")
+    named = title[1].strip() if title else ""
+    return draft.document(path, "rtf", named if any(map(str.isalnum, named)) else "")
+
+
+def _rows(source: str) -> str:
+    """The source with each row of a table as one line, whatever paragraphs its cells hold, and with a mark at its end."""
+    pieces: list[str] = []
+    at, begun = 0, -1
+    for word in _ROW.finditer(source):
+        if word[1] != "row":
+            begun = word.start() if begun < 0 else begun
+        elif begun >= 0:
+            pieces += [source[at:begun], _PARAGRAPH.sub(" ", source[begun : word.start()]), _ROW_ENDS, word[0]]
+            at, begun = word.end(), -1
+    return "".join([*pieces, source[at:]])
 
 
 def _plain(source: str) -> str:
