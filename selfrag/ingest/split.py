@@ -253,18 +253,20 @@ class _Outline:
             self._next_span += 1
         self._inside = [span for span in self._inside if start < span.end]
         for span in self._inside:
-            below = 0 if span.start < start else self._below_header(span) - start
+            below = max(0, self._below_header(span) - start)
             if below < min(span.end, end) - start:
                 yield Header(below, min(span.end, end) - start, _shortened(span.header))
 
     def _below_header(self, span: Span) -> int:
-        """Where the text under a span's header begins: behind its first line, unless it is the rest of a table."""
-        text = self._document.text
-        stop = text.find("\n", span.start, span.end)
-        first = text[span.start : span.end if stop < 0 else stop]
-        if not _letters(first).startswith(_letters(span.header.partition("\n")[0])):
-            return span.start
-        return span.end if stop < 0 else stop + 1
+        """Where the text under a span's header begins: behind the lines that are it, unless the span is the rest of a table."""
+        text, wanted, seen, at = self._document.text, _letters(span.header), "", span.start
+        while at < span.end and wanted.startswith(seen):
+            stop = text.find("\n", at, span.end)
+            seen += _letters(text[at : span.end if stop < 0 else stop])
+            at = span.end if stop < 0 else stop + 1
+            if seen.startswith(wanted):
+                return at
+        return span.start
 
     def _walk(self, offset: int) -> None:
         """Brings the path of headings to ``offset``."""

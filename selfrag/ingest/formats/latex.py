@@ -22,6 +22,14 @@ _DROPPED = re.compile(r"\\(?:label|bibliographystyle|bibliography|vspace|hspace|
 _REFERENCE = re.compile(r"\\(?:[a-zA-Z]*cite[a-zA-Z]*|(?:eq|auto|page|c|C)?ref)\*?(?:\[[^\]]*\])*\{([^{}]*)\}")
 _KEPT = ("equation", "align", "gather", "math", "verbatim", "lstlisting", "tabular", "eqnarray", "multline")
 _MARKUP = re.compile(r"[\\${}~&#^_%`]|--|''")
+_TABLE = re.compile(r"\\begin\s*\{(tabular[*xy]?|longtable|supertabular|tabu|longtabu)\}(.*?)\\end\s*\{\1\}", re.DOTALL)
+_ARGUMENT = re.compile(r"\s*(?:(\{)|\[[^\]]*\])")
+_ROW_END = re.compile(r"\\\\\*?(?:\[[^\]]*\])?|\\tabularnewline(?![a-zA-Z])|\\cr(?![a-zA-Z])")
+_CELL_END = re.compile(r"(?<!\\)&")
+_RULE = re.compile(
+    r"\\(?:hline|toprule|midrule|bottomrule|endhead|endfirsthead|endfoot|endlastfoot|noalign\s*\{[^{}]*\}"
+    r"|c(?:mid)?(?:line|rule)\s*(?:\([^)]*\))?\s*\{[^{}]*\})(?![a-zA-Z])"
+)
 _PER_MIB = 30.0  # seconds of work: the parser takes each character by itself
 
 
@@ -38,10 +46,39 @@ def read_latex(path: PurePath, data: bytes, limits: Limits) -> Document:
         found.line(title, source.count("\n", 0, found_title.start()) + 1 if found_title else 1, 1)
     line = source.count("\n", 0, start) + 1
     body = _COMMENT.sub("", source[start : end if end > start else len(source)])
-    for paragraph in re.split(r"(\n[ \t]*(?:\n[ \t]*)+)", body):
+    at = 0
+    for number, table in enumerate(_TABLE.finditer(body), 1):
+        _paragraphs(found, body[at : table.start()], line + body.count("\n", 0, at))
+        _table(found, table[2], line + body.count("\n", 0, table.start(2)), number)
+        at = table.end()
+    _paragraphs(found, body[at:], line + body.count("\n", 0, at))
+    return found.document(path, "tex", title)
+
+
+def _paragraphs(found: Draft, text: str, line: int) -> None:
+    for paragraph in re.split(r"(\n[ \t]*(?:\n[ \t]*)+)", text):
         _tex_paragraph(found, paragraph, line)
         line += paragraph.count("\n")
-    return found.document(path, "tex", title)
+
+
+def _table(found: Draft, source: str, line: int, number: int) -> None:
+    """Rows as ``a | b | c``; a header that is repeated for every page stands once."""
+    arguments = _ARGUMENT.match(source)
+    while arguments:
+        inner = _braced(source, arguments.end()) if arguments[1] == "{" else ""
+        cut = arguments.end() + (len(inner) + 1 if inner or arguments[1] == "{" else 0)
+        line += source.count("\n", 0, cut)
+        source = source[cut:]
+        arguments = _ARGUMENT.match(source)
+    seen = ""
+    for row in _ROW_END.split(source):
+        cells = [" ".join(_latex(cell).split()) for cell in _CELL_END.split(_RULE.sub("", row))]
+        shown = " | ".join(cells).strip(" |") if not any(cells) else " | ".join(cells)
+        if any(cells) and shown != seen:
+            blank = len(row) - len(row.lstrip())
+            found.line(shown, line + row.count("\n", 0, blank), tight=bool(seen), table=number)
+            seen = seen or shown
+        line += row.count("\n")
 
 
 def _tex_paragraph(found: Draft, paragraph: str, line: int) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import binascii
 import codecs
+import contextlib
 import email
+import email.header
 import email.policy
 import re
 from collections.abc import Iterable, Iterator
@@ -226,8 +228,8 @@ def _text(part: EmailMessage) -> str:
     """A text part in its own character set, or what its bytes look like where that is wrong."""
     data = _bytes(part)
     charset = part.get_content_charset() or ""
-    if charset in ("iso-8859-1", "latin-1", "us-ascii", "ascii"):
-        charset = "cp1252" if charset.startswith(("iso", "lat")) else "utf-8"  # what such labels mean where they are wrong
+    if charset in ("iso-8859-1", "latin-1", "windows-1252", "us-ascii", "ascii"):  # what such labels mean where they are wrong
+        charset = "utf-8" if charset.endswith("ascii") or _is_utf8(data) else "cp1252"
     try:
         text = data.decode(charset or "utf-8")
     except (UnicodeDecodeError, LookupError):
@@ -241,6 +243,14 @@ def _text(part: EmailMessage) -> str:
     return text
 
 
+def _is_utf8(data: bytes) -> bool:
+    """Whether these are letters in UTF-8: hardly any text in a code page is that by chance."""
+    try:
+        return not data.isascii() and bool(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        return False
+
+
 # --- Outlook -----------------------------------------------------------------------------------------------------------------
 
 
@@ -249,7 +259,11 @@ def _outlook(data: bytes) -> _Message:
         message = oxmsg.Message.load(data)
         sent = message.sent_date
         people = ", ".join(_person(each.name, each.email_address) for each in message.recipients)
-        headers = [("From", message.sender or ""), ("To", people), ("Date", sent.strftime("%Y-%m-%d %H:%M") if sent else "")]
+        headers = [
+            ("From", _sender(message.sender or "")),
+            ("To", people),
+            ("Date", sent.strftime("%Y-%m-%d %H:%M") if sent else ""),
+        ]
         html = message.html_body or ""
         found = _Message(
             " ".join(readable(message.subject or "").split()),
@@ -270,5 +284,13 @@ def _attachments(attachments: Iterable[oxmsg.attachment.Attachment]) -> Iterator
             yield PurePath(readable(each.file_name or f"attachment {number}")).name, each.file_bytes
 
 
+def _sender(text: str) -> str:
+    """A sender without the encoding of Internet mail, and without the path of an Exchange server's directory."""
+    with contextlib.suppress(ValueError, LookupError):  # else as it is written
+        text = str(email.header.make_header(email.header.decode_header(text)))
+    return re.sub(r"\s*</o=[^>]*>", "", text, flags=re.IGNORECASE)
+
+
 def _person(name: str, address: str) -> str:
+    address = "" if address.lower().startswith("/o=") else address
     return f"{name} <{address}>" if name and address and name != address else name or address

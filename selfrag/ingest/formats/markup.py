@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
 
 from selfrag.ingest.decode import decode
-from selfrag.ingest.document import Document, Heading, Limits
+from selfrag.ingest.document import Document, Heading, Limits, Span
+from selfrag.ingest.formats import plain_tables
 
 _ORG = re.compile(r"(\*{1,6})[ \t]+(?:(?:TODO|DONE|NEXT|WAITING)[ \t]+)?(.*?)(?:[ \t]+:[\w@:]+:)?[ \t]*\Z")
 _ADOC = re.compile(r"(={1,6})[ \t]+(\S.*?)[ \t]*=*[ \t]*\Z")
@@ -29,7 +30,7 @@ def read_org(path: PurePath, data: bytes, _: Limits) -> Document:
             headings.append(Heading(start, min(start + len(line) + 1, len(text)), len(found[1]), found[2]))
         elif keyword := _KEYWORD.match(line):
             metadata[keyword[1].lower()] = (keyword[2].strip(),)
-    return _marked(path, text, "org", headings, metadata)
+    return _marked(path, text, "org", headings, metadata, plain_tables.org)
 
 
 def read_adoc(path: PurePath, data: bytes, _: Limits) -> Document:
@@ -44,13 +45,22 @@ def read_adoc(path: PurePath, data: bytes, _: Limits) -> Document:
             headings.append(Heading(start, min(start + len(line) + 1, len(text)), len(found[1]), found[2]))
         elif not block and len(headings) <= 1 and (attribute := _ATTRIBUTE.match(line)):
             metadata[attribute[1].lower()] = (attribute[2].strip(),)
-    return _marked(path, text, "adoc", headings, metadata)
+    return _marked(path, text, "adoc", headings, metadata, plain_tables.adoc)
 
 
-def _marked(path: PurePath, text: str, reader: str, headings: list[Heading], metadata: dict[str, tuple[str, ...]]) -> Document:
+def _marked(
+    path: PurePath,
+    text: str,
+    reader: str,
+    headings: list[Heading],
+    metadata: dict[str, tuple[str, ...]],
+    tables: Callable[[plain_tables.Lines], Iterator[Span]],
+) -> Document:
     first = headings[0].title if headings and headings[0].level == 1 else ""
     title = next(iter(metadata.get("title", ())), "") or first or path.stem
-    return Document(text, title, reader, headings=tuple(headings), metadata={k: v for k, v in metadata.items() if v[0]})
+    said = {key: values for key, values in metadata.items() if values[0]}
+    spans = tuple(tables(list(_lines(text))))
+    return Document(text, title, reader, headings=tuple(headings), metadata=said, spans=spans)
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
 from selfrag.ingest.decode import decode
-from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.document import Document, Limits, Span
 from selfrag.ingest.formats.draft import Draft
 from selfrag.ingest.formats.text import read_markdown
 
@@ -80,10 +80,23 @@ def _markdown(draft: Draft, source: str, number: int, limits: Limits) -> None:
         return
     document = read_markdown(PurePath("cell.md"), text.encode("utf-8", "replace"), limits)
     starts = [*(each.start for each in document.headings), len(document.text)]
-    draft.add(document.text[: starts[0]].strip("\n"), "cell ", str(number))
+    _part(draft, document, 0, starts[0], number)
     for heading, end in zip(document.headings, starts[1:], strict=True):
         draft.add(heading.title, "cell ", str(number), level=heading.level)
-        draft.add(document.text[heading.end : end].strip("\n"), "cell ", str(number))
+        _part(draft, document, heading.end, end, number)
+
+
+def _part(draft: Draft, document: Document, start: int, end: int, number: int) -> None:
+    """The text of a cell between two headings, with the tables, lists and code in it."""
+    text = document.text[start:end]
+    start += len(text) - len(text.lstrip("\n"))
+    text = text.strip("\n")
+    spans = [
+        Span(each.start - start, min(each.end - start, len(text)), each.header)
+        for each in document.spans
+        if start <= each.start < start + len(text)
+    ]
+    draft.add(text, "cell ", str(number), spans=spans)
 
 
 def _output(output: dict[str, Any]) -> str:

@@ -12,10 +12,13 @@ from selfrag.ingest.clean import readable
 from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats import drawing, equations
 from selfrag.ingest.formats.draft import Draft
+from selfrag.ingest.formats.numbering import written
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local, relation
 from selfrag.ingest.formats.superscripts import marked, resolved
 
 _TITLES = ("title", "ctrTitle")
+_FORMS = {"alphaLc": "lowerLetter", "alphaUc": "upperLetter", "romanLc": "lowerRoman", "romanUc": "upperRoman"}
+_MARKS = {"Period": ("", "."), "ParenR": ("", ")"), "ParenBoth": ("(", ")"), "Plain": ("", ""), "Minus": ("", " -")}
 _TABLES = count(1)
 _REPEATED = ("sldNum", "dt")
 
@@ -70,9 +73,31 @@ def _shapes(package: Package, root: etree._Element, related: Mapping[str, tuple[
 
 
 def _paragraphs(body: etree._Element | None) -> Iterator[str]:
+    """Each with the number that it is shown with; bullets are left out."""
+    counts: list[int] = []
     for paragraph in children(body, "p"):
         if text := readable(resolved("".join(_pieces(paragraph)))).strip():
-            yield text
+            yield f"{number} {text}" if (number := _number(child(paragraph, "pPr"), counts)) else text
+
+
+def _number(properties: etree._Element | None, counts: list[int]) -> str:
+    """Counts a paragraph on at its level; empty where it is not numbered."""
+    depth = _digits(attribute(properties, "lvl"), 0) % 9
+    form = child(properties, "buAutoNum") if properties is not None else None
+    if form is None:
+        del counts[depth:]
+        return ""
+    del counts[depth + 1 :]
+    counts += [0] * (depth + 1 - len(counts))
+    counts[depth] = counts[depth] + 1 if counts[depth] else _digits(attribute(form, "startAt"), 1)
+    kind = attribute(form, "type", "arabicPeriod")
+    marks = next((each for each in _MARKS if kind.endswith(each)), "")
+    before, after = _MARKS.get(marks, ("", "."))
+    return before + written(counts[depth], _FORMS.get(kind.removesuffix(marks), "decimal")) + after
+
+
+def _digits(text: str, default: int) -> int:
+    return int(text) if text.isdigit() and len(text) < 6 else default
 
 
 def _pieces(parent: etree._Element) -> Iterator[str]:
@@ -94,7 +119,9 @@ def _pieces(parent: etree._Element) -> Iterator[str]:
 
 def _rows(table: etree._Element) -> Iterator[str]:
     for row in children(table, "tr"):
-        yield " | ".join(" ".join(" ".join(_paragraphs(child(cell, "txBody"))).split()) for cell in children(row, "tc"))
+        cells = [" ".join(" ".join(_paragraphs(child(cell, "txBody"))).split()) for cell in children(row, "tc")]
+        if any(cells):
+            yield " | ".join(cells)
 
 
 def _beside(root: etree._Element, kind: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ import yaml
 
 from selfrag.ingest.decode import decoded
 from selfrag.ingest.document import Document, Heading, Limits, Span
+from selfrag.ingest.formats import plain_tables
 
 _FRONT = re.compile(r"\A(---|\+\+\+)[ \t]*\n(.*?\n)??(?:\1|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _KEY = re.compile(r"\s*(?:#.*\n\s*)*[\"']?[\w.-]+[\"']?\s*[:=]", re.ASCII)
@@ -72,7 +73,9 @@ def read_rst(path: PurePath, data: bytes, _: Limits) -> Document:
     """reStructuredText with its section titles; levels in the order in which the adornments come up."""
     found = decoded(data)
     headings = tuple(_rst_headings(found.text))
-    return Document(text=found.text, title=first_title(headings) or path.stem, reader="rst", headings=headings, notes=found.notes)
+    spans = tuple(plain_tables.rst(list(_lines(found.text))))
+    title = first_title(headings) or path.stem
+    return Document(text=found.text, title=title, reader="rst", headings=headings, spans=spans, notes=found.notes)
 
 
 def first_title(headings: Sequence[Heading]) -> str:
