@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from selfrag.ingest.clean import matchable
 from selfrag.ingest.document import Chunk, Document, Heading, Limits, Place, Span
-from selfrag.ingest.readers import fingerprint, load, parse, read, supported, use_converters, use_ocr
+from selfrag.ingest.readers import PICTURED, fingerprint, keeps_recognised, load, parse, read, supported, use_converters, use_ocr
 from selfrag.ingest.split import CAPACITY, WORDS, capacity_of, split
 
 FINGERPRINT = {"readers": "5", "cleaner": "2", "chunker": "structure 2"}
@@ -18,6 +18,7 @@ FINGERPRINT = {"readers": "5", "cleaner": "2", "chunker": "structure 2"}
 __all__ = [
     "CAPACITY",
     "FINGERPRINT",
+    "PICTURED",
     "WORDS",
     "Chunk",
     "Document",
@@ -27,6 +28,7 @@ __all__ = [
     "Span",
     "capacity_of",
     "fingerprint",
+    "keeps_recognised",
     "load",
     "matchable",
     "parse",

@@ -89,6 +89,9 @@ READERS: dict[str, Reader] = {
 }
 """Readers by file name extension. A file with another extension, or none, is read as text if it looks like text."""
 
+PICTURED = frozenset(("pdf", "ocr", "mail", "pptx", "docx"))
+"""The readers (`Document.reader`) of files that may hold pages without text or other files: OCR changes what they give."""
+
 _CONVERTERS: dict[str, str] = {}
 _PICTURES = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"))
 _OCR: list[Ocr] = ["auto"]
@@ -107,6 +110,11 @@ def recognises() -> str:
 def installed() -> str:
     """The OCR engine that is installed; empty if there is none."""
     return "rapidocr" if find_spec("rapidocr") else "tesseract" if shutil.which("tesseract") else ""
+
+
+def keeps_recognised(before: object) -> bool:
+    """Whether what OCR found ``before`` stays although no engine is installed now: nobody asked to do without."""
+    return before is not None and _OCR[0] != "never" and not installed()
 
 
 def use_converters(commands: Mapping[str, str]) -> None:

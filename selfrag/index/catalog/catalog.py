@@ -65,6 +65,18 @@ class Catalog(Database):
         with self.transaction() as db:
             _put_source(db, source)
 
+    def read_again(self, made_with: Mapping[str, object], readers: Iterable[str]) -> None:
+        """Says that the collection is made with this from now on, for which the files of these readers, and those that could not
+        be read, look changed to the next run."""
+        names = list(readers)
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('made_with', ?)", (json.dumps(made_with),))
+            db.execute(
+                "UPDATE sources SET hash = NULL, size = -1, mtime_ns = -1, ctime_ns = -1, inode = -1"
+                " WHERE status = 'skipped' OR reader IN (SELECT value FROM json_each(?))",
+                (json.dumps(names),),
+            )
+
     def remove(self, paths: Iterable[str]) -> None:
         """Forgets these files, each in a transaction of its own."""
         for path in paths:

@@ -121,11 +121,17 @@ class Update:
     def _check(self, catalog: Catalog) -> None:
         before = catalog.table("made_with")
         wanted = self._made_with(before)
-        if before != wanted:
+        if ingest.keeps_recognised(before.get("ocr")):
+            wanted["ocr"] = before["ocr"]
+        ocr = {"ocr": wanted["ocr"]} if "ocr" in wanted else {}
+        then = {**{key: value for key, value in before.items() if key != "ocr"}, **ocr}
+        if then != wanted:
             raise CollectionError(
-                f"The collection {self.handle.name!r} was made otherwise ({differences(before, wanted)}).",
+                f"The collection {self.handle.name!r} was made otherwise ({differences(then, wanted)}).",
                 self.handle.fix("index --rebuild"),
             )
+        if before != wanted:  # only what OCR is for has to be read again
+            catalog.read_again(wanted, ingest.PICTURED)
 
     def _rebuilt(self, old: Catalog) -> Catalog:
         """A new generation beside ``old``, with its roots, and with its vectors where the embedder is the same."""

@@ -20,7 +20,10 @@ from selfrag.ingest.formats.superscripts import raised
 
 _CHARSET = re.compile(rb"<(?:meta[^>]{0,200}?charset|\?xml[^>]{0,100}?encoding)\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 # fmt: off
-_UNSEEN = frozenset(("script", "style", "template", "head", "iframe", "object", "embed", "canvas", "audio", "video", "datalist"))
+_UNSEEN = frozenset((
+    "script", "style", "template", "head", "iframe", "object", "embed", "canvas", "audio", "video", "datalist",
+    "ix:header",  # of a company's report: what machines read
+))
 _FURNITURE = frozenset(("nav", "header", "footer", "aside"))
 _BLOCKS = frozenset((
     "address", "article", "aside", "blockquote", "body", "br", "caption", "center", "dd", "details", "dialog", "dir", "div", "dl",
@@ -47,6 +50,8 @@ def read_html(path: PurePath, data: bytes, limits: Limits) -> Document:
     root = _parsed(found.text)
     page = _Page(limits.characters)
     _Walk(page, _content(root)).all()
+    if not page.pieces:
+        _Walk(page, root, menus=True).all()  # it has nothing else
     title = _tidy(root.findtext(".//head/title") or "") or next((each.title for each in page.headings), "") or path.stem
     return Document(
         "".join(page.pieces),
@@ -150,9 +155,10 @@ class _Page:
 class _Walk:
     """One pass over the elements. A block of text ends where another begins or ends. Iterative: pages may nest very deep."""
 
-    def __init__(self, page: _Page, root: etree._Element) -> None:
+    def __init__(self, page: _Page, root: etree._Element, menus: bool = False) -> None:
         self.page = page
         self.root = root
+        self.menus = menus
         self.pieces: list[str] = []
         self.line = root.sourceline or 1
         self.level = 0
@@ -226,7 +232,7 @@ class _Walk:
         """Reads ``element`` in its own way, if it has one; its tail is left to `_end`."""
         if name in _UNSEEN:
             return not (name == "template" and element.get("shadowrootmode"))
-        if name in _FURNITURE and _furniture(element):
+        if name in _FURNITURE and not self.menus and _furniture(element):
             self._flush()
             return True
         if name == "noscript":

@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from lxml import etree
 
+from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
 from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats import drawing, equations
@@ -19,6 +20,8 @@ from selfrag.ingest.formats.superscripts import marked, resolved
 _TITLES = ("title", "ctrTitle")
 _FORMS = {"alphaLc": "lowerLetter", "alphaUc": "upperLetter", "romanLc": "lowerRoman", "romanUc": "upperRoman"}
 _MARKS = {"Period": ("", "."), "ParenR": ("", ")"), "ParenBoth": ("(", ")"), "Plain": ("", ""), "Minus": ("", " -")}
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
+_ONLY_PICTURES = "only pictures; if they show text, install selfrag[ocr] (OCR)"
 _TABLES = count(1)
 _REPEATED = ("sldNum", "dt")
 
@@ -31,14 +34,20 @@ def read_pptx(path: PurePath, data: bytes, limits: Limits) -> Document:
         draft.section()
         related = package.related(name)
         root = package.xml(name)
-        for text, level, table in _shapes(package, root, related):
+        shapes = [shape for shape in _shapes(package, root, related) if shape[0].strip()]
+        if limits.ocr == "always" or not shapes:
+            shapes += [(text, 0, 0) for text in _recognised(package, root, related, limits, draft, number)]
+        for text, level, table in shapes:
             for at, row in enumerate(text.split("\n") if table else [text]):
                 draft.add(row, "slide ", str(number), level=level, tight=at > 0, table=table)
         for kind, part in related.values():
             if part in package and kind in ("notesSlide", "comments"):
                 for text in _beside(package.xml(part), kind):
                     draft.add(text, "slide ", str(number))
-    return draft.document(path, "pptx", readable(package.property("title")))
+    found = draft.document(path, "pptx", readable(package.property("title")))
+    if found.lost and not found.text.strip():
+        raise InputError(f"no text in it: {found.lost[0].partition(': ')[2]}")
+    return found
 
 
 def _slides(package: Package) -> list[str]:
@@ -70,6 +79,29 @@ def _shapes(package: Package, root: etree._Element, related: Mapping[str, tuple[
             yield from _shapes(package, next(children(element, "Choice"), next(children(element, "Fallback"), element)), related)
         elif len(element):
             yield from _shapes(package, element, related)
+
+
+def _recognised(
+    package: Package,
+    root: etree._Element,
+    related: Mapping[str, tuple[str, str]],
+    limits: Limits,
+    draft: Draft,
+    number: int,
+) -> Iterator[str]:
+    """What the pictures of a slide say; what is not known of them is told."""
+    names = dict.fromkeys(related.get(attribute(each, "embed"), ("", ""))[1] for each in below(root, "blip"))
+    pictures = [name for name in names if name in package and PurePath(name).suffix.lower() in _PICTURES]
+    if pictures and limits.ocr == "never":
+        draft.lose(f"slide {number}: {_ONLY_PICTURES}")
+        return
+    for name in pictures:
+        from selfrag.ingest.formats import ocr
+
+        try:
+            yield ocr.read_picture(PurePath(name), package.read(name), limits).text.strip()
+        except InputError as error:
+            draft.lose(f"slide {number}: {error.message}")
 
 
 def _paragraphs(body: etree._Element | None) -> Iterator[str]:

@@ -28,6 +28,8 @@ from selfrag.ingest.formats.package import Package, attribute, below, child, chi
 _NUMBER = re.compile(r"[-+]?[\d.,\s]*\d[\d.,\s]*%?\Z")
 _BUILT_IN = {9: "0%", 10: "0.00%", 1: "0", 2: "0.00", 3: "#,##0", 4: "#,##0.00", 37: "#,##0", 38: "#,##0", 39: "#,##0.00"}
 _WIDEST = 2000
+_PASSWORD = b"\x2f\x00"
+_BEFORE_OLE = (b"\x09\x00", b"\x09\x02", b"\x09\x04")
 _CELLS = 4_000_000
 
 
@@ -49,6 +51,8 @@ def read_xlsx(path: PurePath, data: bytes, limits: Limits) -> Document:
 def read_xls(path: PurePath, data: bytes, limits: Limits) -> Document:
     if data.startswith(olefile.MAGIC):  # else an .xlsx under an old name
         _check(data)
+    elif data.startswith(_BEFORE_OLE):
+        raise InputError("a workbook of Excel 4 or older; save it as .xlsx")
     return _document(path, _calamine(data, None), "xls", limits)
 
 
@@ -81,11 +85,18 @@ def _blocks(sheet: _Sheet) -> Iterator[list[tuple[int, str]]]:
     _fill(sheet)
     block: list[int] = []
     for row in [*sorted(sheet.rows), None]:
-        if block and (row is None or row > block[-1] + 1):
+        if block and (row is None or (row > block[-1] + 1 and not _heads(sheet, block, row))):
             yield _table(sheet, block)
             block = []
         if row is not None:
             block.append(row)
+
+
+def _heads(sheet: _Sheet, block: list[int], below: int) -> bool:
+    """Whether ``block`` is a lone row that names the columns of the table that begins a row or two further down."""
+    if len(block) > 1 or below > block[0] + 3:
+        return False
+    return sheet.rows[below].keys() <= sheet.rows[block[0]].keys() and _names(sheet, block[0], [below])
 
 
 def _table(sheet: _Sheet, block: list[int]) -> list[tuple[int, str]]:
@@ -166,6 +177,8 @@ def _calamine(data: bytes, extras: _Extras | None) -> Iterator[_Sheet]:
 def _check(data: bytes) -> None:
     """Raises InputError if the sectors of an old Office file do not follow each other to an end: calamine would run in a circle
     until the memory limit ends the process."""
+    if _encrypted(data):
+        raise InputError("encrypted: it needs a password")
     try:
         with olefile.OleFileIO(io.BytesIO(data), raise_defects=olefile.DEFECT_INCORRECT) as file:
             for name in ("Workbook", "Book"):
@@ -175,6 +188,18 @@ def _check(data: bytes) -> None:
                 _follow(file.fat, first)
     except (OSError, ValueError, IndexError, TypeError, AttributeError, struct.error) as error:
         raise InputError(f"damaged: {str(error)[:150] or type(error).__name__}") from None
+
+
+def _encrypted(data: bytes) -> bool:
+    """Whether the record behind the first one of the workbook says so."""
+    try:
+        with olefile.OleFileIO(io.BytesIO(data)) as file:
+            name = next((each for each in ("Workbook", "Book") if file.exists(each)), "")
+            start = file.openstream(name).read(64) if name else b""
+    except (OSError, ValueError, IndexError, TypeError, AttributeError, struct.error):
+        return False  # what is wrong with it is found below
+    at = 4 + int.from_bytes(start[2:4], "little")
+    return start[at : at + 2] == _PASSWORD
 
 
 def _follow(sectors: Sequence[int], at: int) -> None:
