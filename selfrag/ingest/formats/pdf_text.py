@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import unicodedata
 from collections import Counter
 from functools import cache
 from importlib.util import find_spec
@@ -16,6 +17,37 @@ import pypdfium2.raw as pdfium
 from selfrag.ingest.formats.superscripts import marked, resolved
 
 _RAISED = frozenset("0123456789+-−")
+_SIGNS = {
+    0xB7: "•",
+    0xA7: "▪",
+    0xD8: "➢",
+    0xFC: "✓",
+    0x2B: "+",
+    0x3D: "=",
+    0x2D: "−",
+    0x28: "(",
+    0x29: ")",
+    0x5B: "[",
+    0x5D: "]",
+    0x7B: "{",
+    0x7D: "}",
+    0xB4: "×",
+    0xB1: "±",
+    0xA3: "≤",
+    0xB3: "≥",
+    0xB0: "°",
+    0xE0: "→",
+    0xB9: "≠",
+    0xBB: "≈",
+    0xD7: "·",
+}
+_PRIVATE = {
+    **{0xF000 + code: sign for code, sign in _SIGNS.items()},
+    **{0xF700 + code: chr(code) for code in range(ord("0"), ord("9") + 1)},
+    **{0xF700 + code: chr(code).upper() for code in range(ord("a"), ord("z") + 1)},
+}
+"""What programs write into Unicode's private area: signs of Symbol and Wingdings, old-style digits and small capitals
+of Adobe's fonts."""
 _LOWEST, _HIGHEST, _SMALLER = 0.15, 1.3, 0.9
 """A raised digit stands so much of its neighbour's size above the line, at least and at most, and is smaller than it."""
 
@@ -25,16 +57,16 @@ def of(page: pypdfium2.PdfTextPage) -> str:
     count = page.count_chars()
     whole = page.get_text_range()
     if len(whole) != count:  # characters beyond the basic plane: places in the text are not those in the page
-        return str(page.get_text_bounded())
+        return str(page.get_text_bounded()).translate(_PRIVATE)
     raised = _raised(page, whole)
     if not raised:
-        return str(page.get_text_bounded())
+        return str(page.get_text_bounded()).translate(_PRIVATE)
     found = list(whole)
     for at in raised:
         found[at] = marked(found[at])
         if found[at - 1] == " " and pdfium.FPDFText_IsGenerated(page, at - 1) == 1:
             found[at - 1] = ""
-    return resolved("".join(found))
+    return resolved("".join(found)).translate(_PRIVATE)
 
 
 def _raised(page: pypdfium2.PdfTextPage, text: str) -> list[int]:
@@ -89,6 +121,8 @@ def garbled(page: pypdfium2.PdfTextPage, text: str) -> bool:
         return False
     if sum("\ue000" <= character <= "\uf8ff" or character == "\ufffd" for character in shown) > 0.3 * len(shown):
         return True
+    if _mixed(text[:_SAMPLE]):
+        return True
     count = page.count_chars()
     unmapped = [at for at in range(count) if pdfium.FPDFText_HasUnicodeMapError(page, at) == 1]
     if len(unmapped) < 0.3 * len(shown):
@@ -100,6 +134,26 @@ def garbled(page: pypdfium2.PdfTextPage, text: str) -> bool:
     words = [word for word in text.split() if not re.search("[\u2e80-\uffef]", word)]
     odd = sum(bool(_ODD.search(word)) for word in words)
     return letters < 0.6 * len(codes) or (len(words) > 3 and odd > 0.5 * len(words))
+
+
+_SAMPLE = 5000
+_ASIAN = frozenset(("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HANGUL", "FULLWIDTH", "HALFWIDTH", "LATIN", "GREEK"))
+"""Scripts that one word may hold together, or a formula."""
+
+
+def _mixed(text: str) -> bool:
+    """Whether many words are written in several scripts at once, as nobody does: the font's map says something else."""
+    if text.isascii():
+        return False
+    words = re.findall(r"[^\W\d_]{3,}", unicodedata.normalize("NFKC", text))  # italic letters of formulas are letters
+    scripts = [{_script(letter) for letter in word} for word in words]
+    mixed = sum(len(found) > 1 and not found <= _ASIAN for found in scripts)
+    return len(words) > 4 and mixed > 0.25 * len(words)
+
+
+@cache
+def _script(letter: str) -> str:
+    return "LATIN" if letter.isascii() else unicodedata.name(letter, "NONE").partition(" ")[0]
 
 
 # --- words broken at a line's end ----------------------------------------------------------------------------------------------

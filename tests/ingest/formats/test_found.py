@@ -1,0 +1,207 @@
+"""Kinds of documents that were first met in the wild: in the test files of other projects."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path, PurePath
+
+import pytest
+
+from selfrag import ingest
+from selfrag.errors import InputError
+from selfrag.ingest import Document, Limits, readers, sandbox_worker
+from selfrag.ingest.formats import mail, pdf_text, pptx, sheets
+
+RELATIONS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+
+
+def read(name: str, data: bytes | str) -> Document:
+    return ingest.parse(PurePath(name), data.encode() if isinstance(data, str) else data)
+
+
+def zipped(parts: dict[str, str]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, text in parts.items():
+            archive.writestr(name, text)
+    return out.getvalue()
+
+
+# --- mail ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_mail_that_was_saved_as_unicode_text(encoding: str) -> None:
+    """A message in UTF-16, with a byte-order mark or without, is a message."""
+    document = read("a.eml", "Subject: Tides\nFrom: a@b.org\n\nHigh water at seven.\n".encode(encoding))
+    assert document.title == "Tides"
+    assert "High water at seven." in document.text
+
+
+def test_a_mailbox_with_a_message_without_headers() -> None:
+    """The message is its text, and the others are read all the same."""
+    box = "From a Mon Jun 01 10:00:00 2009\n\nNo headers here.\n\nFrom a Mon Jun 01 11:00:00 2009\nSubject: Two\n\nSecond.\n"
+    document = read("a.mbox", box)
+    assert "No headers here." in document.text
+    assert document.place(document.text.index("Second."), document.text.index("Second.") + 1) == "message 2"
+
+
+def test_mail_that_says_latin_1_and_is_utf_8() -> None:
+    """The words decide, not a label that makes nonsense of them; real Latin-1 stays."""
+    head = b"Subject: x\nContent-Type: text/plain; charset=iso-8859-1\nContent-Transfer-Encoding: 8bit\n\n"
+    assert "Iʼm 20 € short" in read("a.eml", head + "Iʼm 20 € short".encode()).text
+    assert "café für 20 £" in read("a.eml", head + "café für 20 £".encode("latin-1")).text
+
+
+def test_senders_of_outlook() -> None:
+    """A sender is decoded, and the path in a company's directory is no address; its code pages have names of their own."""
+    assert mail._sender("=?iso-8859-1?Q?L'=C9quipe?= <a@b.org>") == "L'Équipe <a@b.org>"
+    assert mail._sender('"Allison" </o=ExchangeLabs/ou=Group/cn=Recipients/cn=1>') == '"Allison"'
+    assert "中文".encode("cp950").decode("windows-950") == "中文"
+
+
+def test_never_means_attachments_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--ocr never` a picture in a mail is not recognised, although an engine is there."""
+    monkeypatch.setattr(readers, "installed", lambda: "rapidocr")
+    letter = (
+        "Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain\n\nSee it.\n"
+        '--b\nContent-Type: image/png; name="a.png"\nContent-Disposition: attachment; filename="a.png"\n'
+        "Content-Transfer-Encoding: base64\n\niVBORw0KGgo=\n--b--\n"
+    )
+    found = sandbox_worker._answer("mail.read_eml", "a.eml", letter.encode(), Limits(ocr="never"))
+    assert isinstance(found, Document)
+    assert "See it." in found.text
+    assert readers.recognises() == ""
+
+
+# --- Office --------------------------------------------------------------------------------------------------------------------
+
+
+def test_rtf_cells_of_several_paragraphs() -> None:
+    """A row is one line, whatever paragraphs its cells hold; a bar in a sentence makes no table."""
+    row = r"\trowd \pard\intbl {Fee}\par {(a year)}\cell {40\par}\cell\row "
+    text = read("a.rtf", r"{\rtf1 one | two | three\par " + row + r"\pard after\par}").text
+    assert [line for line in text.splitlines() if line] == ["one | two | three", "Fee (a year) | 40", "after"]
+
+
+def test_rtf_with_a_stray_star() -> None:
+    r"""A ``\*`` in the middle of a group does not take the rest of it away; at its start it does."""
+    text = read("a.rtf", r"{\rtf1 {\b0\*\cs7 The fox jumps.}\par {\*\hidden not shown}}").text
+    assert text.strip() == "The fox jumps."
+
+
+def test_a_document_that_word_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ``altChunk`` is read where Word shows it."""
+    main = f'<w:document xmlns:w="w" xmlns:r="{RELATIONS}"><w:body>%s</w:body></w:document>'
+    chunk = '<w:p><w:r><w:t>Before.</w:t></w:r></w:p><w:altChunk r:id="a"/><w:p><w:r><w:t>After.</w:t></w:r></w:p>'
+    relations = '<Relationships><Relationship Id="a" Type="x/aFChunk" Target="/word/a.html"/></Relationships>'
+    data = zipped(
+        {
+            "word/document.xml": main % chunk,
+            "word/_rels/document.xml.rels": relations,
+            "word/a.html": "<p>Imported words.</p>",
+        }
+    )
+    assert read("a.docx", data).text.split("\n\n") == ["Before.", "Imported words.", "After.\n"]
+
+
+@pytest.mark.parametrize("name", ["a.odt", "a.ods", "a.odp"])
+def test_encrypted_opendocument_is_named(name: str) -> None:
+    """What needs a password says so, and is not called damaged."""
+    manifest = "<m:manifest xmlns:m='m'><m:file-entry><m:encryption-data/></m:file-entry></m:manifest>"
+    with pytest.raises(InputError, match="password"):
+        read(name, zipped({"META-INF/manifest.xml": manifest, "content.xml": "\x01\x02", "styles.xml": "\x01"}))
+
+
+def test_workbooks_before_ole_are_named() -> None:
+    """A workbook of Excel 4 says what to do."""
+    with pytest.raises(InputError, match=r"Excel 4 or older; save it as \.xlsx"):
+        read("a.xls", b"\x09\x04\x06\x00\x00\x00\x10\x00" + bytes(100))
+
+
+def test_a_header_row_that_is_parted_from_its_table() -> None:
+    """Names over an empty row still name the columns; a row of values, or one far above, does not."""
+    rows = {0: {0: "Numbers and squares"}, 2: {1: "Number", 2: "Square"}, 4: {1: "7", 2: "49"}, 5: {1: "8", 2: "64"}}
+    blocks = [[text for _, text in block] for block in sheets._blocks(sheets._Sheet("S", rows))]
+    assert blocks == [["Numbers and squares"], ["Number: 7\nSquare: 49", "Number: 8\nSquare: 64"]]
+    far = {0: {1: "Number", 2: "Square"}, 9: {1: "7", 2: "49"}}
+    assert [[text for _, text in block] for block in sheets._blocks(sheets._Sheet("S", far))] == [["Number | Square"], ["7 | 49"]]
+
+
+def slide(inner: str, **more: str) -> bytes:
+    names = f'xmlns:p="p" xmlns:a="a" xmlns:r="{RELATIONS}"'
+    relations = '<Relationships><Relationship Id="{0}" Type="x/{1}" Target="{2}"/></Relationships>'
+    return zipped(
+        {
+            "ppt/presentation.xml": f'<p:presentation {names}><p:sldIdLst><p:sldId r:id="s"/></p:sldIdLst></p:presentation>',
+            "ppt/_rels/presentation.xml.rels": relations.format("s", "slide", "slides/slide1.xml"),
+            "ppt/slides/slide1.xml": f"<p:sld {names}><p:cSld><p:spTree>{inner}</p:spTree></p:cSld></p:sld>",
+            "ppt/slides/_rels/slide1.xml.rels": relations.format("i", "image", "../media/image1.png"),
+            "ppt/media/image1.png": "not a picture",
+            **more,
+        }
+    )
+
+
+def test_numbered_lists_on_slides() -> None:
+    """Numbers are counted by level, from where they start, and begin anew after other text."""
+
+    def item(text: str, level: int = 0, kind: str = "arabicPeriod", more: str = "") -> str:
+        number = f'<a:buAutoNum type="{kind}"{more}/>' if kind else ""
+        return f'<a:p><a:pPr lvl="{level}">{number}</a:pPr><a:r><a:t>{text}</a:t></a:r></a:p>'
+
+    items = [item("a"), item("b", 1, "alphaLcParenBoth"), item("c", 1, "alphaLcParenBoth"), item("d"), item("e", kind="")]
+    items += [item("f", more=' startAt="4"'), item("g", more=' startAt="4"')]
+    text = read("a.pptx", slide(f"<p:sp><p:txBody>{''.join(items)}</p:txBody></p:sp>")).text
+    assert text.split("\n")[:7] == ["1. a", "(a) b", "(b) c", "2. d", "e", "4. f", "5. g"]
+
+
+def test_a_slide_of_pictures_alone_is_named() -> None:
+    """Without OCR the deck says what is missing; beside other slides the slide is told of."""
+    picture = '<p:pic><p:nvPicPr><p:cNvPr id="1"/></p:nvPicPr><p:blipFill><a:blip r:embed="i"/></p:blipFill></p:pic>'
+    with pytest.raises(InputError, match=r"only pictures.*selfrag\[ocr\]"):
+        read("a.pptx", slide(picture))
+
+
+def test_pictures_on_slides_are_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With OCR the words of a slide without text are those of its pictures."""
+    from selfrag.ingest.formats import ocr
+
+    def recognised(path: PurePath, data: bytes, limits: Limits) -> Document:
+        return Document(f"Words of {path.name}", "", "ocr")
+
+    monkeypatch.setattr(ocr, "read_picture", recognised)
+    picture = '<p:pic><p:blipFill><a:blip r:embed="i"/></p:blipFill></p:pic>'
+    found = pptx.read_pptx(Path("a.pptx"), slide(picture), Limits(ocr="auto"))
+    assert found.text.strip() == "Words of image1.png"
+    assert found.place(0, 3) == "slide 1"
+    shape = "<p:sp><p:txBody><a:p><a:r><a:t>Said.</a:t></a:r></a:p></p:txBody></p:sp>"
+    assert pptx.read_pptx(Path("a.pptx"), slide(picture + shape), Limits(ocr="auto")).text.strip() == "Said."
+
+
+# --- pages ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_machines_read_in_a_report_is_left_out() -> None:
+    """The header of inline XBRL is nothing that a person sees."""
+    text = read(
+        "a.html", "<body><div><ix:header><ix:hidden>0000013156 false</ix:hidden></ix:header></div><p>Revenue rose.</p>"
+    ).text
+    assert text.strip() == "Revenue rose."
+
+
+def test_a_page_that_is_only_a_header() -> None:
+    """What would be furniture beside other text is read where there is nothing else."""
+    assert "68 Prince Street" in read("a.html", "<body><header><address>68 Prince Street</address></header></body>").text
+
+
+def test_words_in_several_scripts_are_no_words() -> None:
+    """A font's map that is wrong mixes scripts in one word, as no language and no formula does."""
+    assert pdf_text._mixed("⤶اِ㩈 Ĵاǎƶơ㶜ຝ䆀 ᑽĴǎƶاơ او䆀ឮᑽ Ǝا㦇Ĵ 㶜ຝاو")
+    assert not pdf_text._mixed("𝑉𝑢ℎ 𝑖and 𝑉𝑑ℎ für Öl 日本のABC αβγ naïve Москва")
+
+
+def test_private_letters_that_are_known() -> None:
+    """Bullets of Symbol, old-style digits and small capitals are what they look like."""
+    assert "\uf0b7 \uf731\uf739 \uf761\uf762 x\uf0b3y".translate(pdf_text._PRIVATE) == "• 19 AB x≥y"
