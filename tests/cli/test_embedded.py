@@ -92,6 +92,34 @@ def test_korean(home_with_model: Path, tmp_path: Path) -> None:
     assert "훈민정음" in document["citations"][0]["text"]
 
 
+MANUAL = {
+    "install.md": (
+        "# Installing heron\n\nHeron is a build tool for small projects.\n\nTo install heron on Linux:\n\n"
+        "```console\n$ curl -fsSL https://heron.example/install.sh | sh\n```\n\nIt needs no other packages.\n"
+    ),
+    "lock.md": "# Lockfiles\n\nA lockfile is a file that lists the exact version of every dependency of a project.\n",
+    "sync.md": "# Synchronising\n\nThe lockfile is updated by heron when a build starts, so that all machines build the same.\n",
+}
+
+
+def test_questions_to_a_manual(home_with_model: Path, tmp_path: Path) -> None:
+    """The answer to how holds the command, not only the words before it; what two pages say of a thing is cited from both."""
+    files = []
+    for name, text in MANUAL.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        files += ["-f", tmp_path / name]
+    done = selfrag(home_with_model, "ask", "How do I install heron on Linux?", *files, "--json")
+    [segment] = json.loads(done.stdout)["segments"]
+    assert segment["quote"]["text"].startswith("To install heron on Linux:")
+    assert "install.sh | sh" in segment["text"]
+    assert segment["critique"]["isuse"] > 0
+
+    done = selfrag(home_with_model, "ask", "What is a lockfile?", *files, "--join-isuse", "0.2", "--json")
+    document = json.loads(done.stdout)
+    assert [Path(citation["source"]).name for citation in document["citations"]] == ["lock.md", "sync.md"]
+    assert [segment["citation"] for segment in document["segments"]] == [1, 2]
+
+
 def test_attack(home_with_model: Path, documents: Path) -> None:
     """A document, its name and a question full of control sequences change nothing about the answer: the forged passage is
     weighed by the model like any other text, and is shown as it stands."""
