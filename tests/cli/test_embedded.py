@@ -98,7 +98,10 @@ MANUAL = {
         "```console\n$ curl -fsSL https://heron.example/install.sh | sh\n```\n\nIt needs no other packages.\n"
     ),
     "lock.md": "# Lockfiles\n\nA lockfile is a file that lists the exact version of every dependency of a project.\n",
-    "sync.md": "# Synchronising\n\nThe lockfile is updated by heron when a build starts, so that all machines build the same.\n",
+    "sync.md": (
+        "# Synchronising\n\n"
+        "The lockfile is updated by heron whenever a build starts, so that every machine builds the same thing.\n"
+    ),
 }
 
 
