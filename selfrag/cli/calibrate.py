@@ -120,6 +120,8 @@ def calibrate_from_history(flags: AgentFlags, name: str, max_risk: float | None,
     model, options = find_model(now).name, search_options(now.search, fitted_options(now))
     with open_history() as history:
         found, kept, left = feedback.examples(history.rated(), model)
+    for reason, count in left.items():
+        terminal.say(f"{count} rated answers were left out: {reason}", quiet)
     fitted = feedback.fit(found, kept, max_risk)
     held = feedback.crossed(found, {"isrel": options.abstain_isrel, "issup": options.abstain_issup}, max_risk)
     profile = Profile(name, model, fitted.thresholds, fitted.temperatures)
@@ -129,8 +131,6 @@ def calibrate_from_history(flags: AgentFlags, name: str, max_risk: float | None,
     else:
         terminal.put(text(profile, fitted, held, len(found)))
         terminal.say(f"written to {path}" if path else "nothing was written", quiet)
-    for reason, count in left.items():
-        terminal.say(f"{count} rated answers were left out: {reason}", quiet)
 
 
 async def both(

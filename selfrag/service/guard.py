@@ -18,6 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 2**20
 """Bytes of a request's body."""
+MOST_REQUESTS = 1000
+"""Requests at once; what they ask waits in a queue of its own."""
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -42,6 +44,7 @@ class Rules:
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     most_bytes: int = MOST_BYTES
+    most_requests: int = MOST_REQUESTS
 
     def known_host(self, header: str) -> bool:
         """Whether a Host header names this service: loopback, its bind address, or an allowed name."""
@@ -65,10 +68,11 @@ class Rules:
 
 
 class Guard:
-    """Rejects requests against the rules, answers CORS preflights of allowed origins, and cuts off bodies that are too large."""
+    """Rejects requests against the rules and above the most at once, answers CORS preflights of allowed origins, and cuts off bodies
+    that are too large."""
 
     def __init__(self, app: ASGIApp, rules: Rules) -> None:
-        self.app, self.rules = app, rules
+        self.app, self.rules, self.inside = app, rules, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -88,7 +92,14 @@ class Guard:
         if not self.rules.admits(headers.get("authorization", "")):
             await refuse(send, 401, "a token is required", "send the header Authorization: Bearer TOKEN", "authentication_error")
             return
-        await self.app(scope, limited(receive, self.rules.most_bytes), _with(send, cors))
+        if self.inside >= self.rules.most_requests:
+            await refuse(send, 503, "too many requests at once", "try again in a moment", "overloaded_error", RETRY)
+            return
+        self.inside += 1
+        try:
+            await self.app(scope, limited(receive, self.rules.most_bytes), _with(send, cors))
+        finally:
+            self.inside -= 1
 
     def problem(self, headers: dict[str, str]) -> tuple[int, str, str, str] | None:
         """Why a request is refused: status, message, hint and type."""
@@ -126,9 +137,12 @@ def error_body(message: str, hint: str | None, kind: str, code: str | None = Non
     return {"error": {"message": message, "hint": hint, "type": kind, "code": code or kind, "param": None}}
 
 
-async def refuse(send: Send, status: int, message: str, hint: str, kind: str) -> None:
+RETRY = ((b"retry-after", b"2"),)
+
+
+async def refuse(send: Send, status: int, message: str, hint: str, kind: str, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
     body = json.dumps(error_body(message, hint, kind)).encode()
-    await answer(send, status, [(b"content-type", b"application/json"), (b"connection", b"close")], body)
+    await answer(send, status, [(b"content-type", b"application/json"), (b"connection", b"close"), *more], body)
 
 
 async def answer(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:

@@ -15,8 +15,6 @@ from starlette.types import ASGIApp
 
 from selfrag.errors import SelfragError, UsageError
 
-MOST_CONNECTIONS = 1000
-
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises UsageError for an address that cannot be bound."""
@@ -65,7 +63,6 @@ async def serve(app: ASGIApp, bound: socket.socket, on_stop: Callable[[], None] 
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=30,
         **more,
     )

@@ -105,7 +105,8 @@ def test_continue(own: Path, run: Run) -> None:
 
 
 def test_calibrate_from_history(own: Path, run: Run) -> None:
-    """Thresholds are fitted on rated answers and make a profile that `ask` takes; verdicts of one kind are an error."""
+    """Thresholds are fitted on rated answers and make a profile that `ask` takes; verdicts of one kind, or of another
+    model, are an error that says so."""
     for question, verdict in ((QUESTION, "good"), ("Who lives in Lyon?", "bad"), ("Where is Seoul?", "good"), ("Why?", "bad")):
         run("ask", question, "-q", "--mode", "always", "--abstain-isrel", "0", "--abstain-issup", "0")
         assert run("feedback", "last", verdict).code == 0
@@ -116,6 +117,8 @@ def test_calibrate_from_history(own: Path, run: Run) -> None:
     assert set(document["thresholds"]) == {"isrel", "issup"}
     assert Path(document["file"]).exists()
     assert run("ask", QUESTION, "-q", "--profile", "mine").code in (0, 3)
+    other = run("calibrate", "--from-history", "--model", "smollm2-135m-selfrag")
+    assert (other.code, "4 rated answers were left out: answered by another model" in other.err) == (1, True)
     run("history", "rm", "2", "4")
     assert "judged alike" in run("calibrate", "--from-history").err
     assert run("calibrate").code == 2
