@@ -41,8 +41,8 @@ class TransientError(EngineBusy):
 class ClientError(EngineError):
     """The server understood the request and refuses it with the status ``code`` (4xx); ``reason`` are its own words."""
 
-    def __init__(self, message: str, code: int, reason: str = "", hint: str | None = None) -> None:
-        super().__init__(message, hint or "the server's model, version or context window may not fit this request")
+    def __init__(self, message: str, code: int, reason: str = "") -> None:
+        super().__init__(message, "the server's model, version or context window may not fit this request")
         self.code, self.reason = code, reason
 
 

@@ -49,23 +49,6 @@ class JsonLines:
                 yield row, raw if raw.endswith(b"\n") else raw + b"\n"
 
 
-COLUMNS = (
-    "id",
-    "question",
-    "status",
-    "answer",
-    "score",
-    "isrel",
-    "issup",
-    "isuse",
-    "p_retrieve",
-    "citations",
-    "tokens",
-    "ms",
-    "error",
-)
-
-
 class Csv:
     """One line a question; the first row decides the names of the kept columns, what comes later goes to "more" as JSON."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -25,7 +26,7 @@ class Asked:
 
     answer: Answer
     recorder: Recorder
-    described: dict[str, Any]
+    described: Mapping[str, Any]
 
 
 class Asker:
@@ -55,7 +56,7 @@ class Asker:
         await self._stack.aclose()
 
     async def understood(self, typed: str, conversation: Conversation) -> str:
-        """The question that ``typed`` means in the conversation ``talk``, shown on stderr where that is another one."""
+        """The question that ``typed`` means in ``conversation``, shown on stderr where that is another one."""
         if not conversation.turns or self.rewriter == "off":
             return typed
         if self.running(follow_up=True) is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,7 +53,7 @@ class Conversation:
         """Forgets the turns: the next question begins another session."""
         self.session, self.turns, self.documents, self.last = None, [], [], None
 
-    def remember(self, typed: str, answer: Answer, described: dict[str, Any], quiet: bool) -> None:
+    def remember(self, typed: str, answer: Answer, described: Mapping[str, Any], quiet: bool) -> None:
         """Adds a turn and keeps it. A history that cannot be written costs no answer: stderr says so."""
         from selfrag.answers.schema import answer_json
         from selfrag.conversation.followup import turn_of

@@ -21,9 +21,9 @@ from selfrag.answers.schema import answer_json, passage_json
 from selfrag.answers.trace import Recorder, event_json, trace_json
 from selfrag.errors import CollectionError, EngineBusy, EngineError, InputError, SelfragError, UsageError
 from selfrag.service import completions
-from selfrag.service.backend import Answered, Backend
+from selfrag.service.backend import Backend
 from selfrag.service.guard import Guard, Rules, TooLarge, error_body
-from selfrag.service.requests import Question, place_of, query_of, question_of
+from selfrag.service.requests import Answered, Question, place_of, query_of, question_of
 from selfrag.types import Event, Observer, Passage
 
 T = TypeVar("T")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,24 +19,14 @@ from selfrag.config.settings import Settings
 from selfrag.conversation.history import History
 from selfrag.errors import InputError, SelfragError, UsageError
 from selfrag.service.queue import Queue
-from selfrag.service.requests import Documents, Place, Query, Question
-from selfrag.types import Answer, Observer, Passage, SearchOptions
+from selfrag.service.requests import Answered, Documents, Place, Query, Question
+from selfrag.types import Observer, Passage, SearchOptions
 
 if TYPE_CHECKING:
     from selfrag.index.collection import Collection
     from selfrag.index.retriever import CollectionRetriever
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """An answer, the retriever's warnings of what went wrong in a search that found something all the same, and what else the
-    answer depends on (`Agent.describe`)."""
-
-    answer: Answer
-    warnings: tuple[str, ...] = ()
-    described: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Answering(Protocol):

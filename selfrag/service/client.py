@@ -9,14 +9,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from selfrag import errors
 from selfrag.answers.decode import answer_from, event_from
 from selfrag.answers.trace import options_from, passage_from
 from selfrag.service.registry import Running
-from selfrag.types import Answer, Observer, Passage, SearchOptions
+from selfrag.service.requests import Answered
+from selfrag.types import Observer, Passage, SearchOptions
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -29,23 +29,14 @@ class ServiceLost(Exception):
     """The service could not be reached, has too much to do, or ended before it answered: the question is asked elsewhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteAnswer:
-    """An answer of a service, its retriever's warnings, and what else it depends on."""
-
-    answer: Answer
-    warnings: tuple[str, ...]
-    described: Json
-
-
-async def ask(service: Running, question: Json, observer: Observer, begin: Begin | None = None) -> RemoteAnswer:
+async def ask(service: Running, question: Json, observer: Observer, begin: Begin | None = None) -> Answered:
     """Asks, as ``POST /v1/ask`` takes it: calls ``begin`` with the options of the search, and ``observer`` with its events as
     they come, in another thread. Cancelled, it hangs up, and the service gives the question up.
 
     Raises ServiceLost where the question can be asked elsewhere, and the errors that the search itself raises.
     """
 
-    def heard(reply: http.client.HTTPResponse) -> RemoteAnswer:
+    def heard(reply: http.client.HTTPResponse) -> Answered:
         return _heard(reply, observer, begin)
 
     return await _posted(service, "/v1/ask", {**question, "stream": True}, heard)
@@ -92,7 +83,7 @@ async def _posted(service: Running, path: str, body: Json | None, read: Callable
         raise
 
 
-def _heard(reply: http.client.HTTPResponse, observer: Observer, begin: Begin | None) -> RemoteAnswer:
+def _heard(reply: http.client.HTTPResponse, observer: Observer, begin: Begin | None) -> Answered:
     passages: dict[str, Passage] = {}
     for kind, data in _events(reply):
         if kind == "options" and begin:
@@ -102,7 +93,7 @@ def _heard(reply: http.client.HTTPResponse, observer: Observer, begin: Begin | N
             observer(event_from(data["event"], passages))
         elif kind == "answer":
             answer = answer_from(data["answer"], options_from(data["options"]))
-            return RemoteAnswer(answer, tuple(data["warnings"]), data["described"])
+            return Answered(answer, tuple(data["warnings"]), data["described"])
         elif kind == "error":
             raise _error(200, data)
     raise ServiceLost("it ended before it answered")

@@ -21,8 +21,7 @@ from selfrag.answers import render
 from selfrag.answers.schema import CitationJson, answer_json
 from selfrag.conversation.followup import Turn, rewrite
 from selfrag.errors import UsageError
-from selfrag.service.backend import Answered
-from selfrag.service.requests import Documents, Question, table, words
+from selfrag.service.requests import Answered, Documents, Question, table, words
 from selfrag.types import Answer, Cited, Event, SearchOptions
 
 Json = dict[str, Any]

@@ -11,9 +11,9 @@ from selfrag.answers.trace import passage_from
 from selfrag.config.options import search_options
 from selfrag.config.settings import Settings
 from selfrag.service import client, registry
-from selfrag.service.backend import Answered, Keeper
+from selfrag.service.backend import Keeper
 from selfrag.service.registry import Running
-from selfrag.service.requests import Documents, Place, Query, Question
+from selfrag.service.requests import Answered, Documents, Place, Query, Question
 from selfrag.types import Passage
 
 Json = dict[str, Any]
@@ -33,8 +33,7 @@ class RemoteBackend:
         options = {**self.settings.search, **asked.options}
         more = {"choices": asked.choices, "options": options, "only": True, "history": False}
         body = {"question": asked.question, **self._documents(asked.documents), **more}
-        found = await client.ask(self.running, body, lambda _: None)
-        return await self.keeper.keep(asked, Answered(found.answer, found.warnings, found.described))
+        return await self.keeper.keep(asked, await client.ask(self.running, body, lambda _: None))
 
     async def search(self, query: Query) -> tuple[list[Passage], tuple[str, ...]]:
         k = query.k or self._options()["k"]

@@ -1,4 +1,5 @@
-"""What a client may ask for, read strictly from JSON: an unknown name or a value that is not allowed is an error, not ignored."""
+"""What a client may ask for, read strictly from JSON: an unknown name or a value that is not allowed is an error, not ignored;
+and what comes of a question."""
 
 from __future__ import annotations
 
@@ -9,11 +10,22 @@ from typing import Any, Literal
 
 from selfrag.config.options import SEARCH
 from selfrag.errors import UsageError
+from selfrag.types import Answer
 
 Json = dict[str, Any]
 
 LONGEST = 20_000
 """Characters of a question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer, the retriever's warnings of what went wrong in a search that found something all the same, and what else the
+    answer depends on (`Agent.describe`)."""
+
+    answer: Answer
+    warnings: tuple[str, ...] = ()
+    described: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

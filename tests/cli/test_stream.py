@@ -18,8 +18,7 @@ from selfrag.cli import terminal
 from selfrag.cli.live import watching
 from selfrag.cli.stream import Stream
 from selfrag.service import completions
-from selfrag.service.backend import Answered
-from selfrag.service.requests import Question
+from selfrag.service.requests import Answered, Question
 from selfrag.types import Answer, Event, Expanded, SearchOptions
 from tests.algorithm.test_certain import chain
 from tests.algorithm.test_search import LONG, Shelf, passage

@@ -43,15 +43,15 @@ def common(served: str) -> dict[str, Any]:
     }
 
 
-def payload(capabilities: Capabilities, prompt: list[int], limit: int, collector: CompletionBuilder) -> dict[str, Any]:
-    body = common(capabilities.served) | {"prompt": prompt, "max_tokens": limit, "stop_token_ids": collector.stop_ids}
-    watched = collector.watched_ids
+def payload(capabilities: Capabilities, prompt: list[int], limit: int, builder: CompletionBuilder) -> dict[str, Any]:
+    body = common(capabilities.served) | {"prompt": prompt, "max_tokens": limit, "stop_token_ids": builder.stop_ids}
+    watched = builder.watched_ids
     if capabilities.exact and watched:
         return body | {"logprobs": 1, "logprob_token_ids": watched}
     return body | {"logprobs": capabilities.top if watched else 1}
 
 
-def take(collector: CompletionBuilder, tokenizer: PromptTokenizer, choice: Mapping[str, Any], where: str) -> bool:
+def take(builder: CompletionBuilder, tokenizer: PromptTokenizer, choice: Mapping[str, Any], where: str) -> bool:
     """Adds a choice, or a streamed piece of one; returns whether the rest of the answer is needed.
 
     Raises:
@@ -61,11 +61,11 @@ def take(collector: CompletionBuilder, tokenizer: PromptTokenizer, choice: Mappi
         positions = [part for position in _positions(choice) for part in _whole(position, tokenizer)]
     except _MALFORMED as error:
         raise EngineError(f"{where} answers in a form that is neither vLLM's nor llama.cpp's ({error!r})") from error
-    wanted = all(collector.add(token_id, told) for token_id, told in positions)
+    wanted = all(builder.add(token_id, told) for token_id, told in positions)
     ended = choice.get("finish_reason")
-    if ended == "stop" and collector.finish is None:  # at an end token that this server keeps to itself
-        collector.finish = "end"
-    return collector.finish != "cancelled" and (wanted or ended is not None)
+    if ended == "stop" and builder.finish is None:  # at an end token that this server keeps to itself
+        builder.finish = "end"
+    return builder.finish != "cancelled" and (wanted or ended is not None)
 
 
 def told_ids(answer: Mapping[str, Any], where: str) -> set[int]:

@@ -77,29 +77,29 @@ class ServerEngine:
             return await self._converse(request, on_token)
         tokenizer = self._tokenizer
         prompt = tokenizer.encode(request.prompt)
-        collector = CompletionBuilder(tokenizer, request, prompt, on_token)
+        builder = CompletionBuilder(tokenizer, request, prompt, on_token)
         cached = requests = 0
 
         async def ask(server: Server) -> None:
             nonlocal cached, requests
             can = await self._can(server)
             self._check_window(can, len(prompt))
-            if collector.finish is not None:  # the server broke off after the last token
+            if builder.finish is not None:  # the server broke off after the last token
                 return
             # Tokens generated before a server broke off become part of the next prompt, so nothing is generated twice.
-            limit = request.max_tokens - len(collector.tokens)
-            body = completions.payload(can, prompt + collector.ids, limit, collector)
+            limit = request.max_tokens - len(builder.tokens)
+            body = completions.payload(can, prompt + builder.ids, limit, builder)
             streaming = on_token is not None or (not can.stops and limit > 1)  # what goes on beyond its end is hung up on
             requests += 1
             async with aclosing(self._events(server, "/completions", body, streaming)) as events:
                 async for event in events:
                     cached = max(cached, completions.cached_tokens(event))
                     choices = event.get("choices") or ()
-                    if not all(completions.take(collector, tokenizer, choice, server.shown) for choice in choices):
+                    if not all(completions.take(builder, tokenizer, choice, server.shown) for choice in choices):
                         return
 
         await self._client.run(ask)
-        return replace(collector.completion(len(prompt), cached), requests=requests)
+        return replace(builder.completion(len(prompt), cached), requests=requests)
 
     async def close(self) -> None:
         await self._client.close()

@@ -37,13 +37,14 @@ from selfrag.errors import EngineError, ModelError
 from selfrag.types import Completion, OnToken, ReflectionKind, Request
 
 _STOP_SECONDS = 30.0
+_IN_FLIGHT = 2048
+"""Requests that vLLM holds at once, at most."""
 
 
 class VllmEngine:
     """``model`` is a checkpoint folder or a Hugging Face name; it is loaded here, which takes from half a minute on.
 
-    ``dtype`` is a vLLM dtype, None float32 without CUDA and bfloat16 with it. ``in_flight`` bounds the requests that vLLM
-    holds at once. ``settings`` are fields of ``vllm.AsyncEngineArgs``.
+    ``dtype`` is a vLLM dtype, None float32 without CUDA and bfloat16 with it.
 
     Raises:
         ModelError: for a model that is missing, does not fit, or lacks reflection tokens.
@@ -53,26 +54,18 @@ class VllmEngine:
     name = "vllm"
     exact = True
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        dtype: str | None = None,
-        reflection: ReflectionKind = "tokens",
-        in_flight: int = 2048,
-        settings: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, model: str, *, dtype: str | None = None, reflection: ReflectionKind = "tokens") -> None:
         self.model = model
         self._tokenizer = PromptTokenizer.load(model, reflection)
-        self._llm, self._processes = _start(model, engine_settings(dtype) | dict(settings or {}))
+        self._llm, self._processes = _start(model, engine_settings(dtype))
         self._window = int(self._llm.model_config.max_model_len)
-        self._slots = asyncio.Semaphore(in_flight)
+        self._slots = asyncio.Semaphore(_IN_FLIGHT)
         self._numbers = itertools.count()
 
     async def complete(self, request: Request, on_token: OnToken | None = None) -> Completion:
         """Raises EngineError for a prompt that does not fit into the model's context window, or when vLLM's process died."""
         prompt = self._tokenizer.encode(request.prompt)
-        collector = CompletionBuilder(self._tokenizer, request, prompt, on_token)
+        builder = CompletionBuilder(self._tokenizer, request, prompt, on_token)
         if len(prompt) >= self._window:
             raise EngineError(
                 f"the prompt has {len(prompt)} tokens, but {self.model} takes {self._window} with the answer",
@@ -80,11 +73,11 @@ class VllmEngine:
             )
         async with self._slots:
             try:
-                return await self._generate(prompt, _sampling(request, collector, on_token), collector)
+                return await self._generate(prompt, _sampling(request, builder, on_token), builder)
             except EngineDeadError as error:
                 raise EngineError("vLLM's process died", "start again; --debug shows its log") from error
 
-    async def _generate(self, prompt: list[int], sampling: SamplingParams, collector: CompletionBuilder) -> Completion:
+    async def _generate(self, prompt: list[int], sampling: SamplingParams, builder: CompletionBuilder) -> Completion:
         cached = 0
         # Closing the stream early is what takes a cancelled request out of vLLM's batch.
         async with aclosing(self._llm.generate(tokens_input(prompt), sampling, str(next(self._numbers)))) as stream:
@@ -92,9 +85,9 @@ class VllmEngine:
                 cached = output.num_cached_tokens or 0
                 piece = output.outputs[0]
                 for token_id, position in zip(piece.token_ids, piece.logprobs or (), strict=True):
-                    if not collector.add(token_id, {i: told.logprob for i, told in position.items()}):
-                        return collector.completion(len(prompt), cached)
-        return collector.completion(len(prompt), cached)
+                    if not builder.add(token_id, {i: told.logprob for i, told in position.items()}):
+                        return builder.completion(len(prompt), cached)
+        return builder.completion(len(prompt), cached)
 
     async def close(self) -> None:
         """Ends the model's processes and waits for them."""
@@ -140,13 +133,13 @@ def _start_failure(model: str, error: Exception, log: IO[str]) -> ModelError:
     return ModelError(f"vLLM cannot load {model}: {cause}", hint)
 
 
-def _sampling(request: Request, collector: CompletionBuilder, on_token: OnToken | None) -> SamplingParams:
+def _sampling(request: Request, builder: CompletionBuilder, on_token: OnToken | None) -> SamplingParams:
     """Greedy, ids only: texts are decoded here, which distinguishes control tokens from words by their ids."""
-    watched = collector.watched_ids
+    watched = builder.watched_ids
     return SamplingParams(
         temperature=0.0,
         max_tokens=request.max_tokens,
-        stop_token_ids=collector.stop_ids,
+        stop_token_ids=builder.stop_ids,
         logprob_token_ids=watched or None,
         logprobs=None if watched else 0,
         detokenize=False,
