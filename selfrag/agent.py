@@ -38,10 +38,11 @@ _OPTION_OF = {"retrieve": "threshold", "isrel": "abstain_isrel", "issup": "absta
 
 
 class Agent:
-    """Answers questions from documents. Safe to share: every question has its own state.
+    """Answers questions from documents. Any number of questions may be asked at once, in one event loop.
 
-    ``retriever`` None means no documents: the agent abstains from every question that needs evidence.
-    ``warnings`` holds messages for the user about how the agent was opened.
+    `open_agent` makes one from settings; this makes one from parts. ``retriever`` None means no documents: the agent abstains
+    from every question that needs evidence. ``options`` None are the defaults of `SearchOptions`, without what was fitted for a
+    model. ``warnings`` holds messages for the user about how the agent was opened. Whoever opened the parts closes them.
     """
 
     def __init__(
@@ -68,10 +69,14 @@ class Agent:
         observer: Observer | None = None,
         instruction: str | None = None,
     ) -> Answer:
-        """Searches for the best supported answer to ``question``.
+        """Searches for the best supported answer to ``question``. Abstaining is an answer, too: its ``status`` says so.
 
-        ``instruction`` is what the model reads where that differs from what is searched for (a task's wording around the
-        question). Raises UsageError for options that are not allowed, EngineError and CollectionError as they come.
+        ``options`` replace the agent's own, all of them. ``observer`` is called with every event of the search, in order, on the
+        event loop. ``instruction`` is what the model reads where that differs from what is searched for (a task's wording around
+        the question). Cancelling the call stops generation.
+
+        Raises UsageError for an empty question and for options that are not allowed, EngineError if generation fails,
+        CollectionError if a search does.
         """
         options = check(options or self.options)
         if not question.strip():

@@ -26,7 +26,8 @@ ANSWERED, FAILED, USAGE, ABSTAINED, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 13
 
 
 class SelfragError(Exception):
-    """A message for a person. ``hint`` is the command, or the change, that fixes it; ``exit_code`` the process's status."""
+    """The base of every error that selfrag raises. ``message`` says what happened and to what, in one line; ``hint`` is the
+    command, or the change, that fixes it, or None; ``exit_code`` is the exit status of the command."""
 
     exit_code = FAILED
 
@@ -37,17 +38,17 @@ class SelfragError(Exception):
 
 
 class UsageError(SelfragError):
-    """A value that is not allowed: a negative weight, an unknown option."""
+    """A value that is not allowed: a negative weight, an unknown option. Exit code 2."""
 
     exit_code = USAGE
 
 
 class ConfigError(UsageError):
-    """A wrong value in the configuration file, the environment or on the command line."""
+    """A setting whose value is not allowed, in the configuration file, the environment, a flag, an argument. Exit code 2."""
 
 
 class InputError(SelfragError):
-    """A file that cannot be read as what it should be; the message names path and line."""
+    """A file that cannot be read as what it should be; the message names the path, and the line where there is one."""
 
 
 class CollectionError(SelfragError):
@@ -55,7 +56,7 @@ class CollectionError(SelfragError):
 
 
 class LockedError(CollectionError):
-    """Another process is writing to the collection."""
+    """Another process is writing to the collection; what it holds can be read all the while."""
 
 
 class ModelError(SelfragError):
@@ -63,11 +64,11 @@ class ModelError(SelfragError):
 
 
 class EngineError(SelfragError):
-    """Generation failed."""
+    """Generation failed: a server that refuses, a prompt longer than the model's context, a process that died."""
 
 
 class EngineBusy(EngineError):
-    """Generation failed in a way that may pass: try again."""
+    """Generation failed in a way that may pass, such as a server that is starting or has too much to do: try again."""
 
 
 class TextsRefused(EngineError):
@@ -81,6 +82,6 @@ class TextsRefused(EngineError):
 
 
 class Interrupted(SelfragError):
-    """The person pressed Ctrl-C."""
+    """The person pressed Ctrl-C. Exit code 130; what was finished before is kept."""
 
     exit_code = INTERRUPTED

@@ -405,8 +405,14 @@ class Cited:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome of a search. ``evidence`` are the cited passages in order of their numbers (1, 2, …); when the program
-    abstains, the nearest passages all the same. ``expanded`` candidates were written to the end, ``pruned`` were not."""
+    """The outcome of a search. ``status`` is "answered" or "abstained"; "error" stands only in the rows of a batch.
+
+    ``text`` joins the segments as the model wrote them; it is empty when the program abstains. ``evidence`` are the cited
+    passages in order of their numbers (1, 2, …); when the program abstains, the nearest passages all the same. ``decision`` is
+    the first segment's. ``expanded`` candidates were written to the end, ``pruned`` were not. ``exact`` says that no probability
+    was cut off by a top-k. ``collection`` names the retriever, empty without one. ``score`` is the mean of the segments'
+    scores: it ranks the candidates of one question, and compares with nothing else.
+    """
 
     question: str
     status: Status
@@ -442,6 +448,8 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
+    """The passages found for ``query``, best first; empty if nothing matches."""
+
     step: int
     path: int
     query: str

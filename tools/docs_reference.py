@@ -9,7 +9,9 @@ import inspect
 import io
 import re
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 
 import selfrag
@@ -63,15 +65,44 @@ def library() -> str:
         found = getattr(selfrag, name)
         if isinstance(found, str):
             continue
-        try:
-            signature = (
-                re.sub(r"<function (\w+) at 0x\w+>", r"\1", str(inspect.signature(found))) if inspect.isroutine(found) else ""
-            )
-        except ValueError:
-            signature = ""
-        body = "\n".join(f"    {line}".rstrip() for line in (inspect.getdoc(found) or "").splitlines())
-        parts.append(f"## {name}\n\n`{name}{signature}`\n\n{body}\n")
+        shown = signature(found) if inspect.isroutine(found) else ""
+        parts.append(f"## {name}\n\n`{name}{shown}`\n\n{indented(found)}\n")
+        if inspect.isclass(found) and not issubclass(found, Exception):
+            parts += [f"{line}\n" for line in members(found)]
     return "\n".join(parts)
+
+
+def signature(found: Callable[..., object]) -> str:
+    """Its parameters, without quotes around annotations and without the addresses of functions."""
+    shown = re.sub(r"<function (\w+) at 0x\w+>", r"\1", str(inspect.signature(found)))
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", shown)
+
+
+def indented(found: object) -> str:
+    """A docstring as a block."""
+    return "\n".join(f"    {line}".rstrip() for line in (inspect.getdoc(found) or "").splitlines())
+
+
+def members(kind: type) -> Iterator[str]:
+    """The fields of a dataclass, and the public methods with their signatures and docstrings."""
+    if is_dataclass(kind):
+        rows = [f"| `{f.name}` | `{f.type}` | {_default(f)} | {_help(f)} |" for f in fields(kind)]
+        yield "\n".join(["| field | type | default | |", "|---|---|---|---|", *(row.replace(" |  |", " | |") for row in rows)])
+    for name, method in vars(kind).items():
+        if inspect.isfunction(method) and not name.startswith("_"):
+            kept = "async " if inspect.iscoroutinefunction(method) else ""
+            yield f"`{kept}{name}{signature(method)}`"
+            if text := indented(method):
+                yield text
+
+
+def _default(field: Field[object]) -> str:
+    return "" if field.default is MISSING else f"`{field.default}`"
+
+
+def _help(field: Field[object]) -> str:
+    option = field.metadata.get("option")
+    return option.help if option else ""
 
 
 def pages() -> dict[str, str]:
