@@ -68,8 +68,8 @@ class Rules:
 
 
 class Guard:
-    """Rejects requests against the rules and above the most at once, answers CORS preflights of allowed origins, and cuts off bodies
-    that are too large."""
+    """Rejects requests against the rules and those above the most at once, answers CORS preflights of allowed origins, and cuts
+    off bodies that are too large."""
 
     def __init__(self, app: ASGIApp, rules: Rules) -> None:
         self.app, self.rules, self.inside = app, rules, 0

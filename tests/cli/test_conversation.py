@@ -104,7 +104,7 @@ def test_continue(own: Path, run: Run) -> None:
     assert json.loads(off.out)["question"] == "who built it?"
 
 
-def test_calibrate_from_history(own: Path, run: Run) -> None:
+def test_calibrate_from_history(own: Path, run: Run, tiny_model: Path, tmp_path: Path) -> None:
     """Thresholds are fitted on rated answers and make a profile that `ask` takes; verdicts of one kind, or of another
     model, are an error that says so."""
     for question, verdict in ((QUESTION, "good"), ("Who lives in Lyon?", "bad"), ("Where is Seoul?", "good"), ("Why?", "bad")):
@@ -117,7 +117,7 @@ def test_calibrate_from_history(own: Path, run: Run) -> None:
     assert set(document["thresholds"]) == {"isrel", "issup"}
     assert Path(document["file"]).exists()
     assert run("ask", QUESTION, "-q", "--profile", "mine").code in (0, 3)
-    other = run("calibrate", "--from-history", "--model", "smollm2-135m-selfrag")
+    other = run("calibrate", "--from-history", "--model", shutil.copytree(tiny_model, tmp_path / "other"))
     assert (other.code, "4 rated answers were left out: answered by another model" in other.err) == (1, True)
     run("history", "rm", "2", "4")
     assert "judged alike" in run("calibrate", "--from-history").err
