@@ -57,7 +57,7 @@ def show(json: Json = False) -> None:
     for name, row in settings.TABLE.items():
         value = shown(now, name)
         origin = now.origins.get(name, "default")
-        words = "(open)" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        words = "(not set)" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
         words = row.default_text if row.option.fitted and origin == "default" else words
         table.add_row(Text(name, "bold"), Text(words), Text(origin, "dim"), Text(row.option.help, "dim"))
     terminal.show(table)
@@ -83,7 +83,7 @@ def path(json: Json = False) -> None:
 
 
 def get(key: Key) -> None:
-    """Print the value of one setting; an empty line if it is open.
+    """Print the value of one setting; an empty line if it has no value.
 
     \b
     Examples:

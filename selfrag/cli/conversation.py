@@ -24,7 +24,8 @@ Keep = Annotated[
 Rewrite = Annotated[
     str | None,
     typer.Option(
-        metavar="M", help="What understands follow-ups: rule, off, or the instruct model M, or URL#M.  [--hyde's model, or rule]"
+        metavar="M",
+        help="How follow-ups are rewritten: rule, off, or by the instruct model M, or URL#M.  [--hyde's model, or rule]",
     ),
 ]
 

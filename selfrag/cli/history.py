@@ -24,7 +24,7 @@ HISTORY = """List what was asked, newest first.
 
 `ask` and `chat` keep every answer in one file on this machine, which only its owner may read; --no-history keeps none.
 
-\\b
+\b
 Examples:
   selfrag history
   selfrag history --search "tower 1889" --json

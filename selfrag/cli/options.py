@@ -30,7 +30,8 @@ CollectionNames = Annotated[
 ]
 
 Service = Annotated[
-    bool, typer.Option("--service/--no-service", help="Use a running `selfrag api` with the same settings.  [on]")
+    bool,
+    typer.Option("--service/--no-service", show_default=False, help="Use a running `selfrag api` with the same settings.  [on]"),
 ]
 Sources = Annotated[
     list[str] | None,

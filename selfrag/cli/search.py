@@ -45,7 +45,8 @@ def search(
     neighbours: Annotated[int, typer.Option(metavar="N", min=0, help="Show N chunks before and after each passage, too.")] = 0,
     hyde: HydeModel = None,
     engine: Annotated[
-        str | None, typer.Option(metavar="E", help="Engine of --hyde: auto, transformers, vllm or a URL.  [auto]")
+        str | None,
+        typer.Option(metavar="E", help="Engine of --hyde: auto, onnx, transformers, vllm, a server's name or a URL.  [auto]"),
     ] = None,
     graph: Annotated[
         Graph | None, typer.Option("--graph", help="Follow names from passage to passage: on, auto or off.  [off]")

@@ -106,7 +106,7 @@ class Settings:
     )
     profile: str | None = option(None, "Thresholds that `selfrag calibrate` fitted.", metavar="NAME")
     relevant_above: float | None = option(
-        None, "Write from a passage as relevant when ISREL is at least P.", metavar="P", high=1, fitted=True
+        None, "Take a passage as relevant, and write from it, when ISREL is at least P.", metavar="P", high=1, fitted=True
     )
     embedder: str = option(DEFAULT_EMBEDDER, "Embedder of new collections.", metavar="E")
     chunk_words: int = option(160, "Words of a passage of new collections, at most.", low=20, metavar="N")

@@ -19,6 +19,7 @@ def test_every_command_has_an_example(path: list[str], command: Any) -> None:
     text = command.help or ""
     assert "Example" in text
     assert " ".join(["selfrag", *path]) in text.replace("uv run ", "")
+    assert "\\b" not in text  # the mark that keeps lines apart, written twice escaped, would be printed
 
 
 @pytest.mark.parametrize(("path", "command"), ALL)
