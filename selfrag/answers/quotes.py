@@ -8,12 +8,13 @@ consecutive ones, that shares the most words with them, rare words counting more
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from selfrag.algorithm.sentences import Unit, readable, units
+from selfrag.algorithm.sentences import ROOM, Unit, readable, units
 from selfrag.algorithm.words import content_words, is_wide
 
 LEAST = 0.25
@@ -22,6 +23,9 @@ ASKED = 2
 """Words of the question that the sentence beside a quote must add for it to be quoted too."""
 SECOND = 0.2
 """What a second sentence must add to that share to be quoted too."""
+
+
+_HOW = re.compile(r"\s*how (?:do|does|can|could|should|would|to|is|are)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ def quote_of(written: str, text: str, question: str = "") -> Found | None:
 
     (first, last), (start, end) = max(quotes, key=fits)
     first, last = _with_what_was_asked(first, last, parts, text, asked)
-    begin, stop = readable(first, last, parts, text)
+    begin, stop = readable(first, _with_code(last, parts, text, question), parts, text)
     return Found(begin, stop, (max(start, begin) - begin, min(end, stop) - begin))
 
 
@@ -79,6 +83,18 @@ def _with_what_was_asked(first: int, last: int, parts: Sequence[Unit], text: str
             if len(more) >= ASKED and len(more) >= 0.4 * len(asked):
                 return min(first, beside), max(last, beside)
     return first, last
+
+
+def _with_code(last: int, parts: Sequence[Unit], text: str, question: str) -> int:
+    """The last unit; where the question asks how, that of the code which follows it at once, for that is how it is done."""
+    if last + 1 == len(parts) or parts[last].block or not _HOW.match(question):
+        return last
+    between = text[parts[last].end : parts[last + 1].start]
+    block = parts[last + 1].block
+    if block is None or not re.fullmatch(r"\s*(?:```|~~~)[^\n]*\n\s*", between):
+        return last
+    end = max(i for i, unit in enumerate(parts) if unit.block == block)
+    return end if parts[end].end - parts[last].start <= ROOM else last
 
 
 def _shared(wanted: set[str], text: str, found: Iterable[Unit]) -> int:

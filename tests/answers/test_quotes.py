@@ -211,3 +211,11 @@ def test_a_passage_is_cut_into_pieces_that_can_be_read_alone() -> None:
     assert [piece.split("\n")[0] for piece in pieces(SHELLS)] == [
         "Some words before.", "Completion exists for these shells:", "Install it:", "Some words behind.",
     ]  # fmt: skip
+
+
+def test_how_something_is_done_is_quoted_with_its_code() -> None:
+    """Code that follows the sentence at once belongs to the answer of a question that asks how, and of no other."""
+    text = "You may set your name.\n\n```sh\ntool config name\n```\n\nIt is shown.\n"
+    assert quoted("You may set your name.", text, "How do I set my name?")[0].endswith("tool config name\n```")
+    assert quoted("You may set your name.", text, "What may I set?")[0] == "You may set your name."
+    assert quoted("It is shown.", text, "How do I set my name?")[0] == "It is shown."
