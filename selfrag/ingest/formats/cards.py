@@ -27,6 +27,13 @@ _NAMES = {
     "NICKNAME": "Nickname", "ROLE": "Role", "CATEGORIES": "Categories", "ANNIVERSARY": "Anniversary", "COMMENT": "Comment",
     "DURATION": "Duration", "CONTACT": "Contact", "PRIORITY": "Priority", "COMPLETED": "Completed", "IMPP": "Messenger",
 }
+_TYPED = ("TEL", "EMAIL", "ADR")
+_KINDS = {
+    "WORK": "work", "HOME": "home", "CELL": "mobile", "MOBILE": "mobile", "FAX": "fax", "PAGER": "pager", "CAR": "car",
+    "MAIN": "main", "OTHER": "other", "TEXT": "text",
+}
+_DAYS = {"MO": "Monday", "TU": "Tuesday", "WE": "Wednesday", "TH": "Thursday", "FR": "Friday", "SA": "Saturday", "SU": "Sunday"}
+_UNITS = {"YEARLY": "year", "MONTHLY": "month", "WEEKLY": "week", "DAILY": "day", "HOURLY": "hour"}
 # fmt: on
 
 
@@ -52,7 +59,7 @@ def read_cards(path: PurePath, data: bytes, limits: Limits) -> Document:
                 _entry(found, entry, began)
                 entry = []
         elif depth == 1 and name in _NAMES:
-            entry.append((name, _value(name, match[2], value)))
+            entry.append((name, f"{_kind(match[2]) if name in _TYPED else ''}: {_value(name, match[2], value)}"))
     if not known:
         raise InputError("not a calendar or an address card: no entry begins in it")
     _entry(found, entry, began)
@@ -60,7 +67,14 @@ def read_cards(path: PurePath, data: bytes, limits: Limits) -> Document:
 
 
 def _entry(found: Draft, entry: list[tuple[str, str]], line: int) -> None:
-    found.line("\n".join(f"{_NAMES[name]}: {value}" for name, value in entry if value), line)
+    found.line("\n".join(f"{_NAMES[name]}{value}" for name, value in entry if not value.endswith(": ")), line)
+
+
+def _kind(parameters: str) -> str:
+    """What a number or an address is for, in brackets: ``TYPE=cell``, ``TYPE="work,fax"`` or a bare ``CELL``."""
+    said = re.findall(r";(?:TYPE=)?\"?([A-Za-z0-9,_-]+)\"?(?=;|$)", parameters, re.IGNORECASE)
+    kinds = [_KINDS[each] for words in said for each in words.upper().split(",") if each in _KINDS]
+    return f" ({', '.join(dict.fromkeys(kinds))})" if kinds else ""
 
 
 def _unfolded(text: str) -> Iterator[tuple[int, str]]:
@@ -92,10 +106,36 @@ def _value(name: str, parameters: str, value: str) -> str:
         value = f"{common[1]} <{value}>"
     if name in ("DTSTART", "DTEND", "DUE", "BDAY", "COMPLETED", "ANNIVERSARY"):
         value = _date(value, re.search(r"TZID=\"?([^\";:]+)", parameters))
+    elif name == "RRULE":
+        value = _rule(value)
     text = re.sub(
-        r"\\([,;\\])", r"\1", re.sub(r"\\[nN]", "\n", re.sub(r"(?<!\\);", " ", value) if name in ("ADR", "ORG") else value)
+        r"\\([,;:\\])", r"\1", re.sub(r"\\[nN]", "\n", re.sub(r"(?<!\\);", " ", value) if name in ("ADR", "ORG") else value)
     )
     return " ".join(readable(text).split())
+
+
+def _rule(value: str) -> str:
+    """How often, in words where there are any: every 2 weeks, on Monday and Friday, 10 times."""
+    said = dict(part.split("=", 1) for part in value.strip().upper().split(";") if "=" in part)
+    unit, every = _UNITS.get(said.pop("FREQ", "")), said.pop("INTERVAL", "1")
+    if unit is None:
+        return value
+    parts = [f"every {unit}" if every == "1" else f"every {every} {unit}s"]
+    if days := [_day(each) for each in said.pop("BYDAY", "").split(",") if each]:
+        parts.append("on " + " and ".join(filter(None, (", ".join(days[:-1]), days[-1]))))
+    if count := said.pop("COUNT", ""):
+        parts.append(f"{count} times")
+    if until := said.pop("UNTIL", ""):
+        parts.append(f"until {_date(until, None)}")
+    said.pop("WKST", "")
+    return ", ".join([*parts, *(f"{name}={each}" for name, each in said.items())])
+
+
+def _day(text: str) -> str:
+    """``2MO`` is the second Monday."""
+    place, day = text[:-2], _DAYS.get(text[-2:], text)
+    known = {"1": "first", "2": "second", "3": "third", "4": "fourth", "-1": "last"}
+    return f"the {known.get(place.lstrip('+'), place)} {day}" if place else day
 
 
 def _date(value: str, zone: re.Match[str] | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import PurePath
 
 from pylatexenc.latex2text import LatexNodes2Text
@@ -18,7 +19,10 @@ _LEVELS = {"part": 1, "chapter": 1, "section": 2, "subsection": 3, "subsubsectio
 _TITLE = re.compile(r"\\title\s*(?:\[[^\]]*\])?\{")
 _COMMENT = re.compile(r"(?m)(?<!\\)%.*?$")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{(\w+\*?)\}(?:\[[^\]]*\])?(?:\{[^{}]*\})?")
-_DROPPED = re.compile(r"\\(?:label|bibliographystyle|bibliography|vspace|hspace|input|include|usepackage|pagestyle)\*?\{[^{}]*\}")
+_DROPPED = re.compile(
+    r"\\(?:maketitle|tableofcontents|listoffigures|listoftables|newpage|clearpage)(?![a-zA-Z])|\\(?:this)?pagestyle\*?\{[^{}]*\}"
+    r"|\\(?:label|bibliographystyle|bibliography|vspace|hspace|input|include|usepackage)\*?\{[^{}]*\}"
+)
 _REFERENCE = re.compile(r"\\(?:[a-zA-Z]*cite[a-zA-Z]*|(?:eq|auto|page|c|C)?ref)\*?(?:\[[^\]]*\])*\{([^{}]*)\}")
 _KEPT = ("equation", "align", "gather", "math", "verbatim", "lstlisting", "tabular", "eqnarray", "multline")
 _MARKUP = re.compile(r"[\\${}~&#^_%`]|--|''")
@@ -30,7 +34,10 @@ _RULE = re.compile(
     r"\\(?:hline|toprule|midrule|bottomrule|endhead|endfirsthead|endfoot|endlastfoot|noalign\s*\{[^{}]*\}"
     r"|c(?:mid)?(?:line|rule)\s*(?:\([^)]*\))?\s*\{[^{}]*\})(?![a-zA-Z])"
 )
-_PER_MIB = 30.0  # seconds of work: the parser takes each character by itself
+_WORDS = re.compile(r"(?<![\\A-Za-z])(?<!\\.)[A-Za-z][A-Za-z0-9,.;:()]*(?:[ \n][A-Za-z0-9(][A-Za-z0-9,.;:()]*)+")
+"""Words without mark-up, at least two."""
+_HIDDEN = 0xF0000  # a private plane of Unicode
+_PER_MIB = 10.0  # seconds of work
 
 
 def read_latex(path: PurePath, data: bytes, limits: Limits) -> Document:
@@ -72,10 +79,11 @@ def _table(found: Draft, source: str, line: int, number: int) -> None:
         arguments = _ARGUMENT.match(source)
     seen = ""
     for row in _ROW_END.split(source):
-        cells = [" ".join(_latex(cell).split()) for cell in _CELL_END.split(_RULE.sub("", row))]
-        shown = " | ".join(cells).strip(" |") if not any(cells) else " | ".join(cells)
+        bare = _RULE.sub(lambda rule: re.sub(r"[^\n]", " ", rule[0]), row)
+        cells = [" ".join(_latex(cell).split()) for cell in _CELL_END.split(bare)]
+        shown = " | ".join(cells)
         if any(cells) and shown != seen:
-            blank = len(row) - len(row.lstrip())
+            blank = len(bare) - len(bare.lstrip())
             found.line(shown, line + row.count("\n", 0, blank), tight=bool(seen), table=number)
             seen = seen or shown
         line += row.count("\n")
@@ -105,6 +113,24 @@ def _braced(text: str, start: int) -> str:
     return text[start : start + 5000]
 
 
+def _printed(source: str) -> str:
+    """What the parser makes of it. It takes each character by itself, so runs of plain words are one character to it."""
+    hidden: list[str] = []
+
+    def hide(words: re.Match[str]) -> str:
+        hidden.append(words[0])
+        return chr(_HIDDEN + len(hidden) - 1)
+
+    short = _WORDS.sub(hide, source) if len(source) < _HIDDEN and max(map(ord, source)) < _HIDDEN else source
+    text: str = _converter().latex_to_text(short, tolerant_parsing=True)
+    return re.sub("[\U000f0000-\U000fffff]", lambda found: hidden[ord(found[0]) - _HIDDEN], text) if hidden else text
+
+
+@cache
+def _converter() -> LatexNodes2Text:
+    return LatexNodes2Text(math_mode="text", keep_comments=False)
+
+
 def _latex(source: str) -> str:
     """A piece of LaTeX as it is printed; unchanged if that cannot be determined."""
     if not source.strip() or source.strip() in (r"\maketitle", r"\tableofcontents"):
@@ -113,8 +139,7 @@ def _latex(source: str) -> str:
     plain = _DROPPED.sub("", source.replace(r"\-", "").replace("``", "“").replace("''", "”"))
     plain = _ENVIRONMENT.sub(lambda each: each[0] if each[1].rstrip("*").startswith(_KEPT) else "", plain)
     try:
-        converter = LatexNodes2Text(math_mode="text", keep_comments=False)
-        text = converter.latex_to_text(plain, tolerant_parsing=True) if _MARKUP.search(plain) else plain
+        text = _printed(plain) if _MARKUP.search(plain) else plain
     except (ValueError, IndexError, KeyError, AttributeError, TypeError, RecursionError):
         text = plain
     return re.sub(r"[ \t]+", " ", re.sub(r"(?<=\S)[ \t]*\n[ \t]*(?=\S)", " ", readable(text).replace("\u00a0", " "))).strip()

@@ -122,7 +122,8 @@ def _engine() -> Any:
 def _recognised(picture: NDArray[np.uint8]) -> list[tuple[NDArray[np.float32], str, float]]:
     """Box, shape (4, 2), text and confidence of each line found."""
     try:
-        found = _engine()(picture)
+        # It keeps what it was last called with: a count of lines before this must not switch recognition off.
+        found = _engine()(picture, use_det=True, use_cls=True, use_rec=True)
     except Exception as error:  # rapidocr's own errors have no common class but this
         raise InputError(f"text recognition failed: {str(error)[:150]}") from None
     if found.boxes is None or getattr(found, "txts", None) is None:  # it has none where no line says anything

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from pathlib import Path, PurePath
 
@@ -11,7 +12,7 @@ import pytest
 from selfrag import ingest
 from selfrag.errors import InputError
 from selfrag.ingest import Document, Limits, readers, sandbox_worker
-from selfrag.ingest.formats import mail, pdf_text, pptx, sheets
+from selfrag.ingest.formats import latex, mail, pdf_text, pptx, sheets
 
 RELATIONS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 
@@ -205,3 +206,66 @@ def test_words_in_several_scripts_are_no_words() -> None:
 def test_private_letters_that_are_known() -> None:
     """Bullets of Symbol, old-style digits and small capitals are what they look like."""
     assert "\uf0b7 \uf731\uf739 \uf761\uf762 x\uf0b3y".translate(pdf_text._PRIVATE) == "• 19 AB x≥y"
+
+
+def test_latex_is_printed_alike_whatever_is_hidden_from_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of plain words, which the parser never sees, come out as they would have: accents, macros, quotes, formulas."""
+    source = r"""\documentclass{article}\title{On Tides}\begin{document}\maketitle\thispagestyle{empty}
+    Un \'etude of \emph{some plain words, here} and ``quoted words'' -- in G\"ottingen by Caf\'e owners (see \ref{a b}).
+    Then $x + y = \alpha \text{ for all real x}$ and \textbf{a \emph{b c} d}. \item one two \alpha three four~five
+    \end{document}"""
+    found = read("a.tex", source)
+    monkeypatch.setattr(latex, "_WORDS", re.compile("(?!x)x"))
+    assert latex.read_latex(PurePath("a.tex"), source.encode(), Limits()).text == found.text
+    assert "étude of some plain words, here and “quoted words”" in found.text
+    assert "GIVEN" not in found.text
+    assert "empty" not in found.text
+
+
+def test_latex_tables() -> None:
+    """Rows stand in lines of their cells, from the line they are at; rules and a header repeated for each page do not."""
+    source = "\n".join(
+        [
+            r"\begin{longtable}[]{@{}lp{3cm}@{}}",
+            r"\toprule\noalign{}",
+            r"Fee \& more & Amount \\",
+            r"\midrule\endfirsthead",
+            r"Fee \& more & Amount \\ \endhead",
+            r"\textbf{Late} & 40~£ \\[2pt] \cmidrule(lr){1-2}",
+            r"Lost & 12 \\ \bottomrule",
+            r"\end{longtable}",
+        ]
+    )
+    document = read("a.tex", source)
+    assert document.text.split("\n")[:3] == ["Fee & more | Amount", "Late | 40 £", "Lost | 12"]
+    assert document.lines(document.text.index("Lost"), document.text.index("Lost") + 4) == (7, 7)
+
+
+# --- cards ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_number_is_for() -> None:
+    """Kinds of numbers and addresses are said, in the words of each version of the format."""
+    card = (
+        'BEGIN:VCARD\nFN:Ana\nTEL;TYPE=cell,voice:1\nTEL;WORK;FAX:2\nTEL;TYPE="home";PREF=1:3\nTEL:4\n'
+        "EMAIL;TYPE=INTERNET;TYPE=WORK:a@b.org\nURL:http\\://b.org\nEND:VCARD\n"
+    )
+    lines = read("a.vcf", card).text.splitlines()
+    assert lines[:5] == ["Name: Ana", "Telephone (mobile): 1", "Telephone (work, fax): 2", "Telephone (home): 3", "Telephone: 4"]
+    assert lines[5:] == ["E-mail (work): a@b.org", "URL: http://b.org"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("FREQ=DAILY;COUNT=10;INTERVAL=2", "every 2 days, 10 times"),
+        ("FREQ=WEEKLY;BYDAY=MO,FR;WKST=SU", "every week, on Monday and Friday"),
+        ("FREQ=MONTHLY;BYDAY=-1TH;UNTIL=20300101", "every month, on the last Thursday, until 2030-01-01"),
+        ("FREQ=YEARLY;BYMONTH=1", "every year, BYMONTH=1"),
+        ("FREQ=SECONDLY", "FREQ=SECONDLY"),
+    ],
+)
+def test_how_often(rule: str, words: str) -> None:
+    """The usual rules of repetition read as words; what has none stays as it is written."""
+    text = read("a.ics", f"BEGIN:VCALENDAR\nBEGIN:VEVENT\nRRULE:{rule}\nEND:VEVENT\nEND:VCALENDAR\n").text
+    assert text.strip() == f"Repeats: {words}"

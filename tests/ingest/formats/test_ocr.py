@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pypdf
@@ -163,3 +164,23 @@ def test_pictures_are_opened_as_they_are_seen(monkeypatch: pytest.MonkeyPatch) -
 
     with pytest.raises(InputError, match="not a picture"):
         ocr.read_picture(Path("a.png"), b"\x89PNG\r\n\x1a\nbroken", Limits())
+
+
+def test_counting_lines_does_not_switch_recognition_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """rapidocr keeps what it was last called with: a page after one with hardly any text is recognised all the same."""
+
+    class Engine:
+        recognises = True
+
+        def __call__(self, picture: np.ndarray, **flags: bool) -> SimpleNamespace:
+            self.recognises = flags.get("use_rec", self.recognises)
+            boxes = np.zeros((1, 4, 2), dtype=np.float32)
+            return (
+                SimpleNamespace(boxes=boxes, txts=("word",), scores=(1.0,)) if self.recognises else SimpleNamespace(boxes=boxes)
+            )
+
+    engine = Engine()
+    monkeypatch.setattr(ocr, "find_spec", lambda name: name)
+    monkeypatch.setattr(ocr, "_engine", lambda: engine)
+    blank = np.zeros((20, 20, 3), dtype=np.uint8)
+    assert [ocr.page(blank), ocr.page(blank)] == ["word", "word"]
