@@ -28,6 +28,9 @@ SECOND = 0.2
 _HOW = re.compile(r"\s*how (?:do|does|can|could|should|would|to|is|are)\b", re.IGNORECASE)
 
 
+_PRONOUN = re.compile(r"(?:it|its|they|their|he|his|she|her|this|these|those|such|both)\s+\w", re.IGNORECASE)
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A quote of a text, ``text[start:end]``. ``span`` says where in the quote the written words stand, None for a paraphrase."""
@@ -54,6 +57,7 @@ def quote_of(written: str, text: str, question: str = "") -> Found | None:
 
     (first, last), (start, end) = max(quotes, key=fits)
     first, last = _with_what_was_asked(first, last, parts, text, asked)
+    first = _with_its_subject(first, last, parts, text)
     begin, stop = readable(first, _with_code(last, parts, text, question), parts, text)
     return Found(begin, stop, (max(start, begin) - begin, min(end, stop) - begin))
 
@@ -83,6 +87,15 @@ def _with_what_was_asked(first: int, last: int, parts: Sequence[Unit], text: str
             if len(more) >= ASKED and len(more) >= 0.4 * len(asked):
                 return min(first, beside), max(last, beside)
     return first, last
+
+
+def _with_its_subject(first: int, last: int, parts: Sequence[Unit], text: str) -> int:
+    """The first unit; where it begins with a pronoun, the sentence before it in its paragraph, which says whom it is about."""
+    before = first - 1
+    if before < 0 or parts[before].opens or not _PRONOUN.match(text, parts[first].start):
+        return first
+    together = "\n\n" not in text[parts[before].end : parts[first].start] and parts[before].block == parts[first].block
+    return before if together and parts[last].end - parts[before].start <= ROOM else first
 
 
 def _with_code(last: int, parts: Sequence[Unit], text: str, question: str) -> int:
@@ -175,6 +188,7 @@ def aligned(written: str, text: str, parts: Sequence[Unit], question: str = "") 
     other = max(beside, key=lambda i: share(words[best] | words[i]), default=best)
     if share(words[best] | words[other]) - share(words[best]) >= SECOND:
         first, last = min(best, other), max(best, other)
+    first = _with_its_subject(first, last, parts, text)
     return Found(*readable(first, last, parts, text))
 
 

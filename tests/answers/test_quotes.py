@@ -91,7 +91,7 @@ def test_words_are_whole() -> None:
 
 def test_a_paraphrase_is_aligned() -> None:
     """Other words for a sentence are matched with the sentence that shares the rare ones; there is no span then."""
-    assert quoted("The tool creates a folder for you") == ("It makes a folder.", None)
+    assert quoted("The tool creates a folder for you") == ("Run `cargo new`. It makes a folder.", None)
     both = "Ada wrote the first program. Babbage built the engine. It rained."
     assert (
         quoted("Ada wrote a program and Babbage built an engine", both)[0]
@@ -219,3 +219,12 @@ def test_how_something_is_done_is_quoted_with_its_code() -> None:
     assert quoted("You may set your name.", text, "How do I set my name?")[0].endswith("tool config name\n```")
     assert quoted("You may set your name.", text, "What may I set?")[0] == "You may set your name."
     assert quoted("It is shown.", text, "How do I set my name?")[0] == "It is shown."
+
+
+def test_a_sentence_that_begins_with_a_pronoun_is_quoted_with_the_one_before() -> None:
+    """Alone it does not say whom it is about; the sentence of another paragraph, or of no relation, is not added."""
+    text = "# Fungi\n\nThe Ascomycota are a phylum. It is the largest phylum of Fungi. Yeasts belong to it.\n\nThey rise.\n"
+    assert quoted("the largest phylum", text)[0] == "The Ascomycota are a phylum. It is the largest phylum of Fungi."
+    assert quoted("Yeasts", text)[0] == "Yeasts belong to it."
+    assert quoted("They rise", text)[0] == "They rise."
+    assert quoted("The Ascomycota", text)[0] == "The Ascomycota are a phylum."
