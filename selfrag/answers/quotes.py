@@ -184,7 +184,8 @@ def aligned(written: str, text: str, parts: Sequence[Unit], question: str = "") 
     if share(words[best]) < LEAST:
         return None
     first = last = best
-    beside = [i for i in (best - 1, best + 1) if 0 <= i < len(parts)]
+    before = [] if parts[best].opens else [best - 1]  # what opens leads to the next one
+    beside = [i for i in (*before, best + 1) if 0 <= i < len(parts)]
     other = max(beside, key=lambda i: share(words[best] | words[i]), default=best)
     if share(words[best] | words[other]) - share(words[best]) >= SECOND:
         first, last = min(best, other), max(best, other)

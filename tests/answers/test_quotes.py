@@ -228,3 +228,12 @@ def test_a_sentence_that_begins_with_a_pronoun_is_quoted_with_the_one_before() -
     assert quoted("Yeasts", text)[0] == "Yeasts belong to it."
     assert quoted("They rise", text)[0] == "They rise."
     assert quoted("The Ascomycota", text)[0] == "The Ascomycota are a phylum."
+
+
+def test_a_paraphrase_of_words_that_lead_to_code_is_aligned_with_that_code() -> None:
+    """Not with the code before them, which may have the same words."""
+    code = "```sh\ntool run {}x.py\n```\n\n"
+    text = "It fails:\n\n" + code.format("") + "Ask for it by the `--with` option:\n\n" + code.format("--with rich ")
+    quote = quoted("To ask for it with the `--with` option, run `tool run --with rich x.py`.", text)[0]
+    assert quote.startswith("Ask for it")
+    assert quote.endswith("tool run --with rich x.py\n```")
