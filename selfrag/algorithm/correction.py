@@ -1,6 +1,7 @@
 """Corrective retrieval (CRAG; Yan et al. 2024): whether the passages read suffice, and the next query if not.
 
-CRAG trains an evaluator; here ISREL is the evaluator. Queries are made from words alone. Pure: no model, no search.
+CRAG trains an evaluator; here ISREL is the evaluator. Its refinement of what was found (decompose, filter, recompose) is the
+second look at the sentences of the relevant passages (`Search.reconsider`). Pure: no model, no search.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from selfrag.types import Passage, Standing
 
 ROUNDS = 2
 """The maximum number of further searches."""
+
+LONGEST = 300
+"""Characters of a query that a model wrote."""
 
 FEEDBACK_PASSAGES = 3
 FEEDBACK_TERMS = 6
@@ -49,6 +53,13 @@ def rewritten(question: str, passages: Sequence[Passage], number: int) -> str | 
     else:
         query = " ".join([question, *feedback_terms(question, passages[:FEEDBACK_PASSAGES])])
     return query if query.strip() and query.casefold() != question.casefold() else None
+
+
+def query_of(said: str, question: str) -> str | None:
+    """The query that a model wrote when it was asked for one; None if it wrote anything else, or the question again."""
+    lines = said.strip().splitlines()
+    query = lines[0].strip(" \"'`*") if len(lines) == 1 else ""
+    return query if key_terms(query) and len(query) <= LONGEST and query.casefold() != question.casefold() else None
 
 
 def key_terms(question: str) -> list[str]:

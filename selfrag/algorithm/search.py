@@ -30,6 +30,7 @@ from selfrag.types import (
     Event,
     Expanded,
     Joined,
+    Message,
     Observer,
     Opened,
     Opening,
@@ -38,6 +39,7 @@ from selfrag.types import (
     Pruned,
     Reconsidered,
     Reflector,
+    Request,
     Retrieved,
     Retriever,
     SearchOptions,
@@ -48,6 +50,8 @@ from selfrag.types import (
 )
 
 T = TypeVar("T")
+
+QUERY_TOKENS = 60
 
 PASSAGES, SENTENCES = 3, 12
 """A second look reads so many passages, the most relevant, and of each so many sentences at most."""
@@ -152,8 +156,10 @@ class Search:
             read = sorted((*candidates, *more), key=lambda c: -c.opening.critique.isrel)
             relevances = [c.opening.critique.isrel for c in read]
             standing = correction.standing(relevances, self.options.abstain_isrel, self.options.found_isrel)
-            query = correction.rewritten(self.question, [c.opening.passage for c in read if c.opening.passage], number)
-            if standing == "found" or query is None:
+            if standing == "found":
+                break
+            query = await self.reworded(number, [c.opening.passage for c in read if c.opening.passage])
+            if query is None:
                 continue
             seen = {c.opening.passage.chunk for c in read if c.opening.passage}
             found = await self.retrieve(query, 2 * self.options.k)
@@ -161,6 +167,16 @@ class Search:
             self.tell(Corrected(0, path.id, number, standing, max(relevances, default=0.0), query, fresh))
             more += await self.opened(0, [(path, passage, False) for passage in fresh], len(read))
         return more
+
+    async def reworded(self, number: int, passages: Sequence[Passage]) -> str | None:
+        """The query of round ``number``: the first by the model, where it is one that follows instructions; else by rule."""
+        if number == 1 and self.reflector.kind == "prompted":
+            asked = Message("user", prompts.load("rewrite").render(question=self.question).strip())
+            completion = await self.reflector.engine.complete(Request((asked,), QUERY_TOKENS))
+            said = correction.query_of("".join(token.text for token in completion.tokens), self.question)
+            if said is not None:
+                return said
+        return correction.rewritten(self.question, passages, number)
 
     async def reconsider(self, pool: Pool) -> None:
         """Where the best first segment is of little use, sentences of the most relevant passages become candidates, too.

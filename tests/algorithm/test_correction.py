@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfrag.algorithm.correction import feedback_terms, key_terms, names, rewritten, standing
+from selfrag.algorithm.correction import feedback_terms, key_terms, names, query_of, rewritten, standing
 from selfrag.types import Passage
 
 SHARE = st.floats(0, 1)
@@ -56,6 +56,13 @@ def test_feedback_takes_what_the_passages_share() -> None:
     """Words in most of the passages come first; those of the question are not repeated."""
     read = [passage("the cathedral of Cologne, gothic"), passage("a gothic cathedral", "Spires"), passage("gothic letters")]
     assert feedback_terms("Which cathedral?", read)[:2] == ["gothic", "cologne"]
+
+
+@pytest.mark.parametrize("said", ["", "  ", '""', "two\nlines", "Which cathedral?", "is it the", "long " * 100])
+def test_what_is_no_query_is_not_searched(said: str) -> None:
+    """Nothing, several lines, the question again, stop words alone and a long text are no query."""
+    assert query_of(said, "which cathedral?") is None
+    assert query_of(" 'gothic church' \n", "which cathedral?") == "gothic church"
 
 
 @given(st.text(max_size=60), st.lists(st.text(max_size=60), max_size=4), st.integers(1, 3))

@@ -208,6 +208,23 @@ async def test_the_search_runs_on_it() -> None:
     assert answer.segments[0].segment.critique.distributions["ISREL"][RELEVANT] == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [(' "South Korean seat of government"', "South Korean seat of government"), ("I do not\nknow.", "Korea capital Korea")],
+)
+async def test_correction_asks_the_model_for_another_query(said: str, asked: str) -> None:
+    """A model that follows instructions words the first further search; where it writes no query, the key terms are searched."""
+
+    def answers(request: Request) -> Sequence[Token]:
+        return words(said) if "other search query" in prompt_text(request.prompt) else reply(request)
+
+    retriever = FakeRetriever(lambda query: [LYON] if query == QUESTION else [SEOUL])
+    options = SearchOptions(k=1, mode="always", max_segments=1, correct=True)
+    answer = await Agent(PromptedReflector(ScriptedEngine(answers)), retriever, options).ask(QUESTION)
+    assert retriever.queries == [QUESTION, asked]
+    assert answer.evidence == (SEOUL,)
+
+
 async def test_a_real_model_can_be_asked(checkpoint: Path) -> None:
     """On a model without any training for it, critiques are probabilities all the same."""
     from selfrag.engines.local.transformers import TransformersEngine
