@@ -1,132 +1,106 @@
-"""Both supporting passages of questions with several hops: hybrid search, and the same with the graph of names.
+"""Chooses the constants of the graph of names (selfrag/index/graph.py), and measures what it costs.
 
-    python benchmarks/graph.py DATA --work FOLDER [--counts 160,100,50] [--out benchmarks/results/graph.md]
+    python benchmarks/graph.py DATA --work FOLDER [--out benchmarks/results/graph.md]
 
-Documents are the pooled paragraphs, gold and distracting, of the first questions of 2WikiMultihop, HotpotQA and MuSiQue in
-DATA/train, each a Markdown file below FOLDER. A question counts if all its supporting paragraphs are among the first 5 or 10
-documents. The constants of the graph were chosen on the questions with even numbers; the odd ones are reported apart.
+The collections are those of benchmarks/retrieval.py, which must have made them in FOLDER. Each constant in turn takes the value
+that is best on the questions with even numbers of all sets, those with one hop among them; the odd ones are reported. Best: the
+mean over the sets of three shares, a gold document first, and a gold document (with several hops: all of them) among 5 and 10.
 """
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import harness
 import numpy as np
-from corpus import Corpus, read_rows
+from corpus import HOPS
 from numpy.typing import NDArray
+from retrieval import NAMES, SETS, indexed, one, scored
 
-from selfrag.evaluation import intervals
 from selfrag.evaluation.tables import markdown_table
 from selfrag.index import graph
 from selfrag.index.collection import Collection
-from selfrag.index.search.hybrid import Fusion, Question
-from selfrag.types import Graph
+from selfrag.index.search.hybrid import Question, Searcher, fuse
 
-SETS = ("2wiki_hops", "hotpotqa_100", "musique_100")
+CHOICES: dict[str, Sequence[float]] = {
+    "KEPT": (1, 2, 3, 4),
+    "WEIGHT": (0.5, 1.0, 2.0, 4.0),
+    "SEEDS": (2, 3, 5, 8),
+    "NAMED": (0.0, 0.3, 1.0),
+    "GOES_ON": (0.5, 0.7, 0.85),
+    "COMMON": (30, 60, 120),
+}
+SHARES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Hops:
-    corpus: Corpus
-    sets: tuple[str, ...]
+class Asked:
+    question: Question
+    scores: dict[str, float]
+    order: list[str]
+    gold: frozenset[int]
 
 
-def hops(data: Path, counts: list[int]) -> Hops:
-    index: dict[tuple[str, str], int] = {}
-    questions: list[tuple[str, str, frozenset[int]]] = []
-    for name, count in zip(SETS, counts, strict=True):
-        for row in list(read_rows(data / "train" / f"{name}.jsonl.gz"))[:count]:
-            titled = [(title, text, index.setdefault((title, text), len(index)), gold) for title, text, gold in paragraphs(row)]
-            questions.append((name, row["question"], frozenset(number for *_, number, gold in titled if gold)))
-    corpus = Corpus(
-        "several hops",
-        tuple(title for title, _ in index),
-        tuple(text for _, text in index),
-        tuple(question for _, question, _ in questions),
-        tuple(gold for *_, gold in questions),
-    )
-    return Hops(corpus, tuple(name for name, *_ in questions))
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A set of questions, searched without the graph, and the document of each chunk."""
+
+    name: str
+    searcher: Searcher
+    documents: dict[str, int]
+    asked: list[Asked]
 
 
-def paragraphs(row: dict[str, Any]) -> list[tuple[str, str, bool]]:
-    """Title, text and whether it supports the answer."""
-    if "paragraphs" in row:
-        return [(each["title"], each["paragraph_text"].strip(), each["is_supporting"]) for each in row["paragraphs"]]
-    context, facts = (json.loads(row[key]) if isinstance(row[key], str) else row[key] for key in ("context", "supporting_facts"))
-    gold = {title for title, _ in facts}
-    return [(title, " ".join(each.strip() for each in sentences), title in gold) for title, sentences in context]
+def prepared(name: str, data: Path, work: Path) -> tuple[Part, Collection]:
+    corpus, key = one(name, data)
+    collection, numbers = indexed(corpus, key, "none" if name == "code" else "headings", work)
+    searcher = collection._current()
+    asked = [Question(question, 10, graph="auto") for question in corpus.questions]
+    vectors = searcher._vectors(asked)
+    rows = []
+    with searcher.mirror.reading(), searcher.catalog.transaction() as db:
+        sources = dict(db.execute("SELECT key, path FROM chunks JOIN sources ON sources.id = chunks.source"))
+        for question, dense, gold in zip(asked, searcher._dense(vectors, [None] * len(asked)), corpus.gold, strict=True):
+            scores = fuse(searcher.fusion, dense, searcher._bm25(question, None))
+            rows.append(Asked(question, scores, sorted(scores, key=lambda key: (-scores[key], key)), gold))
+    return Part(name, searcher, {key: numbers[path] for key, path in sources.items()}, rows), collection
 
 
-def main() -> None:
-    parser = harness.parser(__doc__, "graph.md")
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--counts", default="160,100,50")
-    given = parser.parse_args()
-    found = hops(given.data, [int(each) for each in given.counts.split(",")])
-    folder = given.work / "documents"
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        found.corpus.write(folder)
-    collection = Collection(given.work / "home", "hops")
-    print(collection.sync([str(folder)]), flush=True)
-    documents = {str(path): int(path.stem.rsplit("-", 1)[1]) for path in folder.iterdir()}
-    ways: dict[str, tuple[Fusion, Graph]] = {
-        "dense": (Fusion(bm25=0), "off"),
-        "BM25": (Fusion(dense=0), "off"),
-        "fused": (Fusion(), "off"),
-        "fused + graph": (Fusion(), "on"),
-        "fused + graph auto": (Fusion(), "auto"),
-    }
-    found_by: dict[str, NDArray[np.float64]] = {}
+def measured(part: Part, half: int, walk: bool = True) -> NDArray[np.float64]:
+    """For each question of a half the percentages of `retrieval.scored`."""
+    found = []
+    with part.searcher.catalog.transaction():
+        for each in part.asked[half::2]:
+            order = each.order
+            if walk:
+                scores = part.searcher._walked(each.question, each.scores, order, None)
+                order = sorted(scores, key=lambda key: (-scores[key], key))
+            ranked = list(dict.fromkeys(part.documents[key] for key in order[:30]))
+            found.append(scored(ranked, each.gold, part.name in HOPS))
+    return np.array(found)
+
+
+def quality(parts: Sequence[Part], half: int, walk: bool = True) -> float:
+    return float(np.mean([measured(part, half, walk).mean(axis=0)[:SHARES].mean() for part in parts]))
+
+
+def chosen(parts: Sequence[Part]) -> list[list[str]]:
+    """Sets each constant to its best value; the lines of the table."""
     lines = []
-    sets = np.array(found.sets)
-    odd = np.arange(len(sets)) % 2 == 1
-    for name, (fusion, mode) in ways.items():
-        collection.fusion = fusion
-        asked = [Question(question, 20, graph=mode) for question in found.corpus.questions]
-        times, rows = [], []
-        for question, gold in zip(asked, found.corpus.gold, strict=True):
-            started = time.process_time()
-            (hits,) = collection.find_now([question])
-            times.append((time.process_time() - started) * 1000)
-            ranked = list(dict.fromkeys(documents[hit.passage.source] for hit in hits))
-            rows.append([float(gold <= set(ranked[:k])) for k in (5, 10)])
-        found_by[name] = np.array(rows)
-        cells = [told(found_by[name][sets == each]) for each in SETS] + [told(found_by[name]), told(found_by[name][odd])]
-        lines.append([name, *cells, f"{np.quantile(times, 0.5):.0f} / {np.quantile(times, 0.95):.0f}"])
+    for name, values in CHOICES.items():
+        tried = {}
+        for value in values:
+            setattr(graph, name, value)
+            tried[value] = quality(parts, 0)
+        best = max(tried, key=lambda value: tried[value])
+        setattr(graph, name, best)
+        told = ", ".join(f"{value:g}: {score:.2f}" for value, score in tried.items())
+        lines.append([name, f"**{best:g}**", told, f"{quality(parts, 1):.2f}"])
         print(lines[-1], flush=True)
-    head = ["way", *(f"{each}, {(sets == each).sum()}" for each in SETS), f"all, {len(sets)}", f"odd half, {odd.sum()}", "CPU ms"]
-    harness.write(
-        given.out,
-        "Several hops",
-        f"{len(found.corpus.titles):,} documents. Percent of questions with all supporting paragraphs in the first 5 / 10, 95 % "
-        "bootstrap intervals. CPU ms p50 / p95 of a search, the question's embedding included.",
-        markdown_table(head, lines),
-        f"Graph against fused, paired: {difference(found_by, odd, 'odd half')}; {difference(found_by, ~odd, 'even half')}.",
-        size(collection),
-        f"Seeds {graph.SEEDS}, names in at most {graph.COMMON} chunks, the question's names {graph.NAMED}, a further step "
-        f"{graph.GOES_ON}, weight {graph.WEIGHT}.",
-    )
-
-
-def told(rows: NDArray[np.float64]) -> str:
-    limits = intervals.ratios(rows * 100, np.ones_like(rows))
-    return " / ".join(f"{each.value or 0:.1f} ({each.low or 0:.0f}–{each.high or 0:.0f})" for each in limits)
-
-
-def difference(found: dict[str, NDArray[np.float64]], mask: NDArray[np.bool_], label: str) -> str:
-    ones = np.ones(int(mask.sum()))
-    shown = []
-    for at, k in enumerate((5, 10)):
-        each = intervals.paired(100 * found["fused"][mask, at], ones, 100 * found["fused + graph"][mask, at], ones)
-        shown.append(f"@{k} {each.value or 0:+.1f} ({each.low or 0:+.1f} to {each.high or 0:+.1f})")
-    return f"{label} {', '.join(shown)}"
+    return lines
 
 
 def size(collection: Collection) -> str:
@@ -144,6 +118,35 @@ def size(collection: Collection) -> str:
     return (
         f"{names:,} names and {mentions:,} mentions of {chunks:,} chunks: {ours / 2**20:.1f} of the catalog's "
         f"{sum(parts.values()) / 2**20:.1f} MiB, {took:.1f} CPU s to make ({1000 * took / chunks:.2f} ms a chunk)."
+    )
+
+
+def main() -> None:
+    parser = harness.parser(__doc__, "graph.md")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    given = parser.parse_args()
+    made = [prepared(name, given.data, given.work.resolve()) for name in SETS]
+    parts = [part for part, _ in made]
+    table = chosen(parts)
+    before = [f"{quality(parts, half, walk=False):.2f}" for half in (0, 1)]
+    halves = []
+    for part in parts:
+        cells = [
+            " / ".join(f"{value:.1f}" for value in measured(part, half, walk).mean(axis=0)[:SHARES])
+            for half in (0, 1)
+            for walk in (False, True)
+        ]
+        halves.append([f"{NAMES[part.name]}, {len(part.asked)}", *cells])
+    sized = size(made[SETS.index("2wiki_hops")][1])
+    harness.write(
+        given.out,
+        "Several hops: the graph of names",
+        f"Without the graph: {before[0]} on the even half, {before[1]} on the odd half.",
+        markdown_table(["constant", "chosen", "even half, by value", "odd half, with those chosen so far"], table),
+        "First / among 5 / among 10, percent:",
+        markdown_table(["questions", "even: without", "even: graph", "odd: without", "odd: graph"], halves),
+        sized,
     )
 
 

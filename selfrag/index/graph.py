@@ -30,6 +30,9 @@ SEEDS = 5
 COMMON = 60
 """A name in more chunks than this leads nowhere in particular."""
 
+KEPT = 3
+"""Passages of the search that stay before all that the walk finds: questions that need one passage mostly have it there."""
+
 # Chosen by one half of 310 questions (benchmarks/results/graph.md).
 NAMED = 0.3
 """Weight of the question's names at the start; the passages have 1 together."""

@@ -62,7 +62,7 @@ def test_the_graph_finds_the_second_passage_until_its_file_is_gone(docs: Path, c
 
     def titles(graph: str) -> set[str]:
         asked = "When was the director of Copper Bridge born?"
-        return {passage["title"] for passage in call_json(capsys, "search", asked, "-k", "3", "--graph", graph)["passages"]}
+        return {passage["title"] for passage in call_json(capsys, "search", asked, "-k", "4", "--graph", graph)["passages"]}
 
     assert "Copper Bridge" in titles("off")
     assert "Ada Winter" not in titles("off")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _QUERY_CHARACTERS = 8000
 _KEYS = "SELECT id, key FROM chunks WHERE id IN (SELECT value FROM json_each(?))"
+_IDS = "SELECT key, id FROM chunks WHERE key IN (SELECT value FROM json_each(?))"
 _PLACE = re.compile(r"(?::\d+(?:-\d+)?| p\.\d+)\Z")
 
 Ranked = list[list[tuple[str, float]]]
@@ -247,12 +248,17 @@ class Searcher:
 
     def _one(self, question: Question, dense: list[tuple[str, float]], allowed: frozenset[int] | None) -> list[Hit]:
         bm25 = self._bm25(question, allowed)
-        scores = fuse(self.fusion, dense, bm25)
-        if question.graph != "off":
-            scores = self._walked(question, scores, allowed)
         cosine, points = dict(dense), dict(bm25)
-        # The best of each side score the same where the sides have nothing in common: then what has the words comes first.
-        order = sorted(scores, key=lambda key: (-scores[key], key not in points, key))
+
+        def ordered(scores: dict[str, float]) -> list[str]:
+            # The best of each side score the same where the sides have nothing in common: then what has the words comes first.
+            return sorted(scores, key=lambda key: (-scores[key], key not in points, key))
+
+        scores = fuse(self.fusion, dense, bm25)
+        order = ordered(scores)
+        if question.graph != "off":
+            scores = self._walked(question, scores, order, allowed)
+            order = ordered(scores)
         found = passages(self.catalog, order[: 4 * question.k + 10])
         ranks = {key: rank for rank, (key, _) in enumerate(dense, 1)}, {key: rank for rank, (key, _) in enumerate(bm25, 1)}
         hits = [
@@ -266,23 +272,27 @@ class Searcher:
         ]
         return collapse(hits, question.k)
 
-    def _walked(self, question: Question, scores: dict[str, float], allowed: frozenset[int] | None) -> dict[str, float]:
-        """The scores with those of the walk from the best passages and the question's names, both together from 0 to 1."""
+    def _walked(
+        self, question: Question, scores: dict[str, float], order: Sequence[str], allowed: frozenset[int] | None
+    ) -> dict[str, float]:
+        """The scores, from 0 to 1, with those of what names lead to. The first `graph.KEPT` of ``order`` stay as they are; behind
+        them a passage's own score and that of the walk from the first passages and the question's names count together."""
         db = self.catalog.db
-        if not graph.exists(db):
+        if not order or not graph.exists(db):
             return scores
         named = graph.asked(db, question.text)
         if not named and question.graph == "auto":
             return scores
-        best = sorted(scores, key=lambda key: (-scores[key], key))[: graph.SEEDS]
-        numbers = db.execute("SELECT key, id FROM chunks WHERE key IN (SELECT value FROM json_each(?))", (json.dumps(best),))
+        numbers = db.execute(_IDS, (json.dumps(order[: graph.SEEDS]),))
         reached = graph.walk(db, named, {number: scores[key] for key, number in numbers}, allowed)
         keys = dict(db.execute(_KEYS, (json.dumps([*reached]),)))
         visits = {keys[number]: visited for number, visited in reached.items()}
-        share = 1 / (1 + graph.WEIGHT)
-        return {
+        kept = {key: scores[key] for key in order[: graph.KEPT]}
+        share = min(kept.values()) / (1 + graph.WEIGHT)
+        together = {
             key: share * (scores.get(key, 0.0) + graph.WEIGHT * visits.get(key, 0.0)) for key in scores.keys() | visits.keys()
         }
+        return together | kept
 
 
 def _anywhere(pattern: str) -> str:
