@@ -1,9 +1,9 @@
 """Distracting passages (The Power of Noise): what do related and random ones do to answers with reflection, and without?
 
-    python benchmarks/distractors.py corpora/wikipedia/questions.jsonl -c COLLECTION [--sample 40] [-k 3] [--count 4]
+    python benchmarks/distractors.py corpora/wikipedia/questions.jsonl -c COLLECTION [--sample 60] [-k 3] [--counts 2 4]
         [--work runs/distractors] [--out benchmarks/results/distractors.md]
 
-The same model answers each question in three ways, from k passages alone, with `count` related and with `count` random ones more:
+The same model answers each question in three ways, from k passages alone, and with each of `counts` related or random ones more:
 with reflection (short form, the model's thresholds and weights); from the first passage, without judgements; and from one prompt
 that holds all passages, in the order of the search, without judgements. The first passage is never a distractor, so that row is
 the control. Requests that are equal are computed once. Each run keeps its rows under --work; the same command goes on.
@@ -59,18 +59,15 @@ async def main() -> None:
     parser = harness.parser(__doc__, "distractors.md")
     parser.add_argument("questions")
     parser.add_argument("-c", "--collection", required=True)
-    parser.add_argument("--sample", type=int, default=40)
+    parser.add_argument("--sample", type=int, default=60)
     parser.add_argument("-k", type=int, default=3)
-    parser.add_argument("--count", type=int, default=4)
+    parser.add_argument("--counts", type=int, nargs="*", default=[2, 4])
     parser.add_argument("--work", type=Path, default=Path("runs/distractors"))
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     questions = open_questions(given.questions, count=given.sample, seed=0)
-    kinds = {
-        "none": None,
-        "related": Distractors("related", given.count),
-        "random": Distractors("random", given.count),
-    }
+    kinds: dict[str, Distractors | None] = {"none": None}
+    kinds |= {f"{kind}, {count}": Distractors.of(f"{kind}:{count}") for count in given.counts for kind in ("related", "random")}
     lines = []
     right: dict[tuple[str, str], list[float]] = {}
     async with open_agent(given.collection, k=given.k) as agent:
@@ -87,7 +84,7 @@ async def main() -> None:
                     retriever = Distracted(agent.retriever, distractors, golds_of(questions.rows()))  # type: ignore[arg-type]
                 if way == "all passages":
                     retriever, options = Joined(retriever), replace(options, k=given.k)
-                out = given.work / f"{way.replace(' ', '-')}.{kind}.jsonl"
+                out = given.work / f"{way} {kind}.jsonl".replace(",", "").replace(" ", "-")
                 seconds = await answer(Agent(reflector, retriever, options), options, questions, out, 1)
                 print(f"{way}, {kind}: {seconds:.0f} s", file=sys.stderr, flush=True)
                 found = read_run(out)
@@ -101,7 +98,7 @@ async def main() -> None:
                 lines.append(
                     [
                         way,
-                        kind if distractors is None else f"{kind}, {given.count}",
+                        kind,
                         f"{number(share.value)} {limits(share)}",
                         f"{number(shown.value)} {limits(shown)}",
                         f"{sum(row['status'] == 'answered' for row in able)} of {len(able)}",

@@ -137,6 +137,11 @@ def asked(db: sqlite3.Connection, question: str) -> list[int]:
     return found
 
 
+def proper(db: sqlite3.Connection, question: str) -> bool:
+    """Whether the question has a name as it is written in a text, with capitals or as code, that leads to chunks."""
+    return any(asked(db, name) for name in names("", (), question))
+
+
 def walk(
     db: sqlite3.Connection, named: Sequence[int], seeds: Mapping[int, float], allowed: Collection[int] | None = None
 ) -> dict[int, float]:

@@ -89,7 +89,8 @@ class Filter:
 @dataclass(frozen=True, slots=True)
 class Question:
     """``hypotheses`` are generated passages whose vectors are averaged with the question's (HyDE, Gao et al. 2023). ``graph``
-    says whether names lead to further passages: always, never, or (auto) where the collection knows names in the question."""
+    says whether names lead to further passages: always, never, or (auto) where the question has a proper name that the collection
+    knows."""
 
     text: str
     k: int
@@ -147,17 +148,14 @@ class Searcher:
                 "SELECT other.key FROM chunks AS this JOIN chunks AS other ON other.source = this.source"
                 " AND other.ordinal BETWEEN this.ordinal - ? AND this.ordinal + ? WHERE this.key = ? ORDER BY other.ordinal",
                 (before, after, key),
-            ).fetchall()
-            found = passages(self.catalog, [row[0] for row in rows])
-            return [found[row[0]] for row in rows]
+            )
+            return passages(self.catalog, [row[0] for row in rows])
 
     def of_source(self, path: str) -> list[Passage]:
         """Every chunk of the source at ``path``, in order."""
         with self.catalog.transaction() as db:
             query = "SELECT key FROM chunks JOIN sources ON sources.id = chunks.source WHERE path = ? ORDER BY ordinal"
-            keys = [row[0] for row in db.execute(query, (path,))]
-            found = passages(self.catalog, keys)
-            return [found[key] for key in keys]
+            return passages(self.catalog, [row[0] for row in db.execute(query, (path,))])
 
     def drawn(self, count: int, seed: str) -> list[Passage]:
         """``count`` chunks at random, fewer where there are not so many; the same ones for the same ``seed``."""
@@ -170,8 +168,7 @@ class Searcher:
                 after = f"{source.getrandbits(128):032x}"
                 row = db.execute("SELECT key FROM chunks WHERE key > ? ORDER BY key LIMIT 1", (after,)).fetchone()
                 keys.update(dict.fromkeys(row or db.execute("SELECT min(key) FROM chunks").fetchone()))
-            found = passages(self.catalog, list(keys))
-            return [found[key] for key in keys]
+            return passages(self.catalog, list(keys))
 
     # --- the two sides ----------------------------------------------------------------------------------------------------
 
@@ -259,16 +256,14 @@ class Searcher:
         if question.graph != "off":
             scores = self._walked(question, scores, order, allowed)
             order = ordered(scores)
-        found = passages(self.catalog, order[: 4 * question.k + 10])
-        ranks = {key: rank for rank, (key, _) in enumerate(dense, 1)}, {key: rank for rank, (key, _) in enumerate(bm25, 1)}
+        ranks = [{key: rank for rank, (key, _) in enumerate(side, 1)} for side in (dense, bm25)]
         hits = [
             Hit(
-                replace(found[key], score=scores[key], dense=cosine.get(key), bm25=points.get(key)),
-                ranks[0].get(key),
-                ranks[1].get(key),
+                replace(each, score=scores[each.chunk], dense=cosine.get(each.chunk), bm25=points.get(each.chunk)),
+                ranks[0].get(each.chunk),
+                ranks[1].get(each.chunk),
             )
-            for key in order
-            if key in found
+            for each in passages(self.catalog, order[: 4 * question.k + 10])
         ]
         return collapse(hits, question.k)
 
@@ -280,9 +275,9 @@ class Searcher:
         db = self.catalog.db
         if not order or not graph.exists(db):
             return scores
-        named = graph.asked(db, question.text)
-        if not named and question.graph == "auto":
+        if question.graph == "auto" and not graph.proper(db, question.text):
             return scores
+        named = graph.asked(db, question.text)
         numbers = db.execute(_IDS, (json.dumps(order[: graph.SEEDS]),))
         reached = graph.walk(db, named, {number: scores[key] for key, number in numbers}, allowed)
         keys = dict(db.execute(_KEYS, (json.dumps([*reached]),)))
@@ -329,15 +324,15 @@ def collapse(hits: Sequence[Hit], k: int) -> list[Hit]:
     return kept
 
 
-def passages(catalog: Catalog, keys: Sequence[str]) -> dict[str, Passage]:
-    """The existing chunks of these keys, as passages without a score."""
+def passages(catalog: Catalog, keys: Sequence[str]) -> list[Passage]:
+    """The existing chunks of these keys, in order, as passages without a score."""
     rows = catalog.db.execute(
         f"SELECT key, text, first_line, last_line, page, place, path, title, {catalog.headers} FROM chunks"
         " JOIN sources ON sources.id = chunks.source"
         " WHERE key IN (SELECT value FROM json_each(?))",
         (json.dumps(list(keys)),),
     )
-    return {
+    found = {
         key: Passage(
             key,
             title,
@@ -350,3 +345,4 @@ def passages(catalog: Catalog, keys: Sequence[str]) -> dict[str, Passage]:
         )
         for key, text, first, last, page, place, path, title, headers in rows
     }
+    return [found[key] for key in keys if key in found]
