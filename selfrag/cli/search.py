@@ -49,7 +49,7 @@ def search(
         typer.Option(metavar="E", help="Engine of --hyde: auto, onnx, transformers, vllm, a server's name or a URL.  [auto]"),
     ] = None,
     graph: Annotated[
-        Graph | None, typer.Option("--graph", help="Follow names from passage to passage: on, auto or off.  [off]")
+        Graph | None, typer.Option("--graph", help="Follow names from passage to passage: on, auto or off.  [auto]")
     ] = None,
     reranker: Annotated[
         str | None, typer.Option("--reranker", metavar="R", help="Re-ranker: FILE, cross-encoder, URL or none.  [none]")

@@ -116,7 +116,8 @@ class Settings:
         metavar="R",
     )
     graph: Graph = option(
-        "off", "Follow names from passage to passage: always (on), where the question has known names (auto), never (off)."
+        "auto",
+        "Follow names from passage to passage: always (on), where the question has a known one (auto), never (off).",
     )
     ocr: Literal["auto", "never", "always"] = option(
         "auto", "Recognise text in pages without any (auto), in all (always), or not (never); needs selfrag[ocr]."

@@ -46,7 +46,7 @@ class Fusion:
     """
 
     # Chosen on one half of the questions of two collections; on the other half recall@1 is 48.8 and 82.1 %, with reciprocal
-    # ranks (k=60) 45.7 and 76.2 (benchmarks/results/retrieval.md).
+    # ranks (k=60) 45.7 and 76.2 (benchmarks/results/fusion.md).
 
     dense: float = 0.5
     bm25: float = 0.5
