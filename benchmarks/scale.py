@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import harness
@@ -72,8 +73,11 @@ def write(home: Path, given: Path, size: int, url: str | None) -> dict[str, floa
     )
     catalog.set_meta(vectors=Lookup(given).fingerprint, chroma=url or "")
     started = time.process_time()
-    with (given / "passages.jsonl").open(encoding="utf-8") as lines, (given / f"grown-{size}.f32").open("rb") as stored:
-        for first in range(0, size, PER_SOURCE):
+    with (given / "passages.jsonl").open(encoding="utf-8") as texts, (given / f"grown-{size}.f32").open("rb") as stored:
+        there = catalog.counts().chunks  # of a run that was stopped; its seconds are not counted
+        stored.seek(4 * DIMENSION * there)
+        lines = islice(texts, there, None)
+        for first in range(there, size, PER_SOURCE):
             numbers = range(first, min(size, first + PER_SOURCE))
             catalog.put_embeddings((str(n), stored.read(4 * DIMENSION)) for n in numbers)
             source = Source(f"/scale/{first}.txt", str(first), Hints(0, 0, 0, first), title=str(first))
@@ -90,7 +94,7 @@ def write(home: Path, given: Path, size: int, url: str | None) -> dict[str, floa
 
 def entry(number: int, title: str, text: str) -> Entry:
     at = number % PER_SOURCE
-    return Entry(f"{number:032x}", text, (), at, at + 1, (at + 1, at + 1), None, str(number), words(title), words(text))
+    return Entry(f"{number:032x}", text, (), at, at + 1, (at + 1, at + 1), None, None, str(number), words(title), words(text))
 
 
 def search(home: Path, given: Path, url: str | None, queries: int) -> dict[str, float]:
@@ -209,7 +213,8 @@ def written(folder: Path, given: Path, size: int, url: str) -> dict[str, float]:
     if not figures.exists():
         folder.mkdir(parents=True, exist_ok=True)
         real = vectors(given / "vectors.f32")[:size]
-        (given / f"grown-{size}.f32").write_bytes(grown(real, size).tobytes())
+        if not (given / f"grown-{size}.f32").exists():
+            (given / f"grown-{size}.f32").write_bytes(grown(real, size).tobytes())
         figures.write_text(json.dumps(apart("write", folder, given, size, url, 0) | {"real": len(real)}), encoding="utf-8")
     return dict(json.loads(figures.read_text(encoding="utf-8")))
 
