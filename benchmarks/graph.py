@@ -28,8 +28,7 @@ from selfrag.index.search.hybrid import Question, Searcher, fuse
 CHOICES: dict[str, Sequence[float]] = {
     "KEPT": (1, 2, 3, 4),
     "WEIGHT": (0.5, 1.0, 2.0, 4.0),
-    "SEEDS": (2, 3, 5, 8),
-    "NAMED": (0.0, 0.3, 1.0),
+    "SEEDS": (1, 2, 3, 5, 8),
     "GOES_ON": (0.5, 0.7, 0.85),
     "COMMON": (30, 60, 120),
 }

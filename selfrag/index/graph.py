@@ -14,6 +14,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,17 +26,13 @@ CREATE TABLE mentions(
 CREATE INDEX mentions_by_chunk ON mentions(chunk, name, about);
 """
 
-SEEDS = 5
-"""Passages of the search that the walk starts from; with it start the names in the question."""
-COMMON = 60
+# Chosen by one half of 1,079 questions of six kinds, reported on the other (benchmarks/results/graph.md).
+SEEDS = 2
+"""Passages of the search that the walk starts from."""
+COMMON = 30
 """A name in more chunks than this leads nowhere in particular."""
-
 KEPT = 3
-"""Passages of the search that stay before all that the walk finds: questions that need one passage mostly have it there."""
-
-# Chosen by one half of 310 questions (benchmarks/results/graph.md).
-NAMED = 0.3
-"""Weight of the question's names at the start; the passages have 1 together."""
+"""Passages of the search that stay before all that the walk finds: a question that needs one passage mostly has it there."""
 GOES_ON = 0.7
 """Probability of a further step of the walk."""
 WEIGHT = 1.0
@@ -117,45 +114,25 @@ def exists(db: sqlite3.Connection) -> bool:
     return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'mentions'").fetchone() is not None
 
 
-def asked(db: sqlite3.Connection, question: str) -> list[int]:
-    """The longest names in the question that the collection knows and that are not too common."""
-    words = normal(question).split()[:200]
-    spans = {
-        (start, start + length): " ".join(words[start : start + length])
-        for length in range(1, _LONGEST + 1)
-        for start in range(len(words) - length + 1)
-        if length > 1 or words[start] not in _STOP
-    }
-    query = "SELECT name, id, chunks FROM names WHERE name IN (SELECT value FROM json_each(?))"
-    known = {name: (number, count) for name, number, count in db.execute(query, (json.dumps([*spans.values()]),))}
-    found, taken = [], [False] * len(words)
-    for (start, end), name in sorted(spans.items(), key=lambda span: span[0][0] - span[0][1]):
-        if name in known and not any(taken[start:end]):
-            taken[start:end] = [True] * (end - start)
-            if known[name][1] <= COMMON:
-                found.append(known[name][0])
-    return found
+def knows(db: sqlite3.Connection, question: str) -> bool:
+    """Whether the question has a name, written with capitals or as code, that the collection knows and that is not too common."""
+    runs = [name.split()[:_LONGEST] for name in names("", (), question)]
+    spans = {" ".join(run[start:end]) for run in runs for start in range(len(run)) for end in range(start + 1, len(run) + 1)}
+    query = f"SELECT 1 FROM names WHERE chunks <= {COMMON} AND name IN (SELECT value FROM json_each(?)) LIMIT 1"
+    return db.execute(query, (json.dumps([*spans]),)).fetchone() is not None
 
 
-def proper(db: sqlite3.Connection, question: str) -> bool:
-    """Whether the question has a name as it is written in a text, with capitals or as code, that leads to chunks."""
-    return any(asked(db, name) for name in names("", (), question))
-
-
-def walk(
-    db: sqlite3.Connection, named: Sequence[int], seeds: Mapping[int, float], allowed: Collection[int] | None = None
-) -> dict[int, float]:
-    """Chunks that the walk from ``seeds`` (chunks with weights) and ``named`` (names) comes to, the most visited with 1.
+def walk(db: sqlite3.Connection, seeds: Mapping[int, float], allowed: Collection[int] | None = None) -> dict[int, float]:
+    """Chunks that the walk from ``seeds`` (chunks with weights) comes to, the most visited with 1.
 
     The part of the graph within two steps of the start is walked. ``allowed`` are the sources that may be found.
     """
-    near = "SELECT name FROM mentions WHERE chunk IN (SELECT value FROM json_each(?))"
-    start = {*named, *(row[0] for row in db.execute(near, (json.dumps([*seeds]),)))}
     among = "" if allowed is None else " AND source IN (SELECT value FROM json_each(:allowed))"
     reached = db.execute(
-        "SELECT DISTINCT chunk FROM names JOIN mentions ON mentions.name = names.id JOIN chunks ON chunks.id = chunk"
-        f" WHERE names.id IN (SELECT value FROM json_each(:names)) AND names.chunks BETWEEN 2 AND {COMMON}{among}",
-        {"names": json.dumps([*start]), "allowed": json.dumps([*(allowed or ())])},
+        "SELECT DISTINCT there.chunk FROM mentions AS here JOIN names ON names.id = here.name"
+        " JOIN mentions AS there ON there.name = names.id JOIN chunks ON chunks.id = there.chunk"
+        f" WHERE here.chunk IN (SELECT value FROM json_each(:seeds)) AND names.chunks BETWEEN 2 AND {COMMON}{among}",
+        {"seeds": json.dumps([*seeds]), "allowed": json.dumps([*(allowed or ())])},
     )
     chunks = sorted({*seeds, *(row[0] for row in reached)})
     edges = db.execute(
@@ -166,34 +143,28 @@ def walk(
     if not edges:
         return {}
     chunk, name, about, shared = np.asarray(edges, dtype=np.int64).T
-    every, name = np.unique(name, return_inverse=True)
-    from_chunks = np.asarray([seeds.get(each, 0.0) for each in chunks])
-    from_names = np.where(np.isin(every, np.asarray(named, dtype=np.int64)), 1.0, 0.0)
-    from_names /= np.maximum(np.bincount(name, weights=shared, minlength=len(every)) / np.bincount(name), 1)
-    visits = pagerank(np.searchsorted(chunks, chunk), name, np.where(about == 1, _ABOUT, 1.0) / shared, from_chunks, from_names)
+    start = np.asarray([seeds.get(each, 0.0) for each in chunks])
+    visits = pagerank(np.searchsorted(chunks, chunk), name, np.where(about == 1, _ABOUT, 1.0) / shared, start)
     most = float(visits.max())
     return {each: float(score) / most for each, score in zip(chunks, visits, strict=True) if score > 0} if most > 0 else {}
 
 
 def pagerank(
-    chunk: NDArray[np.int64],
-    name: NDArray[np.int64],
-    weight: NDArray[np.float64],
-    chunks: NDArray[np.float64],
-    names: NDArray[np.float64],
+    chunk: NDArray[np.int64], name: NDArray[np.int64], weight: NDArray[np.float64], start: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """How often a walk comes to each chunk, its start not counted; edges between ``chunk`` and ``name`` have ``weight``.
 
-    ``chunks`` and ``names`` are the weights of the start, by chunk and by name.
+    ``start`` are the weights of the chunks where it starts.
     """
-    chunks = chunks / max(float(chunks.sum()), 1e-12)
-    names = names * (NAMED / max(float(names.sum()), 1e-12))
-    out = weight / np.bincount(chunk, weights=weight, minlength=len(chunks))[chunk]
-    back = weight / np.bincount(name, weights=weight, minlength=len(names))[name]
-    came: NDArray[np.float64] = np.zeros_like(chunks)
-    at_chunks, at_names = chunks, names
+    every, name = np.unique(name, return_inverse=True)
+    start = start / max(float(start.sum()), 1e-12)
+    out = weight / np.bincount(chunk, weights=weight, minlength=len(start))[chunk]
+    back = weight / np.bincount(name, weights=weight)[name]
+    came: NDArray[np.float64] = np.zeros_like(start)
+    at_chunks: NDArray[np.floating[Any]] = start
+    at_names: NDArray[np.floating[Any]] = np.zeros(len(every))
     for _ in range(_STEPS):
-        came = np.bincount(chunk, weights=back * at_names[name], minlength=len(chunks)).astype(np.float64)
-        at_names = (1 - GOES_ON) * names + GOES_ON * np.bincount(name, weights=out * at_chunks[chunk], minlength=len(names))
-        at_chunks = (1 - GOES_ON) * chunks + GOES_ON * came
+        came = np.bincount(chunk, weights=back * at_names[name], minlength=len(start)).astype(np.float64)
+        at_names = GOES_ON * np.bincount(name, weights=out * at_chunks[chunk])
+        at_chunks = (1 - GOES_ON) * start + GOES_ON * came
     return came

@@ -271,15 +271,14 @@ class Searcher:
         self, question: Question, scores: dict[str, float], order: Sequence[str], allowed: frozenset[int] | None
     ) -> dict[str, float]:
         """The scores, from 0 to 1, with those of what names lead to. The first `graph.KEPT` of ``order`` stay as they are; behind
-        them a passage's own score and that of the walk from the first passages and the question's names count together."""
+        them a passage's own score and that of the walk from the first passages count together."""
         db = self.catalog.db
         if not order or not graph.exists(db):
             return scores
-        if question.graph == "auto" and not graph.proper(db, question.text):
+        if question.graph == "auto" and not graph.knows(db, question.text):
             return scores
-        named = graph.asked(db, question.text)
         numbers = db.execute(_IDS, (json.dumps(order[: graph.SEEDS]),))
-        reached = graph.walk(db, named, {number: scores[key] for key, number in numbers}, allowed)
+        reached = graph.walk(db, {number: scores[key] for key, number in numbers}, allowed)
         keys = dict(db.execute(_KEYS, (json.dumps([*reached]),)))
         visits = {keys[number]: visited for number, visited in reached.items()}
         kept = {key: scores[key] for key in order[: graph.KEPT]}
