@@ -20,12 +20,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import harness
 import numpy as np
-from corpus import HOPS, Corpus, code, hops, squad, wikipedia
+from corpus import HOPS, Corpus, code, hops, read_rows, squad, wikipedia
 from numpy.typing import NDArray
 
 from selfrag.algorithm.correction import ROUNDS, rewritten
@@ -144,8 +145,8 @@ def peak(way: str, given: Any) -> float:
     """MiB of a process that asks five questions of Natural Questions."""
     collection = Collection(given.work / "home", "wikipedia-headings")
     search = ways(open_reranker(given.reranker) if way == "+ re-ranker" else None)[way]
-    for question in wikipedia(given.data).questions[:5]:
-        search(collection, question)
+    for row in islice(read_rows(given.data / "dev" / "nq_wikipedia_vital.jsonl.gz"), 5):
+        search(collection, row["question"])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
