@@ -39,7 +39,7 @@ from selfrag.index.search.fulltext import words
 from selfrag.index.search.hybrid import Fusion, Question
 from selfrag.index.vectors.brute_force import BruteForce
 from selfrag.index.vectors.replica import Mirror
-from selfrag.index.words import WordIndex
+from selfrag.index.tantivy_index import WordIndex
 
 PER_SOURCE = 10
 DEPTH = Fusion().depth
