@@ -37,9 +37,9 @@ from selfrag.index.collection import Collection
 from selfrag.index.locks import chroma_alone
 from selfrag.index.search.fulltext import words
 from selfrag.index.search.hybrid import Fusion, Question
+from selfrag.index.tantivy_index import TantivyIndex
 from selfrag.index.vectors.brute_force import BruteForce
 from selfrag.index.vectors.replica import Mirror
-from selfrag.index.tantivy_index import WordIndex
 
 PER_SOURCE = 10
 DEPTH = Fusion().depth
@@ -86,7 +86,7 @@ def write(home: Path, given: Path, size: int, url: str | None) -> dict[str, floa
     with Mirror(catalog, url).writing() as writer:
         writer.apply()
     mirrored = time.process_time()
-    WordIndex(catalog).write()
+    TantivyIndex(catalog).write()
     generations.serve(opened.folder, catalog.path.parent)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"catalog": done - started, "chroma": mirrored - done, "words": time.process_time() - mirrored, "memory": memory}
