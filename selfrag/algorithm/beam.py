@@ -100,5 +100,6 @@ def cite(path: Path) -> tuple[tuple[Cited, ...], tuple[Passage, ...]]:
 
 
 def text_of(cited: Iterable[Cited]) -> str:
-    """The answer's words, its segments one after another."""
-    return " ".join(c.segment.text for c in cited if c.segment.text)
+    """The answer's words, its segments one after another; paragraphs of their own where one holds a list or code."""
+    texts = [c.segment.text for c in cited if c.segment.text]
+    return ("\n\n" if any("\n" in text for text in texts) else " ").join(texts)

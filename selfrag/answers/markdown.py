@@ -34,7 +34,7 @@ def segment_text(segment: SegmentJson) -> str:
     text = ""
     for start, end in pairwise(pieces):
         bold = any(span.start <= start < span.end for span in words.spans if "bold" in str(span.style))
-        piece = escaped(words.plain[start:end])
+        piece = "\\\n".join(escaped(line) for line in re.sub(r"\n+", "\n", words.plain[start:end]).split("\n"))
         text += f"**{piece.strip()}**" if bold and piece.strip() else piece
     cited = f" \\[{segment['citation']}\\]" if segment["citation"] is not None else ""
     quote = f"\n\n> {escaped(below)}" if below else ""

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from selfrag._util import clean
+from selfrag._util import clean, printable
 from selfrag.algorithm.certain import Certain
 from selfrag.answers import render
 from selfrag.answers.schema import CitationJson, answer_json
@@ -130,8 +130,10 @@ def pieces(answer: Answer, first: int = 0) -> Iterator[str]:
 
 def sentence(number: int, cited: Cited) -> str:
     """Segment ``number`` (from 0) of an answer with its citation, as it follows on the one before."""
-    mark = f" [{cited.citation}]" if cited.citation else ""
-    return ("" if number == 0 else " ") + clean(cited.segment.text) + mark
+    text = printable(cited.segment.text)
+    between = "\n" if text.endswith(("```", "~~~")) else " "
+    mark = f"{between}[{cited.citation}]" if cited.citation else ""
+    return ("" if number == 0 else "\n\n" if "\n" in text else " ") + text + mark
 
 
 def _source_line(answer: Answer, citation: CitationJson) -> str:

@@ -203,3 +203,13 @@ def test_markdown_of_an_abstention_shows_the_nearest() -> None:
     found = markdown.document(trace.trace_json(answer(status="abstained", text="", segments=()), EVENTS)["answer"])
     assert "**No answer:**" in found
     assert "> Eiffel was an engineer." in found
+
+
+def test_markdown_keeps_the_lines_of_code() -> None:
+    """A command that an answer holds is on a line of its own, not run into the words before it."""
+    chunk = replace(answer().evidence[0], text="To build it:\n\n```sh\nmake all\n```\n")
+    piece = replace(answer().segments[0].segment, text="To build it:\n\n```sh\nmake all\n```", passage=chunk)
+    stored = trace.trace_json(answer(segments=(replace(answer().segments[0], segment=piece),), evidence=(chunk,)), EVENTS)[
+        "answer"
+    ]
+    assert "To build it:\\\nmake all" in markdown.document(stored)

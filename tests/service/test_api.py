@@ -18,6 +18,8 @@ import pytest
 from selfrag.answers.decode import answer_from
 from selfrag.answers.schema import answer_json
 from selfrag.answers.trace import options_from
+from selfrag.service.completions import sentence
+from selfrag.types import Cited, Critique, Segment
 from tests.engines import tiny
 from tests.service.conftest import QUESTION, Service, selfrag, started
 
@@ -392,3 +394,11 @@ def test_a_killed_service_is_not_missed(indexed: Path, tiny_model: Path) -> None
             assert not file.exists()
             assert second.stop() == 0
     assert not list(folder.glob(f"*-{port}.*"))
+
+
+def test_a_chat_message_keeps_the_lines_of_code() -> None:
+    """Code is fenced as in its document, with the citation on a line below it; other sentences follow on one another."""
+    code = Cited(Segment("Build it:\n\n```sh\nmake\n```", None, Critique()), 1, 0.0)
+    words = Cited(Segment("It is quick.", None, Critique()), 2, 0.0)
+    message = "".join(sentence(number, cited) for number, cited in enumerate((words, code, words)))
+    assert message == "It is quick. [2]\n\nBuild it:\n\n```sh\nmake\n```\n[1] It is quick. [2]"
