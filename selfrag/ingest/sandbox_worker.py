@@ -40,6 +40,11 @@ def _answer(reader: str, path: str, data: bytes, limits: Limits) -> Document | s
     except Exception as error:
         # Parsers raise arbitrary exceptions on damaged files; any of them is reported as the file's error.
         return f"damaged: {type(error).__name__}: {str(error)[:200]}"
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        # A parser in Rust gave up; its process can go on.
+        return f"damaged, or of a kind that its parser does not know: {str(error)[:100]}"
     finally:
         alarm(0)
 

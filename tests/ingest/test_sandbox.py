@@ -15,6 +15,7 @@ import pytest
 
 from selfrag import ingest
 from selfrag.errors import InputError
+from selfrag.ingest import sandbox_worker
 from selfrag.ingest.sandbox import Worker
 
 MIXED = Path(__file__).parents[2] / "corpora" / "mixed"
@@ -185,3 +186,21 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_parser_in_rust_that_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its panic, which is no Exception, is the file's error; what ends a process still does."""
+
+    class PanicException(BaseException):
+        pass
+
+    def panics(*_: object) -> ingest.Document:
+        raise raised
+
+    monkeypatch.setattr(sandbox_worker, "named", lambda name: panics)
+    raised: BaseException = PanicException("no entry found for key")
+    found = sandbox_worker._answer("x", "a.xlsb", b"x", ingest.Limits())
+    assert found == "damaged, or of a kind that its parser does not know: no entry found for key"
+    raised = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        sandbox_worker._answer("x", "a.xlsb", b"x", ingest.Limits())
