@@ -255,7 +255,8 @@ class Searcher:
         order = ordered(scores)
         if question.graph != "off":
             scores = self._walked(question, scores, order, allowed)
-            order = ordered(scores)
+            first = order[: graph.KEPT]
+            order = [*first, *(key for key in ordered(scores) if key not in first)]
         ranks = [{key: rank for rank, (key, _) in enumerate(side, 1)} for side in (dense, bm25)]
         hits = [
             Hit(
@@ -282,11 +283,15 @@ class Searcher:
         keys = dict(db.execute(_KEYS, (json.dumps([*reached]),)))
         visits = {keys[number]: visited for number, visited in reached.items()}
         kept = {key: scores[key] for key in order[: graph.KEPT]}
-        share = min(kept.values()) / (1 + graph.WEIGHT)
-        together = {
-            key: share * (scores.get(key, 0.0) + graph.WEIGHT * visits.get(key, 0.0)) for key in scores.keys() | visits.keys()
+        rest = {
+            key: scores.get(key, 0.0) + graph.WEIGHT * visits.get(key, 0.0)
+            for key in scores.keys() | visits.keys()
+            if key not in kept
         }
-        return together | kept
+        # The best of the rest has the score that stood at its place: scores still compare with those of other collections.
+        place = scores[order[min(graph.KEPT, len(order) - 1)]]
+        most = max(rest.values(), default=0.0) or 1.0
+        return kept | {key: place * score / most for key, score in rest.items()}
 
 
 def _anywhere(pattern: str) -> str:
