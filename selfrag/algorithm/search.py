@@ -72,7 +72,8 @@ class Search:
         self.meter = CountingEngine(reflector.engine)
         self.reflector = reflector.using(self.meter)
         self.retriever = retriever
-        self.options = options
+        # A wording of the caller's says itself how much to answer ("in a few words").
+        self.options = replace(options, join_isuse=1.0) if instruction else options
         self.question = question
         self.instruction = instruction or worded(question, options.choices)
         self.tell: Callable[[Event], None] = observer or ignore

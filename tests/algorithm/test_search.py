@@ -497,7 +497,9 @@ async def test_words_that_lead_to_code_are_judged_with_it(prune: bool) -> None:
 # --- an answer from several passages ------------------------------------------------------------------------------------------
 
 
-async def from_several(question: str, second: int = 5, other: str = "other", third: int = 5, **options: Any) -> Answer:
+async def from_several(
+    question: str, second: int = 5, other: str = "other", third: int = 5, instruction: str | None = None, **options: Any
+) -> Answer:
     """Asks a model that ends its answer after one segment; of the second passage it writes something of utility ``second``."""
     engine = model(
         {
@@ -508,7 +510,9 @@ async def from_several(question: str, second: int = 5, other: str = "other", thi
     )
     asked = replace(ASK, **{"max_segments": 4, "beam_width": 2, "join_isuse": 0.6, **options})
     events: list[Event] = []
-    answer = await agent(engine, Shelf(passage(1), passage(2), passage(3)), asked).ask(question, observer=events.append)
+    answer = await agent(engine, Shelf(passage(1), passage(2), passage(3)), asked).ask(
+        question, observer=events.append, instruction=instruction
+    )
     stored = trace.read(trace.trace_json(answer, events))
     assert rescore(stored, answer.options.weights)["answer"] == answer.text
     assert [event_from(e, stored.passages) for e in stored.events if e["event"] == "joined"] == [
@@ -524,6 +528,7 @@ async def test_an_open_question_is_answered_from_several_passages() -> None:
     assert [cited.citation for cited in answer.segments] == [1, 2]
     assert (await from_several("why?", beam_width=3)).text == "first other third"
     assert (await from_several("why?", beam_width=3, max_segments=2)).text == "first other"
+    assert (await from_several("why?", instruction="Answer why in a word.")).text == "first"
 
 
 @pytest.mark.parametrize(
