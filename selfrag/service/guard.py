@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 2**20
@@ -73,43 +75,49 @@ class Guard:
 
     def __init__(self, app: ASGIApp, rules: Rules) -> None:
         self.app, self.rules, self.inside = app, rules, 0
+        self.known = CORSMiddleware(
+            self.admitted,
+            allow_origins=rules.origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("authorization", "content-type", "mcp-session-id", "mcp-protocol-version", "last-event-id"),
+            expose_headers=("mcp-session-id",),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-            return
-        if scope["type"] != "http":
-            return  # no WebSocket is served: the connection is closed
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        origin = headers.get("origin")
-        if problem := self.problem(headers):
-            await refuse(send, *problem)
-            return
-        cors = _cors(origin) if origin in self.rules.origins and origin else []
-        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
-            await answer(send, 204 if cors else 403, cors, b"")
-            return
-        if not self.rules.admits(headers.get("authorization", "")):
-            await refuse(send, 401, "a token is required", "send the header Authorization: Bearer TOKEN", "authentication_error")
-            return
-        if self.inside >= self.rules.most_requests:
-            await refuse(send, 503, "too many requests at once", "try again in a moment", "overloaded_error", RETRY)
-            return
-        self.inside += 1
-        try:
-            await self.app(scope, limited(receive, self.rules.most_bytes), _with(send, cors))
-        finally:
-            self.inside -= 1
+        elif scope["type"] == "http":  # no WebSocket is served: the connection is closed
+            if problem := self.problem(Headers(scope=scope)):
+                await problem(scope, receive, send)
+            else:
+                await self.known(scope, receive, send)
 
-    def problem(self, headers: dict[str, str]) -> tuple[int, str, str, str] | None:
-        """Why a request is refused: status, message, hint and type."""
+    async def admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A request, no preflight, that may come from where it comes."""
+        if not self.rules.admits(Headers(scope=scope).get("authorization", "")):
+            refused = refusal(401, "a token is required", "send the header Authorization: Bearer TOKEN", "authentication_error")
+            await refused(scope, receive, send)
+        elif self.inside >= self.rules.most_requests:
+            busy = ("too many requests at once", "try again in a moment", "overloaded_error")
+            await refusal(503, *busy, {"retry-after": "2"})(scope, receive, send)
+        else:
+            self.inside += 1
+            try:
+                await self.app(scope, limited(receive, self.rules.most_bytes), send)
+            finally:
+                self.inside -= 1
+
+    def problem(self, headers: Headers) -> Response | None:
+        """The reply to a request that is refused before anything reads its body."""
         host, origin, length = headers.get("host", ""), headers.get("origin"), headers.get("content-length", "0")
         if not self.rules.known_host(host):
-            return 421, f"this service is not {host!r}", "start it with --allow-host NAME if that is its name", "host_error"
+            return refusal(
+                421, f"this service is not {host!r}", "start it with --allow-host NAME if that is its name", "host_error"
+            )
         if origin is not None and not self.rules.known_origin(origin, host):
-            return 403, f"pages of {origin} may not ask", "start it with --allow-origin URL to let them", "origin_error"
+            return refusal(403, f"pages of {origin} may not ask", "start it with --allow-origin URL to let them", "origin_error")
         if not length.isdigit() or int(length) > self.rules.most_bytes:
-            return 413, f"the request has more than {self.rules.most_bytes:,} bytes", "send less", "size_error"
+            return refusal(413, f"the request has more than {self.rules.most_bytes:,} bytes", "send less", "size_error")
         return None
 
 
@@ -137,34 +145,6 @@ def error_body(message: str, hint: str | None, kind: str, code: str | None = Non
     return {"error": {"message": message, "hint": hint, "type": kind, "code": code or kind, "param": None}}
 
 
-RETRY = ((b"retry-after", b"2"),)
-
-
-async def refuse(send: Send, status: int, message: str, hint: str, kind: str, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    body = json.dumps(error_body(message, hint, kind)).encode()
-    await answer(send, status, [(b"content-type", b"application/json"), (b"connection", b"close"), *more], body)
-
-
-async def answer(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _cors(origin: str) -> list[tuple[bytes, bytes]]:
-    return [
-        (b"access-control-allow-origin", origin.encode("latin-1")),
-        (b"access-control-allow-methods", b"GET, POST, DELETE"),
-        (b"access-control-allow-headers", b"authorization, content-type, mcp-session-id, mcp-protocol-version, last-event-id"),
-        (b"access-control-expose-headers", b"mcp-session-id"),
-        (b"vary", b"origin"),
-    ]
-
-
-def _with(send: Send, headers: list[tuple[bytes, bytes]]) -> Send:
-    async def sent(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", []), *headers]}
-        await send(message)
-
-    return sent if headers else send
+def refusal(status: int, message: str, hint: str, kind: str, headers: Mapping[str, str] = {}) -> Response:
+    """After it the connection is closed: the body of the request is not read."""
+    return JSONResponse(error_body(message, hint, kind), status, {"connection": "close", **headers})

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from selfrag.service.guard import Guard, Rules, answer
+from selfrag.service.guard import Guard, Rules
 
 
 async def test_too_many_at_once() -> None:
@@ -15,12 +16,12 @@ async def test_too_many_at_once() -> None:
     one has ended, in whatever way."""
     entered, go = asyncio.Event(), asyncio.Event()
 
-    async def slow(scope: Scope, _receive: Receive, send: Send) -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         entered.set()
         await go.wait()
         if scope["path"] == "/fails":
             raise RuntimeError("no")
-        await answer(send, 200, (), b"done")
+        await Response("done")(scope, receive, send)
 
     guard = Guard(slow, Rules("127.0.0.1", most_requests=1))
     transport = httpx.ASGITransport(guard, raise_app_exceptions=False)
