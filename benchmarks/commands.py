@@ -138,7 +138,8 @@ def batch(versions: Sequence[Version], collection: str, questions: Path, limits:
 
 def table(found: Mapping[str, Cost]) -> list[str]:
     lines = ["| command | wall s | CPU s | peak MiB |", "|---|---:|---:|---:|"]
-    return lines + [f"| {name} | {cost.wall:.2f} | {cost.cpu:.2f} | {cost.peak:,.0f} |" for name, cost in found.items()]
+    rows = [(name, f"{cost.wall:.2f}", f"{cost.cpu:.2f}", f"{cost.peak:,.0f}") for name, cost in found.items()]
+    return lines + [f"| {' | '.join(row)} |".replace("nan", "–") for row in rows]
 
 
 def ratios(found: Mapping[str, Cost], pairs: Sequence[tuple[str, str]]) -> list[str]:
