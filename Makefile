@@ -1,5 +1,5 @@
 # `make demo`   from nothing to a cited answer        `make test`   from nothing to a test run
-# `make quick`  the quick tests, without a model      `make check`  lint, format, types
+# `make quick`  the tests that load no torch          `make check`  lint, format, types
 # `make docs`   the documentation site, in site/      `make reference`  its pages that are written from the code
 # `make clean`  removes the environments and the local home
 # `make test-vllm`  the tests against the real vLLM, its CPU build, in an environment of its own
@@ -29,8 +29,11 @@ FIRST_CORE = $$($(VLLM_BIN)/python -c 'import os; print(min(os.sched_getaffinity
 test-vllm: vllm-environment $(SELFRAG_HOME)/vllm-model.stamp
 	VLLM_CPU_OMP_THREADS_BIND=$(FIRST_CORE) VLLM_CPU_KVCACHE_SPACE=1 $(VLLM_BIN)/python -m pytest -m vllm tests/engines
 
+# The parts that load no torch and start no server: its import alone takes most of a minute on a slow core.
+QUICK := $(addprefix tests/,algorithm answers batch config conversation evaluation index ingest cli/test_help.py cli/test_terminal.py) \
+	$(wildcard tests/test_*.py)
 quick: dev
-	$(BIN)/python -m pytest -m "not vllm and not model and not stress and not slow"
+	$(BIN)/python -m pytest -m "not model and not stress and not slow" $(QUICK)
 
 docs: dev
 	$(BIN)/python -m pip install --quiet --group docs

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import pytest
 
 from selfrag import cli, index
-from tests.engines import tiny
 
 
 class Done(NamedTuple):
@@ -26,12 +25,16 @@ Run = Callable[..., Done]
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the tiny reflection model, which knows by heart what the capital of Korea is."""
+    from tests.engines import tiny  # here, since it loads torch: many tests of the commands need none
+
     return tiny.build(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="session")
 def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SELFRAG_HOME whose collection `default` holds a text on Seoul and one on Lyon, in the folder `documents` beside it."""
+    from tests.engines import tiny
+
     home, documents = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("documents")
     for evidence in (tiny.SEOUL, tiny.LYON):
         title, text = evidence.split("\n")
