@@ -164,6 +164,7 @@ def _show(number: int, hit: Hit, explain: bool, around: list[Passage] | None, li
     lines = [Text.assemble((f"{number}. {clean(passage.title)}  ", "bold"), place)]
     if explain:
         sides = [_side("dense", passage.dense, hit.dense_rank), _side("bm25", passage.bm25, hit.bm25_rank)]
+        sides = ["through names"] if hit.dense_rank is None and hit.bm25_rank is None else sides
         sides += [] if hit.rerank is None else [f"re-ranker {hit.rerank:z.3f}"]
         lines.append(Text(f"   score {passage.score:.4f}  {'  '.join(sides)}", style="cyan"))
     if (above := passage.header()) and not around:
