@@ -180,7 +180,7 @@ class _Reader:
             elif name == "OLEObject":
                 yield "\n".join(drawing.embedded(self.package, element, self.related))
             elif name == "docPr":
-                yield drawing.alternative(element)
+                yield f" {said} " if (said := drawing.alternative(element)) else ""
             elif name == "graphicData":
                 yield from self.pieces(element)
                 yield "\n".join(drawing.charts(self.package, element, self.related))

@@ -66,6 +66,15 @@ def test_pieces_at_one_height_are_a_line() -> None:
     assert ocr._lines(found) == "begins ends\nnext\n\nfar below"
 
 
+def test_lines_of_a_page_that_is_turned_stay_apart() -> None:
+    """Long lines that fall by more than their distance are still lines of their own, from the top."""
+
+    def line(top: float) -> np.ndarray:
+        return np.array([[0, top], [1200, top - 66], [1200, top - 35], [0, top + 31]], dtype=np.float32)
+
+    assert ocr._lines([(line(146), "second"), (line(100), "first"), (line(192), "third")]) == "first\nsecond\nthird"
+
+
 def test_without_a_recogniser_pictures_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing depends on text recognition where there is none, or where it is switched off."""
     monkeypatch.setattr(readers, "installed", INSTALLED)
@@ -184,3 +193,22 @@ def test_counting_lines_does_not_switch_recognition_off(monkeypatch: pytest.Monk
     monkeypatch.setattr(ocr, "_engine", lambda: engine)
     blank = np.zeros((20, 20, 3), dtype=np.uint8)
     assert [ocr.page(blank), ocr.page(blank)] == ["word", "word"]
+
+
+@pytest.mark.parametrize(
+    ("upright", "turned", "words", "asked"), [(0.9, 0.3, "upright", 1), (0.4, 0.9, "turned", 2), (0.7, 0.2, "upright", 2)]
+)
+def test_lines_are_turned_only_where_the_page_does_not_read_well(
+    monkeypatch: pytest.MonkeyPatch, upright: float, turned: float, words: str, asked: int
+) -> None:
+    """A page that reads well is not asked for lines that are upside down; of two readings the surer one counts."""
+    calls: list[bool] = []
+
+    def engine(picture: np.ndarray, use_cls: bool, **flags: bool) -> SimpleNamespace:
+        calls.append(use_cls)
+        boxes = np.zeros((1, 4, 2), dtype=np.float32)
+        return SimpleNamespace(boxes=boxes, txts=("turned" if use_cls else "upright",), scores=(turned if use_cls else upright,))
+
+    monkeypatch.setattr(ocr, "_engine", lambda: engine)
+    assert [text for _, text, _ in ocr._recognised(np.zeros((9, 9, 3), dtype=np.uint8))] == [words]
+    assert len(calls) == asked
