@@ -33,7 +33,8 @@ def _words(text: str) -> frozenset[str]:
 _NO_NAMES = _words("""
     the a an it its he she they his her their this that these those there in on at by from for of to as after before during since
     when while who what which where why how is are was were did does do has have had can could will would and but or so if not no
-    yes also however many most some several all both each one two three four five i we you my our your
+    yes also although though because whereas despite unlike until unless
+    however many most some several all both each one two three four five i we you my our your
     january february march april may june july august september october november december
     monday tuesday wednesday thursday friday saturday sunday
 """)
@@ -205,10 +206,13 @@ def _pronouns(line: str, last: Turn) -> str:
     if len({_PERSON.isdisjoint((word,)) for word in meant}) > 1 and len(set(meant.values())) < 2:
         return ""  # "did he invent it": two things, one name
 
+    named: set[str] = set()
+
     def replaced(match: re.Match[str]) -> str:
         word = match[0].lower()
-        if _bound(line, match) or word not in meant:
+        if _bound(line, match) or word not in meant or meant[word] in named:  # once named, "his" is clear
             return match[0]
+        named.add(meant[word])
         owner = word in _POSSESSIVE or (
             word == "her" and re.match(r" [a-z]", line[match.end() :]) and not _ends_here(line, match)
         )

@@ -29,6 +29,7 @@ TRANSISTOR = Turn("When was the transistor invented?", "", ())
         (SELENIUM, "what is it used for?", "What is selenium used for?"),
         (SELENIUM, "when?", "When was selenium discovered?"),
         (SELENIUM, "Who else?", "Who else discovered selenium?"),
+        (ADA, "what did she study after her marriage?", "What did Ada Lovelace study after her marriage?"),
         (SELENIUM, "how did he discover it?", "How did Jöns Jacob Berzelius discover selenium?"),
         (ADA, "And when did she die?", "When did Ada Lovelace die?"),
         (ADA, "who were her parents?", "Who were Ada Lovelace's parents?"),
@@ -73,6 +74,7 @@ def test_what_is_filled_in(turn: Turn, typed: str, meant: str) -> None:
         (ADA, "What did Charles Darwin write in his first book?"),  # his own name
         (MOONS, "Where does an editor look for its settings?"),  # the editor's
         (ADA, "what about the others?"),
+        (Turn("What about the others?", "Although they lay eggs, they are mammals."), "and his party?"),
         (SELENIUM, "Where is the Louvre?"),
         (SELENIUM, "thanks"),
         (TOWER, "is it raining?"),
