@@ -23,7 +23,10 @@ NEW = 0.5
 
 _ONE = re.compile(
     r"(?:and |so |but )?(?:(?:in|on|at|to|from|of|for|by|with) )?"
-    r"(?:who(?:se|m)? (?!are\b|were\b)|when\b|where\b|(?:which|what) (?:\w+ )?\w*[^s\W] (?:is|was|does|did|has|had|can)\b"
+    r"(?:who(?:se|m)? (?!are\b|were\b)|when\b|where\b"
+    r"|which (?!(?:\w+ ){0,3}\w+s (?:are|were|do|have|can|could|should|must|may)\b)"
+    r"|what (?:\w+ )?\w*[^s\W] (?:is|was|does|did|has|had|can)\b"
+    r"|what (?:is|was) (?:the|its|their) (?:name|number|capital|population|first|last|only|\w+est)\b"
     r"|how (?:many|much|old|tall|long|far|big|large|fast|often|high|deep|heavy)\b"
     r"|(?:is|are|was|were|does|do|did|has|have|had|can|could|will|would|should)\b)",
     re.IGNORECASE,
