@@ -30,7 +30,7 @@ test-vllm: vllm-environment $(SELFRAG_HOME)/vllm-model.stamp
 	VLLM_CPU_OMP_THREADS_BIND=$(FIRST_CORE) VLLM_CPU_KVCACHE_SPACE=1 $(VLLM_BIN)/python -m pytest -m vllm tests/engines
 
 # The parts that load neither torch nor transformers, whose import alone takes nine seconds of a slow core.
-QUICK := $(addprefix tests/,algorithm answers batch config conversation evaluation index ingest cli/test_help.py cli/test_terminal.py) \
+QUICK := $(addprefix tests/,algorithm answers batch config conversation evaluation index/search ingest cli/test_help.py cli/test_terminal.py) \
 	$(wildcard tests/test_*.py)
 quick: dev
 	$(BIN)/python -m pytest -m "not model and not stress and not slow" $(QUICK)

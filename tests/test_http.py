@@ -13,6 +13,8 @@ import pytest
 from selfrag._http import Caller, ClientError, TransientError, endpoint
 from selfrag.errors import EngineError, UsageError
 
+pytestmark = pytest.mark.slow
+
 KEYS = {"SELFRAG_API_KEY": "mine", "OPENAI_API_KEY": "sk-openai"}
 Answer = tuple[int, dict[str, str], str]
 

@@ -19,6 +19,8 @@ from selfrag.types import Passage, SearchOptions, Support, Weights
 from tests.answers.test_render import BOOK, EVENTS, FIRST, TOWER, answer
 from tests.answers.test_trace import ASK, searched
 
+pytestmark = pytest.mark.slow
+
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine (apt-get install chromium)")
 

@@ -15,6 +15,8 @@ from selfrag.evaluation.report import Report, evaluate, gold_by_id, is_run, outc
 from selfrag.evaluation.tables import markdown_table, report_markdown, report_text
 from tests.rows import row
 
+pytestmark = pytest.mark.slow
+
 
 def report(*rows: dict[str, object]) -> Report:
     return evaluate(outcomes_of(rows), run_of(rows))

@@ -18,6 +18,8 @@ from selfrag.errors import InputError
 from selfrag.ingest import sandbox_worker
 from selfrag.ingest.sandbox import Worker
 
+pytestmark = pytest.mark.slow
+
 MIXED = Path(__file__).parents[2] / "corpora" / "mixed"
 
 
