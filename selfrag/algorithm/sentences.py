@@ -68,10 +68,20 @@ def _tabs(text: str, found: Sequence[Unit], first: int) -> int:
 
 
 def pieces(text: str) -> list[str]:
-    """What of ``text`` can be read alone, in order: its sentences, and its lists and code with the words that lead to them."""
+    """What of ``text`` can be read alone, in order: its sentences, and its lists and code with the words that lead to them. Code
+    that nothing leads to cannot: it is an example of something."""
     parts = units(text)
-    places = dict.fromkeys(readable(i, i, parts, text) for i in range(len(parts)))
-    return [text[begin:end] for begin, end in places]
+    ends: dict[int, int] = {}
+    for i, unit in enumerate(parts):
+        begin, end = readable(i, i, parts, text)
+        in_code = unit.block and text.startswith(("```", "~~~"), unit.block[0] + _indent(text, unit.block[0]))
+        if not (in_code and begin >= unit.block[0]):
+            ends[begin] = max(end, ends.get(begin, end))
+    return [text[begin:end] for begin, end in sorted(ends.items())]
+
+
+def _indent(text: str, start: int) -> int:
+    return len(text[start:]) - len(text[start:].lstrip(" "))
 
 
 def completed(written: str, text: str) -> str:

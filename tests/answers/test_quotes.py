@@ -213,6 +213,15 @@ def test_a_passage_is_cut_into_pieces_that_can_be_read_alone() -> None:
     ]  # fmt: skip
 
 
+def test_code_that_nothing_leads_to_cannot_be_read_alone() -> None:
+    """An example's output is no answer; of code too long to be read whole there is one piece, its beginning with its lead."""
+    lines = "".join(f"output line {n} of the example that is shown\n" for n in range(20))
+    assert pieces(f"It is shown.\n\n```\n{lines}```\n\nAs above.\n") == ["It is shown.", "As above."]
+    [lead, last] = pieces(f"It prints:\n\n```\n{lines}```\n\nAs above.\n")
+    assert lead.startswith("It prints:\n\n```\noutput line 0")
+    assert last == "As above."
+
+
 def test_how_something_is_done_is_quoted_with_its_code() -> None:
     """Code that follows the sentence at once belongs to the answer of a question that asks how, and of no other."""
     text = "You may set your name.\n\n```sh\ntool config name\n```\n\nIt is shown.\n"
