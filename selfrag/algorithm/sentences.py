@@ -74,14 +74,9 @@ def pieces(text: str) -> list[str]:
     ends: dict[int, int] = {}
     for i, unit in enumerate(parts):
         begin, end = readable(i, i, parts, text)
-        in_code = unit.block and text.startswith(("```", "~~~"), unit.block[0] + _indent(text, unit.block[0]))
-        if not (in_code and begin >= unit.block[0]):
+        if not (unit.block and begin >= unit.block[0] and text[unit.block[0] :].lstrip().startswith(("```", "~~~"))):
             ends[begin] = max(end, ends.get(begin, end))
     return [text[begin:end] for begin, end in sorted(ends.items())]
-
-
-def _indent(text: str, start: int) -> int:
-    return len(text[start:]) - len(text[start:].lstrip(" "))
 
 
 def completed(written: str, text: str) -> str:
