@@ -29,6 +29,11 @@ class Path:
         return path_score(self.scores)
 
     @property
+    def rank(self) -> tuple[float, int, int]:
+        """Sorts paths, best first; ties go by position, not by order of completion."""
+        return -self.score, self.order, self.id
+
+    @property
     def passage(self) -> Passage | None:
         return self.segments[-1].passage if self.segments else None
 
@@ -81,8 +86,8 @@ class Pool:
         return best[-1].score if self.width and len(best) == self.width else -math.inf
 
     def best(self) -> list[Path]:
-        """The paths to keep, best first; ties go by position, not by order of completion."""
-        return sorted(self._paths.values(), key=lambda p: (-p.score, p.order, p.id))[: self.width]
+        """The paths to keep, best first."""
+        return sorted(self._paths.values(), key=lambda path: path.rank)[: self.width]
 
 
 def cite(path: Path) -> tuple[tuple[Cited, ...], tuple[Passage, ...]]:

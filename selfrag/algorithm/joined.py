@@ -49,7 +49,7 @@ def additions(best: Path, others: Iterable[Path], question: str, options: Search
     if not best.segments[0].text or reflection.doubtful(best.segments, options):
         return []
     answer = [best]
-    for other in sorted(others, key=lambda path: (-path.score, path.order, path.id))[: options.beam_width]:
+    for other in sorted(others, key=lambda path: path.rank)[: options.beam_width]:
         if len(answer) == min(MOST, options.max_segments):
             break
         if other.id != best.id and _belongs(other.segments[0], [path.segments[0] for path in answer], question, options):

@@ -19,7 +19,7 @@ from selfrag.algorithm.beam import Candidate, Path, Pool, cite, text_of
 from selfrag.algorithm.joined import additions, joined
 from selfrag.algorithm.meter import CountingEngine, Stopwatch
 from selfrag.algorithm.reflection import path_score
-from selfrag.algorithm.sentences import ROOM, completed, pieces
+from selfrag.algorithm.sentences import ROOM, completed, leads, pieces
 from selfrag.errors import UsageError
 from selfrag.types import (
     Answer,
@@ -211,12 +211,7 @@ class Search:
         root = Path(0)
         candidate = Candidate(self.next_id(), root, opening, self.ids)
         self.tell(Opened(0, root.id, candidate.id, opening.passage, opening.critique))
-        path = self.counted(candidate, segment, last=True)
-        self.tell(Expanded(0, root.id, candidate.id, segment, path.score))
-        if reflection.supported(segment.critique, self.options.require_support):
-            pool.add(path, root)
-        else:
-            self.tell(Pruned(0, root.id, candidate.id, opening.passage, "unsupported"))
+        self.put(0, candidate, segment, pool, last=True)
 
     async def expand(self, step: int, path: Path) -> tuple[list[Passage | None], bool]:
         """The passages that the next segment is tried with (None: without one), and whether they were there already."""
@@ -293,11 +288,9 @@ class Search:
             if text:
                 words.append(text)
                 self.tell(Wrote(candidate.id, text))
-            leads = passage is not None and "".join(words).rstrip().endswith(
-                ":"
-            )  # what it leads to is judged after it is written
-            judged = candidate.opening.critique if leads else critique
-            bound, needed = self.bound(candidate, judged, sequence), pool.needed()
+            if passage and leads("".join(words)):  # it is judged when it is written, with what it leads to
+                critique = candidate.opening.critique
+            bound, needed = self.bound(candidate, critique, sequence), pool.needed()
             if bound >= needed or not self.may_prune(parent, pool):
                 return True
             when: Literal["while writing", "before writing"] = "while writing" if words else "before writing"
@@ -309,13 +302,20 @@ class Search:
             self.pruned += 1
             self.tell(given_up[-1])
             return
-        segment = await self.completed(segment)
-        path = self.counted(candidate, segment, last)
+        self.put(step, candidate, await self.completed(segment), pool, last)
+
+    def put(self, step: int, candidate: Candidate, segment: Segment, pool: Pool, last: bool) -> None:
+        """Puts a candidate that was written to the end into ``pool``, unless it breaks the support constraint."""
+        parent, score = candidate.parent, self.score(segment)
+        path = parent.grown(candidate.id, candidate.order, segment, score, last)
+        self.expanded += 1
         self.tell(Expanded(step, parent.id, candidate.id, segment, path.score))
-        if reflection.supported(segment.critique, self.options.require_support):
-            pool.add(path, parent)
-        else:
-            self.tell(Pruned(step, parent.id, candidate.id, passage, "unsupported"))
+        if not reflection.supported(segment.critique, self.options.require_support):
+            self.tell(Pruned(step, parent.id, candidate.id, candidate.opening.passage, "unsupported"))
+            return
+        pool.add(path, parent)
+        if step == 0:
+            self.firsts.append(path)
 
     async def completed(self, segment: Segment) -> Segment:
         """The segment; one that only leads to a list or to code of its passage with that, and judged with it."""
@@ -341,16 +341,6 @@ class Search:
 
     def score(self, segment: Segment) -> float:
         return reflection.segment_score(segment.critique, self.options.weights)
-
-    def grown(self, candidate: Candidate, segment: Segment, last: bool) -> Path:
-        return candidate.parent.grown(candidate.id, candidate.order, segment, self.score(segment), last)
-
-    def counted(self, candidate: Candidate, segment: Segment, last: bool) -> Path:
-        path = self.grown(candidate, segment, last)
-        self.expanded += 1
-        if len(path.segments) == 1 and reflection.supported(segment.critique, self.options.require_support):
-            self.firsts.append(path)
-        return path
 
     # --- the answer ------------------------------------------------------------------------------------------------------------
 
@@ -407,7 +397,7 @@ class Search:
 
 def sentences_of(passage: Passage) -> list[str]:
     """The first sentences of a passage that may answer by themselves."""
-    return [piece for piece in pieces(passage.text) if 12 <= len(piece) <= ROOM and not piece.endswith((":", "："))][:SENTENCES]
+    return [piece for piece in pieces(passage.text) if 12 <= len(piece) <= ROOM and not leads(piece)][:SENTENCES]
 
 
 def judged_again(critique: Critique, judged: Critique) -> Critique:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 WHOLE_CODE = 12
 """Lines of code that are quoted as one piece; of longer code single lines are."""
+ROOM = 500
+"""Characters of a list or of code that are quoted whole, with the words that lead to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,6 @@ class Unit:
     opens: bool = False
     block: tuple[int, int] | None = None
 
-
-ROOM = 500
-"""Characters of a list or of code that are quoted whole, with the words that lead to it."""
 
 _MARKER = re.compile(r"\s*(?:(?:[-*+•‣▪◦·–]|\d{1,3}[.)]|\(?[a-z\d]{1,3}\))\s+|>\s?)*\s*")
 _ROW = re.compile(r"[ \t]*\|.*\|[ \t]*\Z|.*\S[ \t]+\|(?:[ \t]|\Z)")
@@ -79,9 +78,14 @@ def pieces(text: str) -> list[str]:
     return [text[begin:end] for begin, end in sorted(ends.items())]
 
 
+def leads(text: str) -> bool:
+    """Whether ``text`` ends with a colon: it leads to what follows, and says nothing alone."""
+    return text.rstrip().endswith((":", "："))
+
+
 def completed(written: str, text: str) -> str:
     """``written``, or where it only leads to a list or code of ``text`` (``To build it:``), both together."""
-    if not written.rstrip().endswith((":", "：")):
+    if not leads(written):
         return written
     parts = units(text)
     for i, unit in enumerate(parts):
@@ -194,7 +198,7 @@ def _sentences(text: str, begin: int, end: int) -> Iterator[Unit]:
         for boundary in get_sentence_boundaries("en", text[start:stop]):
             unit = _trimmed(text, start + boundary["start_index"], start + boundary["end_index"])
             words = text[unit.start : unit.end]
-            yield Unit(unit.start, unit.end, words.endswith((":", "：")) or bool(_DIRECTIVE.match(words)))
+            yield Unit(unit.start, unit.end, leads(words) or bool(_DIRECTIVE.match(words)))
 
 
 def _trimmed(text: str, start: int, end: int, opens: bool = False, code: bool = False) -> Unit:

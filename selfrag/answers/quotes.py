@@ -24,10 +24,7 @@ ASKED = 2
 SECOND = 0.2
 """What a second sentence must add to that share to be quoted too."""
 
-
 _HOW = re.compile(r"\s*how (?:do|does|can|could|should|would|to|is|are)\b", re.IGNORECASE)
-
-
 _PRONOUN = re.compile(r"(?:it|its|they|their|he|his|she|her|this|these|those|such|both)\s+\w", re.IGNORECASE)
 
 

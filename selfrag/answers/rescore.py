@@ -33,7 +33,7 @@ def rescore(trace: Trace, weights: Weights, require_support: Support | None = No
         scores = (*parent.scores, reflection.segment_score(segment.critique, weights))
         paths[row["candidate"]] = beam.Path(row["candidate"], (*parent.segments, segment), scores, True, order)
     leaves = [path for path in paths.values() if path.segments and (path.id in ended or path.id not in parents)]
-    best = min(leaves, key=lambda p: (-p.score, p.order), default=beam.Path(0))
+    best = min(leaves, key=lambda path: path.rank, default=beam.Path(0))
     firsts = [path for path in paths.values() if len(path.segments) == 1]
     more = additions(best, firsts, trace.answer["question"], options)
     return answer_again(trace, joined(best, more), options)

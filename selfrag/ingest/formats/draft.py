@@ -68,8 +68,7 @@ class Draft:
         self._length = start + len(text)
         self._places.append(Place(start, group, first, last, joint))
         if table:
-            self._table = self._table or (table, start, self._first_rows.setdefault(table, text))
-            self._spans.append(Span(start, self._length))
+            self._row(table, start, text)
         elif spans:
             self._spans += [Span(each.start + start, each.end + start, each.header) for each in spans]
         elif "\n" in text:
@@ -89,8 +88,7 @@ class Draft:
         self._length = start + len(text)
         self._anchors.append((start, line))
         if table:
-            self._table = self._table or (table, start, text)
-            self._spans.append(Span(start, self._length))
+            self._row(table, start, text)
         if time:
             self._places.append(Place(start, "", *time))
         if level:
@@ -144,6 +142,10 @@ class Draft:
     def lose(self, reason: str) -> None:
         """Something of the file cannot be read, and why."""
         self._lost.append(reason)
+
+    def _row(self, table: int, start: int, text: str) -> None:
+        self._table = self._table or (table, start, self._first_rows.setdefault(table, text))
+        self._spans.append(Span(start, self._length))
 
     def _close_table(self, number: int) -> None:
         if self._table and self._table[0] != number:

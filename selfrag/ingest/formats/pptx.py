@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import count
 from pathlib import PurePath
 
 from lxml import etree
@@ -22,7 +21,6 @@ _FORMS = {"alphaLc": "lowerLetter", "alphaUc": "upperLetter", "romanLc": "lowerR
 _MARKS = {"Period": ("", "."), "ParenR": ("", ")"), "ParenBoth": ("(", ")"), "Plain": ("", ""), "Minus": ("", " -")}
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 _ONLY_PICTURES = "only pictures; if they show text, install selfrag[ocr] (OCR)"
-_TABLES = count(1)
 _REPEATED = ("sldNum", "dt")
 
 
@@ -30,16 +28,18 @@ def read_pptx(path: PurePath, data: bytes, limits: Limits) -> Document:
     """Slides in the order in which they are shown, hidden ones too; no chunk crosses one, a citation is ``slide 3``."""
     package = Package(data, "a PowerPoint presentation")
     draft = Draft(limits)
+    tables = 0
     for number, name in enumerate(_slides(package), 1):
         draft.section()
         related = package.related(name)
         root = package.xml(name)
         shapes = [shape for shape in _shapes(package, root, related) if shape[0].strip()]
         if limits.ocr == "always" or not shapes:
-            shapes += [(text, 0, 0) for text in _recognised(package, root, related, limits, draft, number)]
-        for text, level, table in shapes:
-            for at, row in enumerate(text.split("\n") if table else [text]):
-                draft.add(row, "slide ", str(number), level=level, tight=at > 0, table=table)
+            shapes += [(text, 0, False) for text in _recognised(package, root, related, limits, draft, number)]
+        for text, level, is_table in shapes:
+            tables += is_table
+            for at, row in enumerate(text.split("\n") if is_table else [text]):
+                draft.add(row, "slide ", str(number), level=level, tight=at > 0, table=tables if is_table else 0)
         for kind, part in related.values():
             if part in package and kind in ("notesSlide", "comments"):
                 for text in _beside(package.xml(part), kind):
@@ -57,8 +57,8 @@ def _slides(package: Package) -> list[str]:
     return [name for name in order if name in package]
 
 
-def _shapes(package: Package, root: etree._Element, related: Mapping[str, tuple[str, str]]) -> Iterator[tuple[str, int, int]]:
-    """The text of each shape, its level as a heading: 1 for a slide's title, and a number that is the table's own (0: none)."""
+def _shapes(package: Package, root: etree._Element, related: Mapping[str, tuple[str, str]]) -> Iterator[tuple[str, int, bool]]:
+    """The text of each shape, its level as a heading: 1 for a slide's title, and whether it is a table."""
     for element in root:
         name = local(element)
         if name == "sp":
@@ -66,15 +66,15 @@ def _shapes(package: Package, root: etree._Element, related: Mapping[str, tuple[
             if placeholder in _REPEATED:
                 continue
             text = "\n".join(_paragraphs(child(element, "txBody")))
-            yield (" ".join(text.split()), 1, 0) if placeholder in _TITLES else (text, 0, 0)
+            yield (" ".join(text.split()), 1, False) if placeholder in _TITLES else (text, 0, False)
         elif name == "graphicFrame":
             for table in below(element, "tbl"):
-                yield "\n".join(_rows(table)), 0, next(_TABLES)
-            yield readable("\n".join(drawing.charts(package, element, related))), 0, 0
+                yield "\n".join(_rows(table)), 0, True
+            yield readable("\n".join(drawing.charts(package, element, related))), 0, False
             for text in drawing.embedded(package, element, related):
-                yield text, 0, 0
+                yield text, 0, False
         elif name == "pic":
-            yield readable(drawing.alternative(child(element, "nvPicPr", "cNvPr"))), 0, 0
+            yield readable(drawing.alternative(child(element, "nvPicPr", "cNvPr"))), 0, False
         elif name == "AlternateContent":
             yield from _shapes(package, next(children(element, "Choice"), next(children(element, "Fallback"), element)), related)
         elif len(element):
