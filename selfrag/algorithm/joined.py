@@ -38,19 +38,23 @@ def asks_for_one(question: str) -> bool:
     return bool(_ONE.match(question.strip()))
 
 
+def allowed(question: str, options: SearchOptions) -> int:
+    """How many segments the answer to ``question`` may be joined of."""
+    return 1 if asks_for_one(question) or options.choices else min(MOST, options.max_segments)
+
+
 def additions(best: Path, others: Iterable[Path], question: str, options: SearchOptions) -> list[Path]:
     """Those of ``others``, in order of score, whose segment belongs to the answer ``best``, too.
 
     Each has one segment, from a passage that is not used yet, useful above ``options.join_isuse``, and no reason to abstain. Only
     what a beam keeps counts, so that the answer is the same whatever was pruned.
     """
-    if asks_for_one(question) or options.choices or len(best.segments) != 1 or not best.finished:
-        return []
-    if not best.segments[0].text or reflection.doubtful(best.segments, options):
+    most = allowed(question, options)
+    if len(best.segments) != 1 or not best.finished or not best.segments[0].text or reflection.doubtful(best.segments, options):
         return []
     answer = [best]
     for other in sorted(others, key=lambda path: path.rank)[: options.beam_width]:
-        if len(answer) == min(MOST, options.max_segments):
+        if len(answer) >= most:
             break
         if other.id != best.id and _belongs(other.segments[0], [path.segments[0] for path in answer], question, options):
             answer.append(other)
@@ -64,9 +68,14 @@ def joined(best: Path, more: Sequence[Path]) -> Path:
     return replace(best, segments=segments, scores=tuple(chain.from_iterable(path.scores for path in whole)))
 
 
-def _belongs(segment: Segment, answer: Sequence[Segment], question: str, options: SearchOptions) -> bool:
+def is_useful(segment: Segment, options: SearchOptions) -> bool:
+    """Whether ``segment`` may belong to the answer for what it is by itself, whatever that says already."""
     useful = segment.critique.isuse > options.join_isuse and segment.critique.isuse >= options.abstain_isuse
-    if segment.passage is None or not useful or reflection.doubtful((segment,), options):
+    return useful and segment.passage is not None and not reflection.doubtful((segment,), options)
+
+
+def _belongs(segment: Segment, answer: Sequence[Segment], question: str, options: SearchOptions) -> bool:
+    if not is_useful(segment, options) or segment.passage is None:
         return False
     if any(used.passage and used.passage.chunk == segment.passage.chunk for used in answer):
         return False

@@ -9,6 +9,8 @@ from typing import Any
 
 from selfrag._util import ACTING
 from selfrag.algorithm import beam, reflection
+from selfrag.algorithm.joined import NEW, allowed, is_useful
+from selfrag.algorithm.words import content_words
 from selfrag.answers import render
 from selfrag.answers.rescore import segment_from
 from selfrag.answers.schema import CritiqueJson, ExpandedJson, JudgedJson, OpenedJson, PrunedJson, passage_json, quote_json
@@ -38,6 +40,8 @@ def content(trace: Trace, base: Path | None = None) -> Json:
         "weights": {name: getattr(trace.options.weights, name) for name in ("rel", "sup", "use", "ret", "sequence")},
         "support": trace.options.require_support,
         "abstain": [trace.options.abstain_isrel, trace.options.abstain_issup, trace.options.abstain_isuse],
+        "join": {"most": allowed(answer["question"], trace.options), "width": trace.options.beam_width, "new": NEW},
+        "asked": content_words(answer["question"]),
         "candidates": candidates(trace),
         "tree": tree(trace),
         "order": list(trace.passages),
@@ -98,6 +102,8 @@ def candidates(trace: Trace) -> list[Json]:
                 "carried": list(segment.critique.distributions),
                 "support": _SUPPORT.get(reflection.verdict(segment.critique, "ISSUP") or ""),
                 "gains": gains,
+                "useful": is_useful(segment, trace.options),
+                "words": content_words(segment.text),
             }
         )
     return found

@@ -16,8 +16,10 @@ import pytest
 from selfrag.answers import html, markdown, trace
 from selfrag.answers.rescore import rescore
 from selfrag.types import Passage, SearchOptions, Support, Weights
+from tests.algorithm.test_search import Shelf, after, agent, backed, judged, model, passage, useful
 from tests.answers.test_render import BOOK, EVENTS, FIRST, TOWER, answer
 from tests.answers.test_trace import ASK, searched
+from tests.scripted_engine import words
 
 pytestmark = pytest.mark.slow
 
@@ -185,6 +187,33 @@ async def test_the_page_ranks_as_rescoring_does(seed: int, weights: Weights, sup
     assert chosen[1].startswith("Chosen: ") == (again["status"] == "answered")
     if again["status"] == "answered":
         assert chosen[1] == f"Chosen: {again['answer']}"
+
+
+@needs_browser
+@pytest.mark.parametrize("weights", [Weights(), Weights(0.1, 0.1, 3.0, sequence=False)])
+@pytest.mark.parametrize("question", ["Why is it famous?", "When was it built?"])
+async def test_the_page_joins_as_rescoring_does(question: str, weights: Weights, tmp_path: Path) -> None:
+    """What other passages add to an open question is in the page's answer, too, under any weights; one fact stays one."""
+    engine = model(
+        {
+            after(1): [judged(0.9), *words("first thing"), backed(0.95), useful(5)],
+            after(2): [judged(0.8), *words("first thing"), backed(0.9), useful(5)],
+            after(3): [judged(0.7), *words("other words"), backed(0.9), useful(4)],
+            after(4): [judged(0.6), *words("more than that"), backed(0.9), useful(2)],
+        }
+    )
+    options = replace(ASK, max_segments=4, beam_width=4, join_isuse=0.3, prune=False)
+    recorder = trace.Recorder()
+    asked = agent(engine, Shelf(*(passage(n) for n in range(1, 5))), options)
+    read = trace.read(trace.trace_json(await asked.ask(question, observer=recorder), recorder.events))
+    again = rescore(read, weights)
+    assert again["answer"] == ("first thing other words" if question.startswith("Why") else "first thing")
+    hashed = urlencode({"rel": weights.rel, "sup": weights.sup, "use": weights.use, "sequence": json.dumps(weights.sequence)})
+    page = dom(html.page(read), tmp_path, hashed)
+    assert f">Chosen: {again['answer']}<" in page
+    best = re.search(r'class="best" data-score="([^"]+)"', page)
+    assert best
+    assert float(best[1]) == pytest.approx(again["score"], abs=1e-12)
 
 
 def test_markdown_holds_answer_and_sources() -> None:
