@@ -141,7 +141,7 @@ def tree(trace: Trace) -> list[Json]:
             continue
         below = nodes[event["path"]]["children"] if event["path"] in nodes else top
         if event["event"] == "decided":
-            below.append(leaf(render.decision_words(event["decision"])))
+            below.append(leaf(render.decision_words(**event["decision"])))
         elif event["event"] == "retrieved" or event["event"] == "corrected":
             below.append(leaf(render.found_words(event)))
         elif event["event"] == "reconsidered":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote as percent_encoded
 
 from rich.console import Group, RenderableType
@@ -26,7 +26,6 @@ from selfrag.answers.schema import (
     CitationJson,
     CorrectedJson,
     CritiqueJson,
-    DecisionJson,
     EventJson,
     ExpandedJson,
     JudgedJson,
@@ -274,7 +273,7 @@ def tree(answer: AnswerJson, events: Sequence[EventJson], passages: Mapping[str,
     staying = kept(events)
     for event in events:
         if event["event"] == "decided":
-            nodes.get(event["path"], root).add(Text(decision_words(event["decision"]), style="dim"))
+            nodes.get(event["path"], root).add(Text(decision_words(**event["decision"]), style="dim"))
         elif event["event"] == "retrieved" or event["event"] == "corrected":
             style = "dim" if event["event"] == "retrieved" else "yellow"
             nodes.get(event["path"], root).add(Text(found_words(event), style=style))
@@ -295,10 +294,10 @@ def kept(events: Sequence[EventJson]) -> set[int]:
     return selected | {candidate for event in events if event["event"] == "joined" for candidate in event["candidates"]}
 
 
-def decision_words(decision: DecisionJson) -> str:
+def decision_words(action: Literal["retrieve", "continue", "none"], probability: float | None) -> str:
     """What was decided before a segment, with the probability of needing evidence."""
     words = {"retrieve": "evidence is needed", "continue": "the same evidence is used again", "none": "no evidence is needed"}
-    return words[decision["action"]] + ("" if decision["probability"] is None else f" (p {decision['probability']:.2f})")
+    return words[action] + ("" if probability is None else f" (p {probability:.2f})")
 
 
 def found_words(event: RetrievedJson | CorrectedJson) -> str:

@@ -27,7 +27,7 @@ from selfrag.errors import FAILED, INTERRUPTED, SelfragError, UsageError
 
 
 class Entry(NamedTuple):
-    """A command: the section it is listed in, the module of selfrag.cli that registers it, and what it does."""
+    """A command: its section of the help, the module of selfrag.cli that has it under its own name, and what it does."""
 
     section: str
     module: str
@@ -67,7 +67,12 @@ COMMANDS = {
 def _load(name: str) -> Any:
     part = typer.Typer(rich_markup_mode=None)
     part.callback()(lambda: None)
-    importlib.import_module(f"selfrag.cli.{COMMANDS[name].module}").register(part)
+    module = vars(importlib.import_module(f"selfrag.cli.{COMMANDS[name].module}"))
+    found = module.get(f"{name}_") or module[name]  # eval and import are taken
+    if isinstance(found, typer.Typer):
+        part.add_typer(found, name=name)
+    else:
+        part.command(name)(found)
     command = typer.main.get_group(part).commands[name]
     parse = command.parse_args
     command.parse_args = lambda ctx, args: parse(ctx, _texts_last(command, args))  # type: ignore[method-assign]

@@ -33,10 +33,6 @@ Concurrency = Annotated[int, typer.Option(metavar="N", min=1, help="Questions wo
 Waiting = Annotated[int, typer.Option(metavar="N", min=0, help="Questions that may wait; more are refused (503).")]
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(api)
-
-
 @with_flags
 def api(
     flags: AgentFlags,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,16 +19,8 @@ if TYPE_CHECKING:
     from selfrag.types import Answer
 
 
-class Show(StrEnum):
-    """How much of a search is printed."""
-
-    answer = "answer"
-    evidence = "evidence"
-    tree = "tree"
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(ask)
+Show = Literal["answer", "evidence", "tree"]
+"""How much of a search is printed."""
 
 
 @with_flags
@@ -41,7 +32,7 @@ def ask(
     rewrite: Rewrite = None,
     history: Keep = None,
     service: Service = True,
-    show: Annotated[Show, typer.Option(help="The answer; with its evidence in full; or the whole search.")] = Show.answer,
+    show: Annotated[Show, typer.Option(help="The answer; with its evidence in full; or the whole search.")] = "answer",
     save_trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the search, for `selfrag trace`.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write answer and search as a page, too.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write answer and sources as Markdown, too.")] = None,
@@ -186,18 +177,18 @@ def open_stream(show: Show) -> Stream | None:
     """Prints the answer while it is searched for; None where the search is printed before it."""
     from selfrag.cli.stream import Stream
 
-    return None if show is Show.tree else Stream(evidence=show is Show.evidence)
+    return None if show == "tree" else Stream(evidence=show == "evidence")
 
 
 def show_answer(answer: Answer, recorder: Recorder, show: Show, quiet: bool, stream: Stream | None = None) -> None:
     """Prints the answer for a person, or what ``stream`` has not printed of it yet; its warnings go to stderr."""
     from selfrag.cli.stream import Stream
 
-    if show is Show.tree:
+    if show == "tree":
         from selfrag.answers import render, trace
 
         document = trace.trace_json(answer, recorder.events)
         terminal.show(render.tree(document["answer"], document["events"], document["passages"], Path.cwd()), "")
-    (stream or Stream(evidence=show is not Show.answer)).finish(answer)
+    (stream or Stream(evidence=show != "answer")).finish(answer)
     for warning in answer.warnings:
         terminal.say(f"warning: {warning}", quiet)

@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from selfrag.batch.run import Tally
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(batch)
-
-
 @with_flags
 def batch(
     flags: AgentFlags,

@@ -23,10 +23,6 @@ ANY_RELEVANCE = 1e-9
 """Treat every passage as relevant, since the relevance threshold is what is being fitted."""
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(calibrate)
-
-
 @with_flags
 def calibrate(
     flags: AgentFlags,
@@ -94,12 +90,7 @@ def calibrate(
     held = crossed(found, before, max_risk=max_risk)
     model = next((row["model"] for row in with_evidence if row["status"] != "error"), "")
     profile = Profile(name, model, fitted.thresholds, fitted.temperatures)
-    path = None if dry_run else profiles.save(profile, folder, f"{len(found)} questions of {Path(file).name}")
-    if json:
-        terminal.print_json(document(profile, fitted, held, len(found), path))
-    else:
-        terminal.put(text(profile, fitted, held, len(found)))
-        terminal.say(f"written to {path}" if path else "nothing was written", quiet)
+    keep(profile, fitted, held, len(found), f"questions of {Path(file).name}", None if dry_run else folder, json, quiet)
     if len(found) < len(with_evidence):
         terminal.say(f"{len(with_evidence) - len(found)} questions failed or have no label, and were left out", quiet)
     if any(row["status"] == "error" for row in with_evidence):
@@ -125,12 +116,8 @@ def calibrate_from_history(flags: AgentFlags, name: str, max_risk: float | None,
     fitted = feedback.fit(found, kept, max_risk)
     held = feedback.crossed(found, {"isrel": options.abstain_isrel, "issup": options.abstain_issup}, max_risk)
     profile = Profile(name, model, fitted.thresholds, fitted.temperatures)
-    path = None if dry_run else profiles.save(profile, now.paths.profiles, f"{len(found)} rated answers of the history")
-    if json:
-        terminal.print_json(document(profile, fitted, held, len(found), path))
-    else:
-        terminal.put(text(profile, fitted, held, len(found)))
-        terminal.say(f"written to {path}" if path else "nothing was written", quiet)
+    folder = None if dry_run else now.paths.profiles
+    keep(profile, fitted, held, len(found), "rated answers of the history", folder, json, quiet)
 
 
 async def both(
@@ -157,6 +144,15 @@ async def both(
                 raise typer.Exit(exit_code(tally))
             runs.append(rows)
     return runs[0], runs[1], before
+
+
+def keep(profile: Profile, fitted: Fit, held: Held, count: int, what: str, folder: Path | None, json: bool, quiet: bool) -> None:
+    """Writes the profile, if there is a ``folder``, and prints it; it was fitted on ``count`` of ``what``."""
+    from selfrag.config import profiles
+
+    path = profiles.save(profile, folder, f"{count} {what}") if folder else None
+    terminal.result(document(profile, fitted, held, count, path), text(profile, fitted, held, count), json)
+    terminal.say(f"written to {path}" if path else "nothing was written", quiet or json)
 
 
 # --- what is printed -----------------------------------------------------------------------------------------------------------

@@ -37,10 +37,6 @@ COMMANDS = """/show          the whole search behind the last answer
 Ctrl-C         stop an answer; a question that was understood wrongly is offered for correction"""
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(chat)
-
-
 @with_flags
 def chat(
     flags: AgentFlags,
@@ -155,7 +151,7 @@ class Chat:
 
     async def ask(self, typed: str, plain: bool = False) -> None:
         """Asks and prints, unless a person at the terminal stops it."""
-        from selfrag.cli.ask import Show, checked, show_answer
+        from selfrag.cli.ask import checked, show_answer
         from selfrag.cli.stream import Stream
 
         self.typed, stream = checked(typed), Stream()
@@ -163,7 +159,7 @@ class Chat:
         found = await stoppable(asking) if self.keyboard else await asking
         if found:
             self.last = found
-            show_answer(*found, Show.answer, self.quiet, stream)
+            show_answer(*found, "answer", self.quiet, stream)
 
     async def answered(self, typed: str, plain: bool, stream: Stream) -> tuple[Answer, Recorder]:
         question = typed if plain else await self.asker.understood(typed, self.conversation)
@@ -179,13 +175,13 @@ class Chat:
 
     async def obey(self, command: str, rest: str = "") -> None:
         """A line that begins with a slash. Raises UsageError and InputError."""
-        from selfrag.cli.ask import Show, show_answer
+        from selfrag.cli.ask import show_answer
 
         match command:
             case "/show" | "/sources":
                 if self.last is None:
                     raise UsageError("nothing has been asked yet")
-                show_answer(*self.last, Show.tree if command == "/show" else Show.evidence, quiet=True)
+                show_answer(*self.last, "tree" if command == "/show" else "evidence", quiet=True)
             case "/plain":
                 if not self.typed:
                     raise UsageError("nothing has been asked yet")
@@ -235,17 +231,13 @@ class Chat:
         terminal.show(render.answer(entry.document, options_of(entry), Path.cwd()))
 
     def save(self, name: str) -> None:
-        from selfrag._util import write_whole
         from selfrag.conversation.markdown import to_markdown
 
         if not name:
             raise UsageError("/save needs the name of a file", "/save conversation.md")
         if not self.conversation.documents:
             raise UsageError("nothing has been asked yet")
-        try:
-            write_whole(Path(name).expanduser(), [to_markdown(self.conversation.documents).encode()])
-        except OSError as error:
-            raise UsageError(f"{name} cannot be written: {error.strerror}", "name another file") from error
+        terminal.write_file(Path(name).expanduser(), to_markdown(self.conversation.documents), "/save")
         terminal.say(f"written to {name}", self.quiet)
 
 

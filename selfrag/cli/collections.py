@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 _LISTED = 10
 
 
-def register(app: typer.Typer) -> None:
-    for command in (status, collections, rm, repair, export):
-        app.command()(command)
-    app.command("import")(import_)
-
-
 def _open(name: str | None, create: bool = False) -> Collection:
     from selfrag.config import settings as settings_module
     from selfrag.index import open_collection
@@ -133,10 +127,7 @@ def rm(
     else:
         gone = maintenance.remove(opened, paths)
         told = f"removed {len(gone)} {'source' if len(gone) == 1 else 'sources'} from {opened.name}"
-    if json:
-        terminal.print_json({"collection": opened.name, "deleted": not paths, "removed": gone})
-    elif not quiet:
-        terminal.put(told)
+    terminal.result({"collection": opened.name, "deleted": not paths, "removed": gone}, told, json, quiet)
 
 
 def _confirm(name: str, yes: bool) -> None:
@@ -161,10 +152,8 @@ def repair(collection: CollectionName = None, json: Json = False, quiet: Quiet =
     with terminal.waiting("writing vectors", quiet or json):
         count = maintenance.repair(opened)
     seconds = round(time.monotonic() - started, 3)
-    if json:
-        terminal.print_json({"collection": opened.name, "vectors": count, "seconds": seconds})
-    elif not quiet:
-        terminal.put(f"{opened.name}: {count:,} vectors rebuilt in {seconds:.1f} s")
+    text = f"{opened.name}: {count:,} vectors rebuilt in {seconds:.1f} s"
+    terminal.result({"collection": opened.name, "vectors": count, "seconds": seconds}, text, json, quiet)
 
 
 def export(
@@ -183,10 +172,8 @@ def export(
 
     opened = _open(collection)
     size = maintenance.export(opened, file)
-    if json:
-        terminal.print_json({"collection": opened.name, "file": str(file), "bytes": size})
-    elif not quiet:
-        terminal.put(f"{opened.name}: {size / 2**20:.1f} MiB written to {file}")
+    text = f"{opened.name}: {size / 2**20:.1f} MiB written to {file}"
+    terminal.result({"collection": opened.name, "file": str(file), "bytes": size}, text, json, quiet)
 
 
 def import_(
@@ -206,7 +193,4 @@ def import_(
     opened = _open(collection, create=True)
     with terminal.waiting("reading", quiet or json):
         count = maintenance.import_file(opened, file)
-    if json:
-        terminal.print_json({"collection": opened.name, "chunks": count})
-    elif not quiet:
-        terminal.put(f"{opened.name}: {count:,} chunks")
+    terminal.result({"collection": opened.name, "chunks": count}, f"{opened.name}: {count:,} chunks", json, quiet)

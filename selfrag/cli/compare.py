@@ -12,10 +12,6 @@ from selfrag.cli.options import Json
 from selfrag.errors import UsageError
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(compare)
-
-
 def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="An output of `batch` or `eval -o`.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one, over the same questions.")],

@@ -7,19 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfrag.cli import terminal
-from selfrag.cli.options import Json
+from selfrag.cli.options import Json, group
 
 if TYPE_CHECKING:
     from selfrag.config.settings import Settings
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="Name of the setting, as `selfrag config show` lists it.")]
-
-
-def register(app: typer.Typer) -> None:
-    config = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    for command in (show, path, get, set_, unset):
-        config.command(command.__name__.rstrip("_"))(command)
-    app.add_typer(config, name="config", help=CONFIG)
 
 
 CONFIG = """Show and change the settings.
@@ -42,7 +35,6 @@ def show(json: Json = False) -> None:
       selfrag config show
       selfrag config show --json | jq .model
     """
-    from rich.table import Table
     from rich.text import Text
 
     from selfrag.config import settings
@@ -51,9 +43,7 @@ def show(json: Json = False) -> None:
     if json:
         terminal.print_json({name: shown(now, name) for name in settings.TABLE})
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("key", "value", "from", "what it is"):
-        table.add_column(heading, overflow="fold")
+    table = terminal.table("key", "value", "from", "what it is")
     for name, row in settings.TABLE.items():
         value = shown(now, name)
         origin = now.origins.get(name, "default")
@@ -75,11 +65,8 @@ def path(json: Json = False) -> None:
 
     paths = settings.find_paths()
     places = {"config": paths.file, "data": paths.data, "cache": paths.cache, "profiles": paths.profiles}
-    if json:
-        terminal.print_json({name: str(place) for name, place in places.items()})
-    else:
-        for name, place in places.items():
-            terminal.put(f"{name:<9} {place}")
+    lines = "\n".join(f"{name:<9} {place}" for name, place in places.items())
+    terminal.result({name: str(place) for name, place in places.items()}, lines, json)
 
 
 def get(key: Key) -> None:
@@ -132,3 +119,6 @@ def shown(now: Settings, name: str) -> Any:
 
     value = now.value(name)
     return re.sub(r"(://[^/:@\s]*):[^/@\s]*@", r"\1:***@", value) if isinstance(value, str) else value
+
+
+config = group(CONFIG, show, path, get, set_, unset)

@@ -127,15 +127,10 @@ async def standalone(typed: str, conversation: Conversation, rewriter: Engine | 
         question = await rewrite_with(rewriter, prompts.load("followup").render, typed, conversation.turns)
     else:
         question = rewrite(typed, conversation.turns)
-    show_rewriting(typed, question, quiet)
+    if question != typed and not quiet:
+        from rich.text import Text
+
+        from selfrag._util import clean
+
+        terminal.err().print(Text(f"→ {clean(question)}", style="dim"), soft_wrap=True)
     return question
-
-
-def show_rewriting(typed: str, question: str, quiet: bool) -> None:
-    if question == typed or quiet:
-        return
-    from rich.text import Text
-
-    from selfrag._util import clean
-
-    terminal.err().print(Text(f"→ {clean(question)}", style="dim"), soft_wrap=True)

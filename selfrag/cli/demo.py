@@ -21,10 +21,6 @@ QUESTION = "Who discovered the element selenium?"
 SECOND = "What is the capital and largest city of Nepal?"
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(demo)
-
-
 def demo(
     question: Annotated[str, typer.Argument(metavar="[QUESTION]", help="What to ask the example documents.")] = QUESTION,
     quiet: Quiet = False,
@@ -97,8 +93,8 @@ async def ask_twice(question: str, quiet: bool) -> None:
 def show(question: str, asked: Asked, seconds: float) -> None:
     from rich.text import Text
 
-    from selfrag.cli.ask import Show, show_answer
+    from selfrag.cli.ask import show_answer
 
     terminal.show("", Text(question, style="bold"))
-    show_answer(asked.answer, asked.recorder, Show.evidence, quiet=False)
+    show_answer(asked.answer, asked.recorder, "evidence", quiet=False)
     terminal.show(Text(f"{seconds:.1f} s in all", style="dim"), "")

@@ -31,10 +31,6 @@ class Check:
     mend: str | None = None
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(doctor)
-
-
 def doctor(json: Json = False) -> None:
     """Check the installation, the models and the collections.
 
@@ -95,10 +91,7 @@ def guarded(name: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]
 
 
 def check_python() -> Iterator[Check]:
-    found = ".".join(map(str, sys.version_info[:3]))
-    yield Check(
-        "python", sys.version_info >= (3, 11), found, None if sys.version_info >= (3, 11) else "install Python 3.11 or later"
-    )
+    yield Check("python", True, ".".join(map(str, sys.version_info[:3])))
 
 
 def check_packages() -> Iterator[Check]:

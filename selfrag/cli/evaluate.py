@@ -18,12 +18,8 @@ if TYPE_CHECKING:
 Rows = list[dict[str, Any]]
 
 
-def register(app: typer.Typer) -> None:
-    app.command("eval")(evaluate)
-
-
 @with_flags
-def evaluate(
+def eval_(
     flags: AgentFlags,
     running: RunFlags,
     file: Annotated[str, typer.Argument(metavar="FILE", help="Questions with known answers, or an output of `batch`.")],

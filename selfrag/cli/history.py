@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from selfrag.cli import terminal
-from selfrag.cli.options import Json
+from selfrag.cli.options import Json, group
 from selfrag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,15 +31,6 @@ Examples:
   selfrag history show 12 --json | jq .citations
   selfrag history rm 12 13
 """
-
-
-def register(app: typer.Typer) -> None:
-    group = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
-    group.callback()(listed)
-    group.command()(show)
-    group.command()(rm)
-    app.add_typer(group, name="history", help=HISTORY)
-    app.command()(feedback)
 
 
 def open_history() -> History:
@@ -167,3 +158,6 @@ def feedback(
     with open_history() as history:
         entry = history.rate(found(history, id).id, verdict, note)
     terminal.say(f"{entry.id}: {verdict}")
+
+
+history = group(HISTORY, show, rm, otherwise=listed)

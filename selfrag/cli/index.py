@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -26,18 +25,6 @@ _LISTED = 20
 ChromaUrl = Annotated[str | None, typer.Option("--chroma", metavar="URL", help="Chroma server for the vectors.  [embedded]")]
 
 
-class Context(StrEnum):
-    """What is embedded and matched along with a chunk."""
-
-    headings = "headings"
-    none = "none"
-    llm = "llm"
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(index)
-
-
 def index(
     paths: Annotated[
         list[str] | None, typer.Argument(metavar="PATH...", help="Files and folders; none: all that it has.")
@@ -48,7 +35,7 @@ def index(
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="No such files; git-style, may be repeated.")] = None,
     context: Annotated[
-        Context | None,
+        Literal["headings", "none", "llm"] | None,
         typer.Option(help="What is embedded with a chunk: its headings, nothing, or lines a model writes.  [headings]"),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", metavar="M", help="Instruct model for --context llm.")] = None,
@@ -108,7 +95,7 @@ def index(
     opened = open_collection(settings.paths.data, settings.collection, chroma_url=settings.chroma, create=True)
     options = Options(
         embedder=settings.embedder if embedder or opened.is_new() else None,
-        context=context.value if context else None,
+        context=context,
         include=None if include is None else tuple(include),
         exclude=None if exclude is None else tuple(exclude),
         rebuild=rebuild,
@@ -141,7 +128,7 @@ def _context_writer(collection: Collection, options: Options, settings: Settings
     """The options, with an instruct model if the collection uses contexts: the one it was made with, unless one is named. It is
     opened only when there is something to write."""
     made_with = collection.made_with()
-    if (options.context or made_with.get("context")) != Context.llm or options.dry_run:
+    if (options.context or made_with.get("context")) != "llm" or options.dry_run:
         yield options
         return
     from selfrag import prompts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,9 +40,9 @@ class Board:
 
     def __call__(self, event: Event) -> None:
         match event:
-            case Decided(step=step):
+            case Decided(step=step, decision=decision):
                 self.rows = {c: row for c, row in self.rows.items() if row.end == "written"}
-                self.decision = decision_line(event)
+                self.decision = render.decision_words(decision.action, decision.probability)
                 self.doing = f"segment {step + 1}: reading the evidence"
             case Retrieved(passages=passages):
                 self.doing = f"judging {len(passages)} passages"
@@ -84,17 +84,11 @@ def place(passage: Passage | None) -> str:
     return clean(passage.title or render.where(passage_json(passage))) if passage else "without evidence"
 
 
-def decision_line(event: Decided) -> str:
-    words = {"retrieve": "evidence is needed", "continue": "the same evidence is used again", "none": "no evidence is needed"}
-    probability = event.decision.probability
-    return words[event.decision.action] + ("" if probability is None else f", p {probability:.2f}")
-
-
 def line(event: Event) -> str | None:
     """An event as a line of plain text, None if it is not shown."""
     match event:
-        case Decided():
-            return decision_line(event)
+        case Decided(decision=decision):
+            return render.decision_words(decision.action, decision.probability)
         case Retrieved(passages=passages):
             return f"{len(passages)} passages found"
         case Corrected(standing=standing, best=best, query=query, passages=passages):
@@ -138,7 +132,7 @@ def watching(quiet: bool = False) -> Iterator[Watcher]:
         return
     console = terminal.err()
     if not console.is_terminal:
-        yield Watcher(lambda event: tell(console, line, event))
+        yield Watcher(lambda event: tell(console, event))
         return
     board = Board()
     live = Live(board, console=console, transient=True, refresh_per_second=10, redirect_stdout=False, redirect_stderr=False)
@@ -146,6 +140,6 @@ def watching(quiet: bool = False) -> Iterator[Watcher]:
         yield Watcher(board, live)
 
 
-def tell(console: Console, as_line: Callable[[Event], str | None], event: Event) -> None:
-    if words := as_line(event):
+def tell(console: Console, event: Event) -> None:
+    if words := line(event):
         console.print(Text(words), soft_wrap=True)

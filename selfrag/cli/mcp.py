@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from selfrag.service.mcp import Opening
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(mcp)
-
-
 @with_flags
 def mcp(
     flags: AgentFlags,

@@ -8,20 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfrag.cli import terminal
-from selfrag.cli.options import Json, Quiet
+from selfrag.cli.options import Json, Quiet, group
 from selfrag.errors import UsageError
 
 if TYPE_CHECKING:
     from selfrag.models import ModelInfo
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Registry name, Hugging Face name or folder.")]
-
-
-def register(app: typer.Typer) -> None:
-    models = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    for command in (list_, pull, path, show):
-        models.command(command.__name__.rstrip("_"))(command)
-    app.add_typer(models, name="models", help=MODELS)
 
 
 MODELS = """List, fetch and show models.
@@ -56,7 +49,6 @@ def list_(
       selfrag models list --json | jq -r '.[].name'
       selfrag models list --engine ollama
     """
-    from rich.table import Table
     from rich.text import Text
 
     from selfrag import models
@@ -68,16 +60,13 @@ def list_(
     if json:
         terminal.print_json([described(info) for info in found])
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("name", "state", "what it is"):
-        table.add_column(heading, overflow="fold")
+    table = terminal.table("name", "state", "what it is")
     for info in found:
         table.add_row(Text(info.name), Text(state(info)), Text(info.about))
-    terminal.out().print(table)
+    terminal.show(table)
 
 
 def _list_served(engine: str, json: bool) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     from selfrag import engines
@@ -91,9 +80,7 @@ def _list_served(engine: str, json: bool) -> None:
     if json:
         terminal.print_json([{"name": model.name, "window": model.window, "server": address} for model in found])
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("name", "context window"):
-        table.add_column(heading, overflow="fold")
+    table = terminal.table("name", "context window")
     for model in found:
         table.add_row(Text(model.name), f"{model.window} tokens" if model.window else "")
     terminal.show(table)
@@ -145,10 +132,7 @@ def pull(
     if models.show(name, _cache()).kind == "hub":
         library_env.allow_downloads()
     info = models.pull(name, _cache(), lambda line: terminal.say(line, quiet), wheel)
-    if json:
-        terminal.print_json(described(info))
-    else:
-        terminal.put(str(info.path))
+    terminal.result(described(info), str(info.path), json)
 
 
 def path(name: Name) -> None:
@@ -184,3 +168,6 @@ def show(name: Name, json: Json = False) -> None:
             terminal.put(f"{key:<12} {shown}")
     if info.card:
         terminal.put(f"\n{info.card.read_text('utf-8').rstrip()}")
+
+
+models = group(MODELS, list_, pull, path, show)

@@ -151,6 +151,16 @@ class AgentFlags:
             yield agent
 
 
+def group(help: str, *commands: Callable[..., None], otherwise: Callable[..., None] | None = None) -> typer.Typer:
+    """A command that has ``commands``, each under the name of its function; without one it runs ``otherwise``, or helps."""
+    made = typer.Typer(rich_markup_mode=None, help=help, no_args_is_help=not otherwise, invoke_without_command=bool(otherwise))
+    if otherwise:
+        made.callback()(otherwise)
+    for command in commands:
+        made.command(command.__name__.rstrip("_"))(command)
+    return made
+
+
 def check_paths(paths: Sequence[str] | None, command: str) -> None:
     """Raises UsageError for an empty path: an unset variable of a script must not mean the current folder."""
     if any(not path.strip() for path in paths or ()):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,20 +19,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 400
 _TWINS = 5
-
-
-class Format(StrEnum):
-    """How passages are printed."""
-
-    table = "table"
-    json = "json"
-    jsonl = "jsonl"
-    csv = "csv"
-    paths = "paths"
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(search)
+Format = Literal["table", "json", "jsonl", "csv", "paths"]
 
 
 def search(
@@ -58,7 +44,7 @@ def search(
     chroma: Annotated[str | None, typer.Option("--chroma", metavar="URL", help="Chroma server.  [the collection's]")] = None,
     format: Annotated[
         Format, typer.Option(help="For a person; one JSON document (--json); a line of JSON or CSV a passage; or sources alone.")
-    ] = Format.table,
+    ] = "table",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -91,15 +77,15 @@ def search(
     for warning in retriever.warnings:
         terminal.say(f"warning: {warning}", quiet)
     around = {hit.passage.chunk: retriever.neighbours(hit.passage.chunk, neighbours, neighbours) for hit in hits if neighbours}
-    if json and format not in (Format.table, Format.json):
+    if json and format not in ("table", "json"):
         raise UsageError(f"--json and --format {format} exclude each other", f"--format {format}")
-    if format is Format.table and not json:
+    if format == "table" and not json:
         links = terminal.links()
         for number, hit in enumerate(hits, 1):
             _show(number, hit, explain, around.get(hit.passage.chunk), links)
     else:
         rows = [hit_json(hit, explain, around.get(hit.passage.chunk)) for hit in hits]
-        write(query, rows, Format.json if json else format)
+        write(query, rows, "json" if json else format)
     if not hits:
         terminal.say("nothing found" + ("; no source fits --source and --where" if source or where else ""), quiet)
         raise typer.Exit(ABSTAINED)
@@ -107,12 +93,12 @@ def search(
 
 def write(query: str, rows: list[dict[str, Any]], format: Format) -> None:
     """Prints passages for a program. In CSV lines are "first-last" and nested values are JSON; sources come once each."""
-    if format is Format.json:
+    if format == "json":
         terminal.print_json({"query": query, "passages": rows})
-    elif format is Format.jsonl:
+    elif format == "jsonl":
         for row in rows:
             terminal.put_json_line(row)
-    elif format is Format.paths:
+    elif format == "paths":
         for source in dict.fromkeys(row["source"] for row in rows):
             terminal.put(source)
     else:

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from selfrag.engines.vllm.server import Serving
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(serve)
-
-
 def serve(
     model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Registry name, Hugging Face name or folder.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all.")] = "127.0.0.1",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from rich.console import Console, RenderableType
+    from rich.table import Table
 
     from selfrag.errors import SelfragError
 
@@ -67,9 +68,27 @@ def show(*things: RenderableType) -> None:
     print("\n".join(line.rstrip() for line in captured.get().split("\n")), end="", flush=True)
 
 
+def table(*headings: str) -> Table:
+    """An empty table for `show`, without lines."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in headings:
+        made.add_column(heading, overflow="fold")
+    return made
+
+
 def put(text: str = "") -> None:
     """Lines of plain text on stdout. What documents, file names and models brought into them does not act on the terminal."""
     print(printable(text), flush=True)
+
+
+def result(document: Any, text: str, json: bool, quiet: bool = False) -> None:
+    """The result of a command on stdout: ``document`` if ``json``, else ``text`` unless ``quiet``."""
+    if json:
+        print_json(document)
+    elif not quiet:
+        put(text)
 
 
 def print_json(document: Any) -> None:

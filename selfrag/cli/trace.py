@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from selfrag.cli import terminal
-from selfrag.cli.options import Json
+from selfrag.cli.options import Json, group
 from selfrag.errors import ABSTAINED, FAILED
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A trace, as `selfrag ask --save-trace FILE` writes it.")]
@@ -25,13 +25,6 @@ Examples:
   selfrag trace rescore quark.json --w-sup 2
   selfrag trace html quark.json -o quark.html
 """
-
-
-def register(app: typer.Typer) -> None:
-    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    for command in (show, verify, rescore, html):
-        group.command()(command)
-    app.add_typer(group, name="trace", help=TRACE)
 
 
 def show(file: File, json: Json = False) -> None:
@@ -148,3 +141,6 @@ def html(
     target = out or file.with_suffix(".html")
     terminal.write_file(target, pages.page(trace.load(file), Path.cwd()), "-o")
     terminal.put(str(target))
+
+
+trace = group(TRACE, show, verify, rescore, html)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from selfrag.cli import terminal
-from selfrag.cli.options import Json, Quiet
+from selfrag.cli.options import Json, Quiet, group
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -18,13 +18,6 @@ if TYPE_CHECKING:
     from selfrag.types import Reflector
 
 BASE = "smollm2-135m-instruct"
-
-
-def register(app: typer.Typer) -> None:
-    train = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    for command in (prepare, run, merge, eval_, reranker):
-        train.command(command.__name__.rstrip("_"))(command)
-    app.add_typer(train, name="train", help=TRAIN)
 
 
 TRAIN = """Train a reflection model: prepare rows, run, merge, eval; or a re-ranker.
@@ -95,20 +88,19 @@ def prepare(
 
 
 def show_counts(counts: Counter[tuple[str, str]]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     from selfrag.algorithm.reflection import REFLECTION_TOKENS
 
     sources = sorted({source for source, _ in counts})
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("token", *sources, "all"):
-        table.add_column(heading, justify="left" if heading == "token" else "right")
+    table = terminal.table("token", *sources, "all")
+    for column in table.columns[1:]:
+        column.justify = "right"
     for token in ("rows", *REFLECTION_TOKENS):
         numbers = [counts[source, token] for source in sources]
         if sum(numbers):
             table.add_row(Text(token), *(str(n) if n else "" for n in numbers), str(sum(numbers)))
-    terminal.out().print(table)
+    terminal.show(table)
 
 
 def run(
@@ -250,7 +242,7 @@ def eval_(
         out.mkdir(parents=True, exist_ok=True)
         (out / "results.json").write_text(format_.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (out / "results.md").write_text(table(results), encoding="utf-8")
-    terminal.print_json(document) if json else terminal.put(table(results).rstrip())
+    terminal.result(document, table(results).rstrip(), json)
 
 
 async def _measure(
@@ -320,3 +312,6 @@ def reranker(
     with terminal.stopping("this step") as stop:
         train(embedded_folder(), found, out, Plan(minutes=minutes, rate=lr, seed=seed), report, stop)
     terminal.put(str(out))
+
+
+train = group(TRAIN, prepare, run, merge, eval_, reranker)
