@@ -6,34 +6,16 @@ Everything that the JSON keeps comes back equal; the engine's tokens of a segmen
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import fields
+from typing import Any, get_args
 
 from selfrag.answers.rescore import segment_from
 from selfrag.answers.schema import critique_of
 from selfrag.answers.trace import passage_from
-from selfrag.types import (
-    Answer,
-    Cited,
-    Corrected,
-    Decided,
-    Decision,
-    Event,
-    Expanded,
-    Joined,
-    Opened,
-    Passage,
-    Pruned,
-    Reconsidered,
-    Retrieved,
-    SearchOptions,
-    Segment,
-    Selected,
-    Timing,
-    Usage,
-    Wrote,
-)
+from selfrag.types import Answer, Cited, Decision, Event, Passage, SearchOptions, Segment, Timing, Usage
 
 Json = Mapping[str, Any]
+_EVENTS = {kind.__name__.lower(): kind for kind in get_args(Event)}
 
 
 def answer_from(row: Json, options: SearchOptions) -> Answer:
@@ -71,35 +53,20 @@ def _cited(row: Json, evidence: tuple[Passage, ...]) -> Cited:
 
 def event_from(row: Json, passages: Mapping[str, Passage]) -> Event:
     """An event of `event_json`; ``passages`` maps the chunk ids in it to passages. Raises KeyError for an unknown event."""
-    match row["event"]:
-        case "decided":
-            return Decided(row["step"], row["path"], Decision(**row["decision"]))
-        case "retrieved":
-            return Retrieved(row["step"], row["path"], row["query"], tuple(passages[chunk] for chunk in row["passages"]))
-        case "corrected":
-            found = tuple(passages[chunk] for chunk in row["passages"])
-            return Corrected(row["step"], row["path"], row["number"], row["standing"], row["best"], row["query"], found)
-        case "reconsidered":
-            return Reconsidered(row["step"], row["path"], row["isuse"], row["sentences"])
-        case "opened":
-            passage = passages[row["passage"]] if row["passage"] else None
-            return Opened(
-                row["step"],
-                row["path"],
-                row["candidate"],
-                passage,
-                critique_of(row["critique"], row["critique"]["distributions"]),
-            )
-        case "wrote":
-            return Wrote(row["candidate"], row["text"])
-        case "expanded":
-            segment = segment_from(row["segment"], passages)
-            return Expanded(row["step"], row["path"], row["candidate"], segment, row["score"])
-        case "pruned":
-            passage = passages[row["passage"]] if row["passage"] else None
-            return Pruned(row["step"], row["path"], row["candidate"], passage, row["when"], row["bound"], row["needed"])
-        case "joined":
-            return Joined(row["step"], row["path"], tuple(row["candidates"]))
-        case "selected":
-            return Selected(row["step"], tuple(row["paths"]), tuple(row["scores"]))
-    raise KeyError(row["event"])
+    kind = _EVENTS[row["event"]]
+    return kind(**{field.name: _value(field.name, row[field.name], passages) for field in fields(kind)})
+
+
+def _value(name: str, value: Any, passages: Mapping[str, Passage]) -> Any:
+    """The field ``name`` of an event, as `trace.plain` wrote it."""
+    if name == "decision":
+        return Decision(**value)
+    if name == "passage":
+        return passages[value] if value else None
+    if name == "passages":
+        return tuple(passages[chunk] for chunk in value)
+    if name == "critique":
+        return critique_of(value, value["distributions"])
+    if name == "segment":
+        return segment_from(value, passages)
+    return tuple(value) if isinstance(value, list) else value

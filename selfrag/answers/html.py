@@ -12,7 +12,7 @@ from selfrag.algorithm import beam, reflection
 from selfrag.algorithm.joined import NEW, allowed, is_useful
 from selfrag.algorithm.words import content_words
 from selfrag.answers import render
-from selfrag.answers.rescore import segment_from
+from selfrag.answers.rescore import expanded, segment_from
 from selfrag.answers.schema import CritiqueJson, ExpandedJson, JudgedJson, OpenedJson, PrunedJson, passage_json, quote_json
 from selfrag.answers.trace import Trace
 
@@ -84,7 +84,7 @@ def candidates(trace: Trace) -> list[Json]:
     depend on the weights."""
     paths = {0: beam.Path(0)}
     found = []
-    for order, event in enumerate(written(trace)):
+    for order, event in enumerate(expanded(trace)):
         segment = segment_from(event["segment"], trace.passages)
         parent = paths.get(event["path"], beam.Path(event["path"]))
         gains = parent.gains(segment)
@@ -109,10 +109,6 @@ def candidates(trace: Trace) -> list[Json]:
     return found
 
 
-def written(trace: Trace) -> list[ExpandedJson]:
-    return [event for event in trace.events if event["event"] == "expanded"]
-
-
 def numbers(critique: CritiqueJson | JudgedJson) -> Json:
     return {name: critique.get(name, 0.0) for name in ("isrel", "issup", "isuse", "sequence", "retrieval")}
 
@@ -120,7 +116,7 @@ def numbers(critique: CritiqueJson | JudgedJson) -> Json:
 def quoted(trace: Trace) -> dict[str, list[Json]]:
     """The quotes of every written candidate by the passage they stand in, in order of place, none twice."""
     found: dict[str, dict[int, Json]] = {}
-    for event in written(trace):
+    for event in expanded(trace):
         quote = quote_json(segment_from(event["segment"], trace.passages), trace.answer["question"])
         if quote and event["segment"]["passage"]:
             place = {"start": quote["start"], "end": quote["end"], "span": quote["span"]}
@@ -157,16 +153,8 @@ def tree(trace: Trace) -> list[Json]:
 
 
 def leaf(text: str) -> Json:
-    return {
-        "text": text,
-        "mark": "",
-        "style": "soft",
-        "passage": None,
-        "critique": None,
-        "carried": [],
-        "note": "",
-        "children": [],
-    }
+    empty: Json = {"mark": "", "style": "soft", "passage": None, "critique": None, "carried": [], "note": ""}
+    return {"text": text, **empty, "children": []}
 
 
 def opened(event: OpenedJson) -> Json:

@@ -43,12 +43,7 @@ def segment_text(segment: SegmentJson) -> str:
 
 def critique(segment: SegmentJson) -> str:
     """ "ISREL 0.98 · ISSUP 0.40 · weak support"."""
-    numbers = {
-        "ISREL": segment["critique"]["isrel"],
-        "ISSUP": segment["critique"]["issup"],
-        "ISUSE": segment["critique"]["isuse"],
-    }
-    said = [f"{name} {value:.2f}" for name, value in numbers.items() if name in segment["distributions"]]
+    said = [f"{render.GROUPS[key]} {value:.2f}" for key, value in render.carried(segment)]
     return " · ".join([*said, *render.remarks(segment)])
 
 

@@ -24,7 +24,6 @@ from selfrag.answers.citations import location
 from selfrag.answers.schema import (
     AnswerJson,
     CitationJson,
-    CorrectedJson,
     CritiqueJson,
     EventJson,
     ExpandedJson,
@@ -33,7 +32,7 @@ from selfrag.answers.schema import (
     PassageJson,
     PrunedJson,
     QuoteJson,
-    RetrievedJson,
+    Searched,
     SegmentJson,
     evidence_means,
     utility,
@@ -98,8 +97,12 @@ def _level(value: float, key: str) -> str:
 
 def remarks(segment: SegmentJson) -> list[str]:
     """Words for the critiques of a segment that are low: "weak support"."""
-    carried = [(key, _value(segment["critique"], key)) for key, name in GROUPS.items() if name in segment["distributions"]]
-    return [_WORDS[key][colour] for key, value in carried if (colour := _level(value, key)) in _WORDS[key]]
+    return [_WORDS[key][colour] for key, value in carried(segment) if (colour := _level(value, key)) in _WORDS[key]]
+
+
+def carried(segment: SegmentJson) -> list[tuple[str, float]]:
+    """The critiques that a segment has, by their keys in JSON."""
+    return [(key, _value(segment["critique"], key)) for key, name in GROUPS.items() if name in segment["distributions"]]
 
 
 # --- an answer -----------------------------------------------------------------------------------------------------------------
@@ -300,7 +303,7 @@ def decision_words(action: Literal["retrieve", "continue", "none"], probability:
     return words[action] + ("" if probability is None else f" (p {probability:.2f})")
 
 
-def found_words(event: RetrievedJson | CorrectedJson) -> str:
+def found_words(event: Searched) -> str:
     """How many passages a search found, or one that was made again because those before were not relevant enough."""
     count, query = len(event["passages"]), clean(event["query"])
     if event["event"] == "retrieved":

@@ -6,15 +6,10 @@ The types here are the schema: docs/schema/*.json is generated from them, docs/a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import (
-    Any,
-    Literal,
-    NotRequired,  # pydantic, which makes the JSON Schema, refuses typing.TypedDict before Python 3.12
-)
+from dataclasses import asdict
+from typing import Any, Literal, NotRequired, cast
 
-from typing_extensions import (
-    TypedDict,
-)
+from typing_extensions import TypedDict  # pydantic, which makes the JSON Schema, refuses typing's before Python 3.12
 
 from selfrag.algorithm import reflection
 from selfrag.answers.quotes import quote_of
@@ -37,12 +32,15 @@ class HeaderJson(TypedDict):
     text: str
 
 
-class PassageJson(TypedDict):
-    title: str
+class PlaceJson(TypedDict):
     source: str
     lines: Pair | None
     page: int | None
     place: str | None
+
+
+class PassageJson(PlaceJson):
+    title: str
     chunk: str
     text: str
     headers: list[HeaderJson]
@@ -52,29 +50,21 @@ class CitationJson(PassageJson):
     n: int
 
 
-class FoundJson(TypedDict):
+class FoundJson(PlaceJson):
     """A passage that was retrieved. ``text`` only where the run keeps it; ``isrel`` None where the passage was not read."""
 
     title: str
-    source: str
-    lines: Pair | None
-    page: int | None
-    place: str | None
     chunk: str
     text: NotRequired[str]
     headers: NotRequired[list[HeaderJson]]
     isrel: float | None
 
 
-class QuoteJson(TypedDict):
+class QuoteJson(PlaceJson):
     """``text`` is the citation's ``text[start:end]``; ``span`` are offsets in the quote's own text; ``header`` is the header row
     of the table that it stands in, or the first line of its record, where the quote does not hold it."""
 
     text: str
-    source: str
-    lines: Pair | None
-    page: int | None
-    place: str | None
     start: int
     end: int
     span: Pair | None
@@ -176,25 +166,24 @@ class WrittenJson(TypedDict):
     critique: JudgedJson
 
 
-class DecidedJson(TypedDict):
-    event: Literal["decided"]
+class StepJson(TypedDict):
     step: int
     path: int
+
+
+class DecidedJson(StepJson):
+    event: Literal["decided"]
     decision: DecisionJson
 
 
-class RetrievedJson(TypedDict):
+class RetrievedJson(StepJson):
     event: Literal["retrieved"]
-    step: int
-    path: int
     query: str
     passages: list[str]
 
 
-class CorrectedJson(TypedDict):
+class CorrectedJson(StepJson):
     event: Literal["corrected"]
-    step: int
-    path: int
     number: int
     standing: Standing
     best: float
@@ -202,36 +191,28 @@ class CorrectedJson(TypedDict):
     passages: list[str]
 
 
-class ReconsideredJson(TypedDict):
+class ReconsideredJson(StepJson):
     event: Literal["reconsidered"]
-    step: int
-    path: int
     isuse: float
     sentences: int
 
 
-class OpenedJson(TypedDict):
+class OpenedJson(StepJson):
     event: Literal["opened"]
-    step: int
-    path: int
     candidate: int
     passage: str | None
     critique: JudgedJson
 
 
-class ExpandedJson(TypedDict):
+class ExpandedJson(StepJson):
     event: Literal["expanded"]
-    step: int
-    path: int
     candidate: int
     segment: WrittenJson
     score: float
 
 
-class PrunedJson(TypedDict):
+class PrunedJson(StepJson):
     event: Literal["pruned"]
-    step: int
-    path: int
     candidate: int
     passage: str | None
     when: Literal["before writing", "while writing", "unsupported", "irrelevant"]
@@ -246,24 +227,13 @@ class SelectedJson(TypedDict):
     scores: list[float]
 
 
-class JoinedJson(TypedDict):
+class JoinedJson(StepJson):
     event: Literal["joined"]
-    step: int
-    path: int
     candidates: list[int]
 
 
-EventJson = (
-    DecidedJson
-    | RetrievedJson
-    | CorrectedJson
-    | ReconsideredJson
-    | OpenedJson
-    | ExpandedJson
-    | PrunedJson
-    | SelectedJson
-    | JoinedJson
-)
+Searched = RetrievedJson | CorrectedJson
+EventJson = DecidedJson | Searched | ReconsideredJson | OpenedJson | ExpandedJson | PrunedJson | SelectedJson | JoinedJson
 
 
 class WeightsJson(TypedDict):
@@ -325,8 +295,8 @@ def answer_json(answer: Answer, id: str | int | None = None) -> AnswerJson:
         "model": answer.model,
         "engine": answer.engine,
         "collection": answer.collection,
-        "usage": usage_json(answer.usage),
-        "timing_ms": timing_json(answer.timing),
+        "usage": cast("UsageJson", asdict(answer.usage)),
+        "timing_ms": cast("TimingJson", asdict(answer.timing)),
         "warnings": list(answer.warnings),
         "error": None,
     }
@@ -350,24 +320,11 @@ def error_json(question: str, error: str, id: str | int | None = None) -> Answer
         "model": "",
         "engine": "",
         "collection": "",
-        "usage": usage_json(Usage()),
-        "timing_ms": timing_json(Timing()),
+        "usage": cast("UsageJson", asdict(Usage())),
+        "timing_ms": cast("TimingJson", asdict(Timing())),
         "warnings": [],
         "error": error,
     }
-
-
-def usage_json(usage: Usage) -> UsageJson:
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "requests": usage.requests,
-    }
-
-
-def timing_json(timing: Timing) -> TimingJson:
-    return {"retrieve": timing.retrieve, "generate": timing.generate, "total": timing.total}
 
 
 def cited_json(cited: Cited, question: str) -> SegmentJson:

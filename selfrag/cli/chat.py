@@ -231,13 +231,14 @@ class Chat:
         terminal.show(render.answer(entry.document, options_of(entry), Path.cwd()))
 
     def save(self, name: str) -> None:
-        from selfrag.conversation.markdown import to_markdown
+        from selfrag.answers import markdown
 
         if not name:
             raise UsageError("/save needs the name of a file", "/save conversation.md")
         if not self.conversation.documents:
             raise UsageError("nothing has been asked yet")
-        terminal.write_file(Path(name).expanduser(), to_markdown(self.conversation.documents), "/save")
+        text = "\n".join(markdown.document(answer, None, Path.cwd()) for answer in self.conversation.documents)
+        terminal.write_file(Path(name).expanduser(), text, "/save")
         terminal.say(f"written to {name}", self.quiet)
 
 

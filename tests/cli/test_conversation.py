@@ -137,9 +137,9 @@ def test_chat_commands(own: Path, run: Run, monkeypatch: pytest.MonkeyPatch, tmp
     said = chat(run, monkeypatch, QUESTION, "/good quite right", "how big is it?", f"/save {file}", "/new", "how big is it?")
     assert "→ How big is Seoul?" not in said.split("a new conversation")[-1]
     text = file.read_text("utf-8")
-    assert text.startswith(f"## {QUESTION}\n")
+    assert text.startswith(f"# {QUESTION}\n")
     assert "Seoul.txt:1" in text
-    assert re.search(r"\*ISREL \d\.\d\d", text)
+    assert re.search(r"ISREL \d\.\d\d", text)
     sessions = [(entry["session"], entry["typed"], entry["feedback"]) for entry in entries(run)]
     assert sessions == [(2, "how big is it?", None), (1, "how big is it?", None), (1, QUESTION, "good")]
 
