@@ -1,4 +1,4 @@
-"""Small helpers that every part may use: atomic file writes, URLs, text that is safe to print."""
+"""Small helpers that every part may use: atomic file writes, the machine, URLs, text that is safe to print."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_url(text: str) -> bool:

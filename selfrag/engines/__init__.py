@@ -38,42 +38,38 @@ def open_engine(
 
     Raises UsageError for an unknown ``spec``, ModelError for a model that cannot be loaded or lacks reflection tokens.
     """
-    engine = _open(spec, model, device, dtype, threads, cache_bytes, reflection)
+    check_spec(spec)
+    server = is_server(spec)
+    gpu = not server and device in (None, "cuda") and _has_gpu()
+    on_cpu = device == "cpu" or (device is None and not gpu)
+    engine: Engine
+    if server:
+        engine = _server(spec, model, reflection)
+    elif spec == "vllm" or (spec == "auto" and gpu and importlib.util.find_spec("vllm")):
+        from selfrag.engines.vllm.engine import VllmEngine
+
+        engine = VllmEngine(model, dtype=dtype, reflection=reflection)
+    elif spec == "onnx" or (spec == "auto" and on_cpu and dtype in (None, "float32") and has_graph(model)):
+        from selfrag.engines.local.onnx import OnnxEngine
+
+        engine = OnnxEngine(model, threads=threads, cache_bytes=cache_bytes, reflection=reflection)
+    else:
+        from selfrag.engines.local.transformers import TransformersEngine
+
+        sizes = {"threads": threads, "cache_bytes": cache_bytes}
+        engine = TransformersEngine(model, device=device, dtype=dtype, reflection=reflection, **sizes)
     engine.model = name or engine.model
     return engine
 
 
-def _open(
-    spec: str,
-    model: str,
-    device: str | None,
-    dtype: str | None,
-    threads: int | None,
-    cache_bytes: int | None,
-    reflection: ReflectionKind,
-) -> Engine:
-    if is_server(spec):
-        from selfrag.engines.http.engine import ServerEngine
-        from selfrag.engines.http.presets import endpoint_of
+def _server(spec: str, model: str, reflection: ReflectionKind) -> Engine:
+    from selfrag.engines.http.engine import ServerEngine
+    from selfrag.engines.http.presets import endpoint_of
 
-        if spec not in PRESETS:
-            return ServerEngine(_parts(spec), model, reflection=reflection)
-        preset, server = PRESETS[spec], endpoint_of(spec)
-        return ServerEngine([server], model, reflection=reflection, name=spec, prefill=preset.prefill, start=preset.start)
-    check_spec(spec)
-    gpu = device in (None, "cuda") and _has_gpu()
-    if spec == "vllm" or (spec == "auto" and gpu and importlib.util.find_spec("vllm")):
-        from selfrag.engines.vllm.engine import VllmEngine
-
-        return VllmEngine(model, dtype=dtype, reflection=reflection)
-    on_cpu = device == "cpu" or (device is None and not gpu)
-    if spec == "onnx" or (spec == "auto" and on_cpu and dtype in (None, "float32") and has_graph(model)):
-        from selfrag.engines.local.onnx import OnnxEngine
-
-        return OnnxEngine(model, threads=threads, cache_bytes=cache_bytes, reflection=reflection)
-    from selfrag.engines.local.transformers import TransformersEngine
-
-    return TransformersEngine(model, device=device, dtype=dtype, threads=threads, cache_bytes=cache_bytes, reflection=reflection)
+    if spec not in PRESETS:
+        return ServerEngine(_parts(spec), model, reflection=reflection)
+    preset = PRESETS[spec]
+    return ServerEngine([endpoint_of(spec)], model, reflection=reflection, name=spec, prefill=preset.prefill, start=preset.start)
 
 
 def is_server(spec: str) -> bool:

@@ -7,8 +7,6 @@ negatives of a question are the best of BM25 over all passages of its group of s
 from __future__ import annotations
 
 import ast
-import gzip
-import json
 import re
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,12 +14,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from selfrag.algorithm.words import FUNCTION_WORDS
-from selfrag.errors import InputError
 from selfrag.train.hard_negatives import HardNegatives
 from selfrag.train.passages import holds, window
+from selfrag.train.prepare import load
+from selfrag.train.sources import Record
 
 NEGATIVES = 15
 """Negatives kept of each question; training draws a few of them in each epoch."""
@@ -68,15 +66,6 @@ def examples(data: Path, rng: Random) -> list[Example]:
     return found
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
-    except (OSError, EOFError, ValueError) as error:
-        hint = "name the folder of the published data sets, which holds train/, dev/ and corpora/"
-        raise InputError(f"{path} cannot be read: {error}", hint) from error
-
-
 @dataclass(frozen=True, slots=True)
 class _Asked:
     source: str
@@ -90,7 +79,7 @@ class _Asked:
     named: tuple[str, ...]
 
 
-def _asked(source: str, row: dict[str, Any]) -> _Asked | None:
+def _asked(source: str, row: Record) -> _Asked | None:
     passage = str(row.get("passage") or row.get("context") or "")
     if not passage or row.get("unanswerable"):
         return None
@@ -105,7 +94,7 @@ def _asked(source: str, row: dict[str, Any]) -> _Asked | None:
 def _group(data: Path, files: Sequence[str], rng: Random) -> Iterator[Example]:
     asked = []
     for file in files:
-        rows = [each for row in _rows(data / "train" / f"{file}.jsonl.gz") if (each := _asked(file, row))]
+        rows = [each for row in load(data / "train" / f"{file}.jsonl.gz") if (each := _asked(file, row))]
         rng.shuffle(rows)
         asked += rows[: _LIMITS.get(file)]
     pool = list(dict.fromkeys((each.title, text) for each in asked for text in (each.passage, *each.named)))
@@ -140,11 +129,11 @@ def _cut(passage: str, answer: str, rng: Random) -> str:
 
 def _open_questions(data: Path) -> Iterator[Example]:
     """Questions without a passage, over the summaries: the best one that holds an answer is taken to answer."""
-    summaries = [(str(row["title"]), str(row["text"])) for row in _rows(data / "corpora" / "wikipedia_vital_10k.jsonl.gz")]
+    summaries = [(str(row["title"]), str(row["text"])) for row in load(data / "corpora" / "wikipedia_vital_10k.jsonl.gz")]
     neighbours = HardNegatives(summaries)
-    held_out = {row["question"].casefold() for row in _rows(data / "dev" / "nq_wikipedia_vital.jsonl.gz")}
+    held_out = {row["question"].casefold() for row in load(data / "dev" / "nq_wikipedia_vital.jsonl.gz")}
     for file in ("nq_open_questions", "efficientqa_rated_answers"):
-        for row in _rows(data / "train" / f"{file}.jsonl.gz"):
+        for row in load(data / "train" / f"{file}.jsonl.gz"):
             question = str(row["question"])
             answers = [answer for each in row["answer"] if len(answer := str(each)) > 4 and not re.fullmatch(r"[\d\W]+", answer)]
             if question.casefold() in held_out:

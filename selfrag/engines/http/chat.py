@@ -12,7 +12,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,8 +65,9 @@ def payload(request: Request, server: ChatCapabilities) -> dict[str, Any]:
         body |= {"logprobs": True, "top_logprobs": server.top if request.choices else 1}
     elif stated:
         limit = JSON_ROOM
-        schema = _schema(answer_sets(request))
-        example = json.dumps({name: names[0] for name, names in zip(_names(request), answer_sets(request), strict=True)})
+        named = _named_sets(request)
+        schema = _schema(named)
+        example = json.dumps({name: choices[0] for name, choices in named.items()})
         messages[-1]["content"] += "\n\n" + prompts.load("critic/as_json").render(example=example).strip()
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "judgement", "strict": True, "schema": schema}}
     body["max_tokens"] = limit + (THINKING if server.thinks else 0)
@@ -83,15 +84,15 @@ def answer_sets(request: Request) -> tuple[tuple[str, ...], ...]:
     return request.answers or ((request.choices,) if request.choices else ())
 
 
-def _names(request: Request) -> list[str]:
-    count = len(answer_sets(request))
-    return ["answer"] if count == 1 else [f"answer_{i + 1}" for i in range(count)]
+def _named_sets(request: Request) -> dict[str, tuple[str, ...]]:
+    """The sets of choices by their names in a JSON reply."""
+    sets = answer_sets(request)
+    return {"answer" if len(sets) == 1 else f"answer_{i}": choices for i, choices in enumerate(sets, 1)}
 
 
-def _schema(sets: Sequence[Sequence[str]]) -> dict[str, Any]:
-    names = ["answer"] if len(sets) == 1 else [f"answer_{i + 1}" for i in range(len(sets))]
-    properties = {name: {"type": "string", "enum": list(choices)} for name, choices in zip(names, sets, strict=True)}
-    return {"type": "object", "properties": properties, "required": names, "additionalProperties": False}
+def _schema(named: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    properties = {name: {"type": "string", "enum": list(choices)} for name, choices in named.items()}
+    return {"type": "object", "properties": properties, "required": list(named), "additionalProperties": False}
 
 
 def _messages(prompt: Sequence[Part]) -> list[dict[str, str]]:
@@ -309,16 +310,16 @@ def _token_of(choice: str, told: Mapping[str, float]) -> str | None:
 
 def _stated(request: Request, text: str) -> list[Token]:
     """The choices that a reply states, one of each set in order; an empty token where it states none."""
-    sets = answer_sets(request)
-    values = _json_values(text, _names(request)) or _spelled(text, sets)
+    named = _named_sets(request)
+    values = _json_values(text, named) or _spelled(text, named.values())
     tokens = []
-    for names, value in zip(sets, values, strict=True):
+    for names, value in zip(named.values(), values, strict=True):
         known = value in names
         tokens.append(Token(UNKNOWN_ID, value if known else "", 0.0, {value: 0.0} if known else {}))
     return tokens
 
 
-def _json_values(text: str, names: Sequence[str]) -> list[str] | None:
+def _json_values(text: str, names: Iterable[str]) -> list[str] | None:
     """The values of a JSON object in ``text`` that has ``names``, or None."""
     try:
         found = json.loads(text[text.index("{") : text.rindex("}") + 1])
@@ -327,7 +328,7 @@ def _json_values(text: str, names: Sequence[str]) -> list[str] | None:
         return None
 
 
-def _spelled(text: str, sets: Sequence[Sequence[str]]) -> list[str]:
+def _spelled(text: str, sets: Iterable[Sequence[str]]) -> list[str]:
     """For each set in order, the first word of ``text`` that is one of its choices, or ""."""
     words, at, found = re.findall(r"[^\W\d_]+|\d+", text), 0, []
     for names in sets:

@@ -23,7 +23,7 @@ from selfrag import _http
 from selfrag._http import ClientError, Endpoint, TransientError
 from selfrag.errors import EngineBusy, EngineError
 
-__all__ = ["Client", "ClientError", "Policy", "Server", "TransientError"]
+__all__ = ["Client", "ClientError", "Policy", "Server", "TransientError", "as_object"]
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ class Client:
         stream gives its whole answer as the only one."""
         async with self._exchange(server, path, payload, streaming=True) as response:
             if "text/event-stream" not in response.headers.get("Content-Type", ""):
-                yield _object(server, _http.json_of(server.endpoint, await response.aread()))
+                yield as_object(server, _http.json_of(server.endpoint, await response.aread()))
                 return
             async for event in EventSource(response).aiter_sse():
                 if event.data.strip() == "[DONE]":
@@ -192,7 +192,7 @@ class Client:
         raise TransientError(f"{server.shown} broke off in the middle of an answer", unreachable=True)
 
     def _event(self, server: Server, data: str) -> dict[str, Any]:
-        event = _object(server, _http.json_of(server.endpoint, data.encode(), error_code=500))
+        event = as_object(server, _http.json_of(server.endpoint, data.encode(), error_code=500))
         if event.get("error"):
             _http.check(server.endpoint, _http.code_of(event, 500), {}, data.encode())
         return event
@@ -231,7 +231,8 @@ def _never(_: RetryCallState) -> bool:
     return False
 
 
-def _object(server: Server, found: Any) -> dict[str, Any]:
+def as_object(server: Server, found: Any) -> dict[str, Any]:
+    """``found``, if it is a JSON object. Raises EngineError."""
     if not isinstance(found, dict):
         raise EngineError(f"{server.shown} does not speak the OpenAI protocol: it answers {str(found)[:80]!r}")
     return found

@@ -20,7 +20,7 @@ from selfrag._http import Endpoint, endpoint
 from selfrag.engines.completion_builder import CompletionBuilder
 from selfrag.engines.http import chat, completions, fields
 from selfrag.engines.http.chat import ChatCapabilities, Unexpected
-from selfrag.engines.http.client import START_COMMAND, Client, ClientError, Policy, Server
+from selfrag.engines.http.client import START_COMMAND, Client, ClientError, Policy, Server, as_object
 from selfrag.engines.http.completions import Capabilities
 from selfrag.engines.tokenizer import PromptTokenizer
 from selfrag.errors import EngineError, ModelError
@@ -132,7 +132,7 @@ class ServerEngine:
                 if not self._gave_up(server, error, body, keep):
                     raise
             else:
-                return _object(found, server)
+                return as_object(server, found)
 
     def _allowed(self, server: Server, body: Mapping[str, Any]) -> Mapping[str, Any]:
         return fields.without(body, self._refused.get(server, ()))
@@ -301,9 +301,3 @@ def _change(can: ChatCapabilities) -> str:
     if can.thinks:
         return f"{can.served} thinks before it answers: slower, and its critiques are what it states, without probabilities"
     return f"{can.served} comes without probabilities: its critiques are what it states"
-
-
-def _object(found: Any, server: Server) -> Event:
-    if not isinstance(found, dict):
-        raise EngineError(f"{server.shown} does not speak the OpenAI protocol: it answers {str(found)[:80]!r}")
-    return found

@@ -7,7 +7,6 @@ Keys and values lie in numpy arrays that the graph writes in place.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Values
 from contextlib import AbstractContextManager, nullcontext
@@ -21,6 +20,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime import OrtValue
 
+from selfrag._util import cores
 from selfrag.engines.local.sequence import Next, Sequence
 from selfrag.errors import EngineError, ModelError
 
@@ -206,8 +206,3 @@ def _followers(reading: _Reading, ids: Values[int]) -> list[Next]:
         raise EngineError("a sequence without new tokens cannot be computed")
     best = [int(row.argmax()) for row in rows]
     return [Next(token, float(row[token]), row[list(ids)].tolist()) for token, row in zip(best, rows, strict=True)]
-
-
-def cores() -> int:
-    """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -223,10 +223,7 @@ def _put_source(db: sqlite3.Connection, source: Source) -> int:
         (
             source.path,
             source.hash,
-            source.hints.size,
-            source.hints.mtime_ns,
-            source.hints.ctime_ns,
-            source.hints.inode,
+            *astuple(source.hints),
             source.status,
             source.reason,
             source.reader,

@@ -6,7 +6,6 @@ here on opening. benchmarks/results/embedders.md compares speed and similarity w
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
+from selfrag._util import cores
 from selfrag.errors import ModelError
 from selfrag.index.embedders import EMBEDDED
 
@@ -148,7 +148,3 @@ def _linear(name: str, source: Mapping[str, NDArray[np.float32]], *theirs: str) 
         f"{name}.zero": np.zeros(scale.shape, dtype=np.int8),
         f"{name}.bias": np.concatenate([source[f"{each}.bias"] for each in theirs]),
     }
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

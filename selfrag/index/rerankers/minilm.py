@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tokenizers import Encoding, Tokenizer
 
+from selfrag._util import cores
 from selfrag.errors import ModelError
-from selfrag.index.embedders.minilm import cores, embedded_folder, graph_weights, session
+from selfrag.index.embedders.minilm import embedded_folder, graph_weights, session
 
 GRAPH = Path(__file__).parent / "minilm.onnx"
 

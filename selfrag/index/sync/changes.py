@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -80,8 +80,8 @@ class Preparer:
     def _compared(self, path: str, data: bytes, hints: Hints, before: Source | None) -> Prepared:
         name = digest(data)
         if before is not None and before.hash == name:
-            status = "ok" if before.status == "stale" else before.status
-            return Prepared("touched", _replaced(before, hints, status))
+            fresh = {"status": "ok", "reason": None} if before.status == "stale" else {}
+            return Prepared("touched", replace(before, hints=hints, **fresh))
         moved = None if before is not None else self._moved_from(path, name)
         kind: Kind = "updated" if before is not None and before.status != "skipped" else "moved" if moved else "new"
         if self._plan_only:
@@ -129,23 +129,7 @@ def _steady(path: str, load: Load) -> tuple[bytes, Hints]:
 def _unreadable(path: str, hints: Hints, before: Source | None, error: InputError) -> Prepared:
     """A file that cannot be read: an indexed one keeps its chunks, any other is skipped and retried next time."""
     if before is not None and before.status != "skipped" and "too large" not in error.message:
-        return Prepared(
-            "stale",
-            Source(
-                path,
-                before.hash,
-                NO_HINTS,
-                "stale",
-                f"{error.message}; its last readable version is kept",
-                before.reader,
-                before.title,
-                before.metadata,
-            ),
-        )
+        reason = f"{error.message}; its last readable version is kept"
+        return Prepared("stale", replace(before, path=path, hints=NO_HINTS, status="stale", reason=reason))
     stays = hints if error.message.startswith("too large") else NO_HINTS
     return Prepared("skipped", Source(path, None, stays, "skipped", error.message))
-
-
-def _replaced(source: Source, hints: Hints, status: Literal["ok", "skipped", "stale"]) -> Source:
-    reason = source.reason if status == source.status else None
-    return Source(source.path, source.hash, hints, status, reason, source.reader, source.title, source.metadata)

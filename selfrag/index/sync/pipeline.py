@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Protocol
 
@@ -237,7 +237,7 @@ class _Run:
         path, before = prepared.source.path, self.known.get(prepared.replaces or prepared.source.path)
         if before is not None and before.status != "skipped":
             reason = f"{reason}; its last version is kept"
-            kept = Source(path, before.hash, NO_HINTS, "stale", reason, before.reader, before.title, before.metadata)
+            kept = replace(before, path=path, hints=NO_HINTS, status="stale", reason=reason)
             if prepared.replaces is None:
                 self.job.catalog.note(kept)
         else:
