@@ -31,8 +31,7 @@ class PromptTokenizer:
     ``begin`` is what the tokenizer puts before every text. ``control`` maps the reflection tokens to ids and is empty for an
     instruct model that is opened with ``reflection="prompted"``; ``ends`` are the ids that end a text.
 
-    Raises:
-        ModelError: when a reflection token is missing or is not one token.
+    Raises ModelError when a reflection token is missing or is not one token.
     """
 
     def __init__(self, tokenizer: Any, ends: Iterable[int] = (), reflection: ReflectionKind = "tokens") -> None:

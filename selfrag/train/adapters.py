@@ -23,11 +23,8 @@ SAME = ("lora_alpha", "target_modules", "use_rslora", "use_dora", "bias", "rank_
 
 
 def find(name: str) -> Path:
-    """The folder of the adapter ``name``: a folder, or a registry name of a model that comes with one.
-
-    Raises:
-        InputError: if no adapter is found.
-    """
+    """The folder of the adapter ``name``: a folder, or a registry name of a model that comes with one. Raises InputError if no
+    adapter is found."""
     if entry := entries().get(name):
         if entry.folder is None:
             with_one = ", ".join(n for n, e in entries().items() if e.folder)
@@ -62,9 +59,8 @@ def adapt_from(model: Any, tokenizer: Any, config: AdapterConfig, folder: Path) 
 
     ``config`` may begin at a lower block than the adapter; the blocks that it lacks start as those of a new adapter do.
 
-    Raises:
-        UsageError: when the adapter has another rank than ``config`` or begins at a lower block, was trained on another base, or
-            is of another kind.
+    Raises UsageError when the adapter has another rank than ``config`` or begins at a lower block, was trained on another base,
+    or is of another kind.
     """
     has = shape(folder)
     _check_shape(config, has, folder)
@@ -84,12 +80,8 @@ def adapt_from(model: Any, tokenizer: Any, config: AdapterConfig, folder: Path) 
 
 
 def merge(base: str, folder: Path, out: Path) -> None:
-    """Writes ``base`` with the adapter in ``folder`` merged into it as an ordinary checkpoint ``out``, in bfloat16.
-
-    Raises:
-        UsageError: when something is at ``out``, or the adapter does not fit.
-        ModelError: when the base cannot be loaded.
-    """
+    """Writes ``base`` with the adapter in ``folder`` merged into it as an ordinary checkpoint ``out``, in bfloat16. Raises
+    UsageError when something is at ``out``, or the adapter does not fit, ModelError when the base cannot be loaded."""
     if out.exists():
         raise UsageError(f"there is a {out} already", "name another folder with --out")
     model, tokenizer = load(base, torch.float32)

@@ -26,11 +26,8 @@ def folder(out: Path) -> None:
 
 
 def check(out: Path, saved: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
-    """That the checkpoint of ``out`` was made with the rows, the order of batches and the shape of this run.
-
-    Raises:
-        UsageError: naming what differs.
-    """
+    """That the checkpoint of ``out`` was made with the rows, the order of batches and the shape of this run. Raises UsageError,
+    naming what differs."""
     if saved["rows"] != mine["rows"]:
         raise UsageError(
             f"{out} was trained on other rows than these",

@@ -41,8 +41,7 @@ def load(base: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
 
     On a CPU attention is two plain matrix products: its fused kernel made a step of 1,600 tokens 1.22 times as long.
 
-    Raises:
-        ModelError: if the model is found neither locally nor on the hub, or the hub cannot be reached.
+    Raises ModelError if the model is found neither locally nor on the hub, or the hub cannot be reached.
     """
     attention = "sdpa" if torch.cuda.is_available() else "eager"
     try:
@@ -79,11 +78,7 @@ def adapt(model: Any, tokenizer: Any, config: AdapterConfig) -> Any:
 
 def compile_blocks(adapted: Any) -> None:
     """Has torch compile every block when it first runs, for batches of any shape. Fused work element by element gave a CPU 1.27
-    times as many tokens a second.
-
-    Raises:
-        UsageError: where the compiler that torch would call is missing.
-    """
+    times as many tokens a second. Raises UsageError where the compiler that torch would call is missing."""
     compiler = inductor.cpp.cxx[-1]
     if shutil.which(compiler) is None:
         raise UsageError(f"--compile wants a C++ compiler, and there is no {compiler} here", "install it, or leave out --compile")

@@ -63,11 +63,8 @@ class PrepareConfig:
 
 
 def load(path: Path) -> list[Record]:
-    """Records of a JSONL file, gzipped or not.
-
-    Raises:
-        InputError: naming file and line, where a line is not a JSON object in UTF-8, and for a file that cannot be read.
-    """
+    """Records of a JSONL file, gzipped or not. Raises InputError, naming file and line, where a line is not a JSON object in
+    UTF-8, and for a file that cannot be read."""
     opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as lines:

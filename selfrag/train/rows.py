@@ -118,11 +118,7 @@ def _part_json(part: WeightedPart) -> dict[str, Any]:
 
 
 def read(path: Path) -> Iterator[Example]:
-    """Examples of a JSONL file.
-
-    Raises:
-        InputError: naming file and line, at the first line that is not in the format.
-    """
+    """Examples of a JSONL file. Raises InputError, naming file and line, at the first line that is not in the format."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:

@@ -99,11 +99,8 @@ def file_hash(path: Path) -> str:
 
 
 def run(config: RunConfig, say: Callable[[str], None] | None = None, stop: threading.Event | None = None) -> State:
-    """Trains to the end of the schedule, going on from ``config.out/checkpoint.pt`` if there is one.
-
-    Raises:
-        Interrupted: after ``stop`` was set and the step in hand is done and saved.
-    """
+    """Trains to the end of the schedule, going on from ``config.out/checkpoint.pt`` if there is one. Raises Interrupted after
+    ``stop`` was set and the step in hand is done and saved."""
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     return Trainer(config, say, stop or threading.Event()).train()
 

@@ -28,11 +28,7 @@ _TOKENS = re.compile("|".join(re.escape(t) for t in REFLECTION_TOKENS))
 
 
 def own_rows(records: Iterable[Mapping[str, Any]], path: Path) -> Iterator[Example]:
-    """Rows of the records of ``path``.
-
-    Raises:
-        InputError: naming file and line, at the first record of neither form.
-    """
+    """Rows of the records of ``path``. Raises InputError, naming file and line, at the first record of neither form."""
     for number, record in enumerate(records, 1):
         try:
             make = published if "instruction" in record and "output" in record else labelled

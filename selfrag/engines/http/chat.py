@@ -197,11 +197,9 @@ class ChatReader:
         return bool(self._text) or any(token.text for token in self.tokens)
 
     def take(self, event: Mapping[str, Any], where: str) -> bool:
-        """Takes an answer, or the next piece of a streamed one; False when no more is wanted.
-
-        Raises:
-            Unexpected: when the server, contrary to its capabilities, reports no probabilities or thinks.
-            EngineError: when the limit cut the answer off while the model was still thinking.
+        """Takes an answer, or the next piece of a streamed one; False when no more is wanted. Raises Unexpected when the server,
+        contrary to its capabilities, reports no probabilities or thinks, EngineError when the limit cut the answer off while the
+        model was still thinking.
         """
         self._usage = event.get("usage") or self._usage
         for choice in event.get("choices") or ():

@@ -96,12 +96,8 @@ class Client:
         )
 
     async def run(self, call: Callable[[Server], Awaitable[T]]) -> T:
-        """The result of ``call`` for a server; retried after a TransientError.
-
-        Raises:
-            EngineError: when no server was ever reached, or one refuses the call for good.
-            EngineBusy: when every attempt failed in a way that may pass.
-        """
+        """The result of ``call`` for a server; retried after a TransientError. Raises EngineError when no server was ever
+        reached, or one refuses the call for good, EngineBusy when every attempt failed in a way that may pass."""
         state = _Call()
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(TransientError), stop=_never, wait=lambda tried: self._pause(state, tried)

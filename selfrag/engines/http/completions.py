@@ -52,11 +52,8 @@ def payload(capabilities: Capabilities, prompt: list[int], limit: int, builder: 
 
 
 def take(builder: CompletionBuilder, tokenizer: PromptTokenizer, choice: Mapping[str, Any], where: str) -> bool:
-    """Adds a choice, or a streamed piece of one; returns whether the rest of the answer is needed.
-
-    Raises:
-        EngineError: for a choice without token ids.
-    """
+    """Adds a choice, or a streamed piece of one; returns whether the rest of the answer is needed. Raises EngineError for a
+    choice without token ids."""
     try:
         positions = [part for position in _positions(choice) for part in _whole(position, tokenizer)]
     except _MALFORMED as error:
@@ -69,11 +66,8 @@ def take(builder: CompletionBuilder, tokenizer: PromptTokenizer, choice: Mapping
 
 
 def told_ids(answer: Mapping[str, Any], where: str) -> set[int]:
-    """The ids whose log-probabilities a probe's answer reports at its only position.
-
-    Raises:
-        EngineError: for a server that accepts or reports no ids.
-    """
+    """The ids whose log-probabilities a probe's answer reports at its only position. Raises EngineError for a server that accepts
+    or reports no ids."""
     try:
         return set(next(_positions(answer["choices"][0])).told)
     except (*_MALFORMED, StopIteration):

@@ -67,12 +67,8 @@ class ServerEngine:
         self._refused: dict[Server, set[str]] = {}
 
     async def complete(self, request: Request, on_token: OnToken | None = None) -> Completion:
-        """Asks one server; if it fails midway, resumes on another server, or later.
-
-        Raises:
-            EngineError: when no server can be reached, serves the model, or takes the request.
-            EngineBusy: when servers that worked before stay overloaded or gone.
-        """
+        """Asks one server; if it fails midway, resumes on another server, or later. Raises EngineError when no server can be
+        reached, serves the model, or takes the request, EngineBusy when servers that worked before stay overloaded or gone."""
         if self._tokenizer is None:
             return await self._converse(request, on_token)
         tokenizer = self._tokenizer

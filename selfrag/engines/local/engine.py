@@ -17,8 +17,7 @@ class LocalEngine:
     ``cache_bytes`` bounds the KV cache, in use or kept for reuse; one request always fits. ``cache_tokens`` is the same in
     tokens. ``step_tokens`` is about how many prompt tokens a step prefills (default: what suits the model).
 
-    Raises:
-        ModelError: when the model has no embeddings for the vocabulary's reflection tokens.
+    Raises ModelError when the model has no embeddings for the vocabulary's reflection tokens.
     """
 
     exact = True

@@ -46,9 +46,8 @@ class VllmEngine:
 
     ``dtype`` is a vLLM dtype, None float32 without CUDA and bfloat16 with it.
 
-    Raises:
-        ModelError: for a model that is missing, does not fit, or lacks reflection tokens.
-        UsageError: for a ``dtype`` that vLLM does not have.
+    Raises ModelError for a model that is missing, does not fit, or lacks reflection tokens, UsageError for a ``dtype`` that vLLM
+    does not have.
     """
 
     name = "vllm"

@@ -72,11 +72,8 @@ def command(serving: Serving, *, cpu: bool, program: tuple[str, ...] = ("vllm", 
 
 
 def installed_program() -> tuple[str, ...]:
-    """How vLLM's server is started here. Its CPU build is named otherwise, and there its `vllm` command fails.
-
-    Raises:
-        ModelError: when vLLM is not installed.
-    """
+    """How vLLM's server is started here. Its CPU build is named otherwise, and there its `vllm` command fails. Raises ModelError
+    when vLLM is not installed."""
     if importlib.util.find_spec("vllm") is None:
         raise ModelError("vLLM is not installed", "pip install 'selfrag[vllm]'; without a GPU see docs/servers.md")
     script = Path(sys.executable).with_name("vllm")

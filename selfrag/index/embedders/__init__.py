@@ -82,11 +82,8 @@ def parse_spec(text: str) -> Spec:
 
 def open_embedder(spec: str = EMBEDDED) -> Embedder:
     """The embedder that ``spec`` names (see Spec): the bundled default; ``hashing`` (word counts, no model, for tests); the URL
-    of an OpenAI-compatible embeddings server; or the name or folder of a sentence-transformers model.
-
-    Raises:
-        ModelError: if the model cannot be loaded or the server does not answer.
-        UsageError: if the options are invalid.
+    of an OpenAI-compatible embeddings server; or the name or folder of a sentence-transformers model. Raises ModelError if the
+    model cannot be loaded or the server does not answer, UsageError if the options are invalid.
     """
     parsed = parse_spec(spec)
     if parsed.name == HASHING:

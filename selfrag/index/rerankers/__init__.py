@@ -33,10 +33,7 @@ class Reranker(Protocol):
 def open_reranker(spec: str) -> Reranker | None:
     """The re-ranker that ``spec`` names: a ``.safetensors`` file that `selfrag train reranker` wrote; the URL of a server with a
     ``/rerank`` endpoint (vLLM, llama.cpp, Text Embeddings Inference, Jina, Cohere), ``URL#MODEL`` where it wants a name; or the
-    name or folder of a sentence-transformers cross-encoder. ``none`` is None.
-
-    Raises:
-        ModelError: if the model cannot be loaded.
+    name or folder of a sentence-transformers cross-encoder. ``none`` is None. Raises ModelError if the model cannot be loaded.
     """
     if spec == NONE:
         return None
