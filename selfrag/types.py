@@ -438,44 +438,44 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
-    """Segment number ``step`` of path ``path`` (an id, 0 is the empty path) needs evidence, or does not."""
+class Step:
+    """What happens to segment number ``step`` of path ``path`` (an id; 0 is the empty path)."""
 
     step: int
     path: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decided(Step):
+    """The segment needs evidence, or does not."""
+
     decision: Decision
 
 
 @dataclass(frozen=True, slots=True)
-class Retrieved:
+class Retrieved(Step):
     """The passages found for ``query``, best first; empty if nothing matches."""
 
-    step: int
-    path: int
     query: str
     passages: tuple[Passage, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Step):
     """Candidate ``candidate``, a child of ``path``, was read: its ISREL is known."""
 
-    step: int
-    path: int
     candidate: int
     passage: Passage | None
     critique: Critique
 
 
 @dataclass(frozen=True, slots=True)
-class Corrected:
+class Corrected(Step):
     """Round ``number`` (from 1) of corrective retrieval: ``best`` is the best ISREL read so far, ``standing`` its grade.
 
     ``passages`` holds the results for ``query`` that had not been read yet.
     """
 
-    step: int
-    path: int
     number: int
     standing: Standing
     best: float
@@ -484,24 +484,20 @@ class Corrected:
 
 
 @dataclass(frozen=True, slots=True)
-class Reconsidered:
+class Reconsidered(Step):
     """The best first segment is of little use (``isuse``), so that sentences of the relevant passages are judged as candidates.
 
     ``sentences`` were judged; of each passage the best becomes a candidate.
     """
 
-    step: int
-    path: int
     isuse: float
     sentences: int
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(Step):
     """The first segments of ``candidates`` are added to the answer ``path``, in this order."""
 
-    step: int
-    path: int
     candidates: tuple[int, ...]
 
 
@@ -514,23 +510,19 @@ class Wrote:
 
 
 @dataclass(frozen=True, slots=True)
-class Expanded:
+class Expanded(Step):
     """Candidate ``candidate`` was written to the end; ``score`` is its path's."""
 
-    step: int
-    path: int
     candidate: int
     segment: Segment
     score: float
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
+class Pruned(Step):
     """A candidate was given up: its ``bound`` lay strictly below the score ``needed``, it broke the support constraint, or all
     candidates are so irrelevant that the search abstains whatever is written."""
 
-    step: int
-    path: int
     candidate: int
     passage: Passage | None
     when: Literal["before writing", "while writing", "unsupported", "irrelevant"]

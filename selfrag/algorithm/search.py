@@ -76,7 +76,7 @@ class Search:
         self.options = replace(options, join_isuse=1.0) if instruction else options
         self.question = question
         self.instruction = instruction or worded(question, options.choices)
-        self.tell: Callable[[Event], None] = observer or ignore
+        self.tell: Callable[[Event], None] = observer or (lambda _: None)
         self.retrieving, self.clock = Stopwatch(), Stopwatch()
         self.ids = 0
         self.decision = Decision("retrieve")
@@ -404,10 +404,6 @@ def judged_again(critique: Critique, judged: Critique) -> Critique:
     """``critique`` with the ISSUP and the ISUSE of ``judged``."""
     distributions = {**critique.distributions, **judged.distributions}
     return replace(critique, issup=judged.issup, isuse=judged.isuse, distributions=distributions)
-
-
-def ignore(event: Event) -> None:
-    """Nobody watches."""
 
 
 def as_choice(text: str, choices: Sequence[str]) -> str:

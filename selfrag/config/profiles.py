@@ -37,17 +37,13 @@ def path_of(name: str, folder: Path) -> Path:
     return folder / f"{name}.toml"
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.stem for path in folder.glob("*.toml"))
-
-
 def load(name: str, folder: Path) -> Profile:
     """The profile ``name`` of ``folder``; UsageError if it does not exist, ConfigError if its file is damaged."""
     path, mend = path_of(name, folder), f"selfrag calibrate QUESTIONS.jsonl --name {name}"
     try:
         found = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        known = ", ".join(names(folder)) or "none yet"
+        known = ", ".join(sorted(each.stem for each in folder.glob("*.toml"))) or "none yet"
         raise UsageError(f"no profile is named {name!r} (known: {known})", mend) from None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}", mend) from error

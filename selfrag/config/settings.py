@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -143,19 +143,11 @@ TABLE: Mapping[str, options.Row] = {**options.rows_of(Settings), **options.SEARC
 """Every setting by name, in the order in which `config show` lists them."""
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The one of ``names`` that ``name`` probably meant."""
-    return next(iter(difflib.get_close_matches(name.replace("-", "_"), list(names), n=1, cutoff=0.5)), None)
-
-
 def check_key(name: str, where: str, mend: str = "`selfrag config show` lists every key") -> None:
     """Raises ConfigError for a key that does not exist, naming the nearest one that does."""
     if name not in TABLE:
-        close = nearest(name, TABLE)
-        raise ConfigError(
-            f"{where}: unknown key {name!r}" + (f", did you mean {close!r}?" if close else ""),
-            mend,
-        )
+        close = difflib.get_close_matches(name.replace("-", "_"), TABLE, n=1, cutoff=0.5)
+        raise ConfigError(f"{where}: unknown key {name!r}" + (f", did you mean {close[0]!r}?" if close else ""), mend)
 
 
 def read_value(name: str, value: object, where: str) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
@@ -44,20 +45,18 @@ def share_of(top: Value, bottom: Value, where: Where) -> Measure:
 # --- which questions count -----------------------------------------------------------------------------------------------------
 
 
+answered: Where = attrgetter("answered")
+scored: Where = attrgetter("scored")
+written: Callable[[Outcome], str] = attrgetter("answer")
+shown: Callable[[Outcome], str] = attrgetter("shown")
+
+
 def everything(_: Outcome) -> bool:
     return True
 
 
-def answered(o: Outcome) -> bool:
-    return o.answered
-
-
 def abstained(o: Outcome) -> bool:
     return o.status == "abstained"
-
-
-def scored(o: Outcome) -> bool:
-    return o.scored
 
 
 def named(o: Outcome) -> bool:
@@ -107,14 +106,6 @@ def f1_of_abstention(o: Outcome) -> Parts:
 def worded(metric: Callable[[str, Sequence[str]], float], text: Callable[[Outcome], str]) -> Measure:
     """Against references in free text; an abstention counts 0."""
     return mean_of(lambda o: metric(text(o), o.gold.references) if o.answered else 0.0, lambda o: bool(o.gold.references))
-
-
-def written(o: Outcome) -> str:
-    return o.answer
-
-
-def shown(o: Outcome) -> str:
-    return o.shown
 
 
 def of_length(text: Callable[[Outcome], str]) -> Measure:

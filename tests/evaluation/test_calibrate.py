@@ -118,7 +118,7 @@ def test_a_profile_comes_back_as_it_was_written(tmp_path: Path) -> None:
     profile = Profile("wiki", 'a "b"\\c', {"retrieve": 0.25, "isrel": 0.5}, {"ISREL": 1.5})
     path = profiles.save(profile, tmp_path / "profiles", "a note\nof two lines")
     assert profiles.load("wiki", path.parent) == profile
-    assert profiles.names(path.parent) == ["wiki"]
+    assert [file.name for file in path.parent.iterdir()] == ["wiki.toml"]
 
 
 def test_a_missing_profile_names_those_that_are_there(tmp_path: Path) -> None:
