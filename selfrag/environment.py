@@ -1,4 +1,4 @@
-"""Every environment variable that selfrag reads, declared once. Settings are beside them: ``SELFRAG_<KEY>`` for each key of
+"""Every environment variable that selfrag reads, declared once. Settings have their own: ``SELFRAG_<KEY>`` for each key of
 `config.settings.TABLE`. Variables that selfrag sets for libraries are in `config.library_env`.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One variable: what it is for, and in words what holds where it is not set or empty."""
+    """A variable: what it is for, and in words its default if it is not set or empty."""
 
     name: str
     meaning: str
@@ -23,14 +23,14 @@ class Variable:
 
 
 HOME = Variable("SELFRAG_HOME", "Folder of collections, models and settings.", "the platform's own folders")
-CONFIG = Variable("SELFRAG_CONFIG", "The configuration file; no project's is read then. `--config` sets it.", "config.toml")
-API_KEY = Variable("SELFRAG_API_KEY", "API key of any server, sent and, by `selfrag serve`, asked for.")
+CONFIG = Variable("SELFRAG_CONFIG", "Configuration file instead of yours and the project's. `--config` sets it.", "config.toml")
+API_KEY = Variable("SELFRAG_API_KEY", "API key for any server; `selfrag serve` requires it from clients.")
 API_HOST = Variable(
     "SELFRAG_API_HOST",
     "Hosts (`host` or `host:port`, separated by commas) that SELFRAG_API_KEY is sent to.",
     "this machine and servers named with `--engine`",
 )
-API_TOKEN = Variable("SELFRAG_API_TOKEN", "Token that `selfrag api` and `selfrag mcp --http` ask for.")
+API_TOKEN = Variable("SELFRAG_API_TOKEN", "Token that `selfrag api` and `selfrag mcp --http` require.")
 ADAPTER = Variable("SELFRAG_ADAPTER", "Folder of an adapter to try in place of the bundled model's.", "the bundled one")
 
 OPENAI_KEY = Variable("OPENAI_API_KEY", "Key for OpenAI's host, or that of OPENAI_BASE_URL; sent to no other.")

@@ -341,11 +341,11 @@ class SearchOptions:
     ``join_isuse`` answers from several of them; the paper has none of these.
     """
 
-    k: int = option(5, "Passages retrieved for a segment.", metavar="N", low=1, flags=("-k", "--k"))
+    k: int = option(5, "Passages retrieved per segment.", metavar="N", low=1, flags=("-k", "--k"))
     mode: Mode = option("adaptive", "When to retrieve.")
     threshold: float = option(0.2, "Retrieve when the model's probability is above T.", metavar="T", high=1, fitted=True)
     beam_width: int = option(2, "Hypotheses kept after each segment.", metavar="B", low=1)
-    max_segments: int = option(4, "Most segments of an answer; 1 is the short form.", metavar="N", low=1)
+    max_segments: int = option(4, "Maximum segments of an answer; 1 is the short form.", metavar="N", low=1)
     weights: Weights = Weights()
     require_support: Support | None = option(None, "Drop segments whose most likely ISSUP is below this.")
     prune: bool = option(True, "Skip candidates that cannot win; the answer is the same.")
@@ -356,7 +356,7 @@ class SearchOptions:
     )
     reconsider_isuse: float = option(
         -1.0,
-        "Judge the sentences of the relevant passages, too, where usefulness is below X.",
+        "Also judge sentences of the relevant passages if usefulness is below X.",
         metavar="X",
         low=-1,
         high=1,
@@ -364,14 +364,14 @@ class SearchOptions:
     )
     join_isuse: float = option(
         1.0,
-        "Add to the answer of an open question what other passages say, where usefulness is above X.",
+        "Answer open questions from several passages: add sentences with usefulness above X.",
         metavar="X",
         low=-1,
         high=1,
         fitted=True,
     )
     choices: tuple[str, ...] = ()
-    correct: bool = option(False, "Search again in other words, twice at most, where nothing relevant was found.")
+    correct: bool = option(False, "Search again with other queries, at most twice, if nothing relevant was found.")
     found_isrel: float = option(0.5, "Search again while the best ISREL is below P.", metavar="P", high=1)
 
 

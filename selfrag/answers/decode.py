@@ -53,8 +53,9 @@ def _cited(row: Json, evidence: tuple[Passage, ...]) -> Cited:
 
 def event_from(row: Json, passages: Mapping[str, Passage]) -> Event:
     """An event of `event_json`; ``passages`` maps the chunk ids in it to passages. Raises KeyError for an unknown event."""
-    kind = _EVENTS[row["event"]]
-    return kind(**{field.name: _value(field.name, row[field.name], passages) for field in fields(kind)})
+    kind: Any = _EVENTS[row["event"]]
+    event: Event = kind(**{field.name: _value(field.name, row[field.name], passages) for field in fields(kind)})
+    return event
 
 
 def _value(name: str, value: Any, passages: Mapping[str, Passage]) -> Any:

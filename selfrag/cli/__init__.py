@@ -35,22 +35,22 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Entry("Begin", "demo", "Index example documents, ask them, show the answer."),
-    "doctor": Entry("Begin", "doctor", "Check the installation, the models and the collections."),
-    "config": Entry("Begin", "config", "Show and change the settings."),
+    "demo": Entry("Get started", "demo", "Index example documents, ask them, show the answer."),
+    "doctor": Entry("Get started", "doctor", "Check the installation, the models and the collections."),
+    "config": Entry("Get started", "config", "Show and change the settings."),
     "ask": Entry("Ask", "ask", "Ask; every sentence of the answer is cited and critiqued."),
     "chat": Entry("Ask", "chat", "Ask one question after another."),
     "search": Entry("Ask", "search", "Find passages, without a model."),
     "trace": Entry("Ask", "trace", "Show, verify or rescore a stored search."),
-    "history": Entry("Ask", "history", "List what was asked, and show it again."),
-    "feedback": Entry("Ask", "history", "Say what you think of an answer."),
+    "history": Entry("Ask", "history", "List earlier questions, and show their answers again."),
+    "feedback": Entry("Ask", "history", "Rate an answer."),
     "index": Entry("Documents", "index", "Bring a collection up to date with files and folders."),
-    "status": Entry("Documents", "collections", "Show what a collection holds, and whether its parts agree."),
+    "status": Entry("Documents", "collections", "Show what a collection contains, and check it."),
     "collections": Entry("Documents", "collections", "List the collections."),
     "rm": Entry("Documents", "collections", "Remove sources, or a whole collection."),
     "repair": Entry("Documents", "collections", "Rebuild the vectors of a collection from its catalog."),
     "export": Entry("Documents", "collections", "Write a collection to one file."),
-    "import": Entry("Documents", "collections", "Read a collection from such a file."),
+    "import": Entry("Documents", "collections", "Read a collection from an exported file."),
     "batch": Entry("Measure", "batch", "Answer a file of questions; resumes where it stopped."),
     "eval": Entry("Measure", "evaluate", "Answer and score a file of questions with known answers."),
     "compare": Entry("Measure", "compare", "Compare two runs over the same questions."),
@@ -80,7 +80,7 @@ def _load(name: str) -> Any:
 
 
 def _texts_last(command: Any, arguments: list[str]) -> list[str]:
-    """``arguments`` with those behind a ``--`` that begin with a dash and are no options: a number, or several words."""
+    """``arguments``, with texts that look like options (a negative number, several words after a dash) moved behind ``--``."""
     if "--" in arguments:
         return arguments
     taking = {name: not each.is_flag for each in command.params if each.param_type_name == "option" for name in each.opts}
@@ -148,10 +148,15 @@ def selfrag(
     ] = False,
     config: Annotated[
         str | None,
-        typer.Option("--config", metavar="FILE", callback=_choose_config, help="Use this configuration file, and no project's."),
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            callback=_choose_config,
+            help="Use this configuration file instead of yours and the project's.",
+        ),
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log. May stand anywhere.")] = False,
-    no_color: Annotated[bool, typer.Option("--no-color", help="No colours, as with NO_COLOR=1. May stand anywhere.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log; may come anywhere.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colours, like NO_COLOR=1; may come anywhere.")] = False,
 ) -> None:
     """Ask your own documents, and see for every sentence how relevant and how well supported it is.
 
@@ -173,12 +178,12 @@ def main() -> None:
     silence_libraries()
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors=errors)  # what is typed, and a file's name, need not be valid text
+            stream.reconfigure(errors=errors)  # input and file names need not be valid text
     sys.exit(run(sys.argv[1:]))
 
 
 def _open_streams() -> None:
-    """A standard stream that is closed is None in Python: nothing can be read from it, and messages go nowhere."""
+    """Replaces closed standard streams, which are None in Python, by the null device."""
     if sys.stdin is None:
         sys.stdin = open(os.devnull)  # noqa: SIM115
     if sys.stderr is None:
@@ -189,7 +194,7 @@ def _open_streams() -> None:
 
 
 def _end(_number: int, _frame: Any) -> None:
-    """SIGTERM unwinds the work, so that what it has started ends with it: an engine's processes, temporary files."""
+    """SIGTERM raises, so that everything started is cleaned up: an engine's processes, temporary files."""
     raise SystemExit(INTERRUPTED)
 
 
@@ -199,7 +204,7 @@ def run(arguments: list[str]) -> int:
     if debug:
         _log_to_stderr()
     else:
-        warnings.simplefilter("ignore")  # what libraries have to say to their programmers
+        warnings.simplefilter("ignore")  # warnings of libraries are for programmers
     try:
         _check_text(arguments)
         return _invoke(arguments)
@@ -243,7 +248,7 @@ def _log_to_stderr() -> None:
 
 
 def _take_global(arguments: list[str]) -> tuple[list[str], bool]:
-    """Takes out the options that may stand anywhere before a ``--``: --debug and --no-color."""
+    """Removes the options that may come anywhere before a ``--`` (--debug and --no-color); returns whether --debug is set."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     head = arguments[:end]
     if "--no-color" in head:
@@ -261,13 +266,13 @@ def _invoke(arguments: list[str]) -> int:
     return 0
 
 
-_ROOM = "make room, then the same command again"
+_ROOM = "free some space, then run the same command again"
 _ELSEWHERE = "SELFRAG_HOME=FOLDER keeps collections, models and settings elsewhere"
 _MENDS = {errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EROFS: _ELSEWHERE, errno.EACCES: _ELSEWHERE, errno.EPERM: _ELSEWHERE}
 
 
 def _of_the_system(error: OSError) -> SelfragError:
-    """An error of the file system, which is not a bug: the file, and the reason."""
+    """A file system error, with the file and the reason; it is not a bug."""
     if error.filename is None and error.errno not in _MENDS:
         return _of_ours(error)
     place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "

@@ -27,9 +27,9 @@ AllowHosts = Annotated[
 ]
 AllowOrigins = Annotated[
     list[str] | None,
-    typer.Option("--allow-origin", metavar="URL", help="Web pages of this origin may ask; may be repeated."),
+    typer.Option("--allow-origin", metavar="URL", help="Allow requests from web pages of this origin; may be repeated."),
 ]
-Concurrency = Annotated[int, typer.Option(metavar="N", min=1, help="Questions worked on at once.")]
+Concurrency = Annotated[int, typer.Option(metavar="N", min=1, help="Questions answered at the same time.")]
 Waiting = Annotated[int, typer.Option(metavar="N", min=0, help="Questions that may wait; more are refused (503).")]
 
 
@@ -49,7 +49,7 @@ def api(
 
     POST /v1/ask, /v1/search and /v1/read, GET /v1/status; and for chat front ends the API of OpenAI, /v1/chat/completions and
     /v1/models. While it runs, `selfrag ask` with the same model and settings uses it and starts at once. With SELFRAG_API_TOKEN
-    in the environment every request must carry it. Ctrl-C, or SIGTERM, finishes what is in flight.
+    in the environment every request must carry it. Ctrl-C or SIGTERM finishes the requests in flight.
 
     \b
     Examples:
@@ -66,7 +66,7 @@ def api(
 
 
 def rules_of(host: str, hosts: list[str] | None, origins: list[str] | None) -> Rules:
-    """Who may ask. Raises UsageError where anybody on the network could."""
+    """The access rules. Raises UsageError if anybody on the network could ask."""
     from selfrag.service.guard import Rules, is_loopback
 
     token = environment.API_TOKEN.read().strip()
@@ -97,7 +97,7 @@ async def serve_api(opening: AbstractAsyncContextManager[Backend], rules: Rules,
 
 
 def settings_of(flags: AgentFlags, history: bool | None) -> Settings:
-    """The settings of a service; which sources may answer is for each request to say. Raises UsageError and ConfigError."""
+    """The settings of a service; each request may restrict the sources. Raises UsageError and ConfigError."""
     from selfrag.config import settings
 
     if flags.source or flags.where or flags.hyde or flags.files:
@@ -107,7 +107,7 @@ def settings_of(flags: AgentFlags, history: bool | None) -> Settings:
 
 @asynccontextmanager
 async def open_backend(flags: AgentFlags, now: Settings, concurrency: int, waiting: int, quiet: bool) -> AsyncIterator[Backend]:
-    """The service's agent, as the flags and settings name it."""
+    """The service's agent, opened from flags and settings."""
     from contextlib import AsyncExitStack
 
     from selfrag.service import backend

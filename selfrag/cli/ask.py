@@ -27,22 +27,22 @@ Show = Literal["answer", "evidence", "tree"]
 def ask(
     flags: AgentFlags,
     question: Annotated[str | None, typer.Argument(metavar="[QUESTION|-]", help="The question; - reads it from stdin.")] = None,
-    choices: Annotated[list[str] | None, typer.Option(metavar="A,B", help="Closed set: the answer is one of these.")] = None,
-    resume: Annotated[bool, typer.Option("--continue", help="A follow-up to what was asked last.")] = False,
+    choices: Annotated[list[str] | None, typer.Option(metavar="A,B", help="Answer with one of these (a closed set).")] = None,
+    resume: Annotated[bool, typer.Option("--continue", help="Treat the question as a follow-up to the last one.")] = False,
     rewrite: Rewrite = None,
     history: Keep = None,
     service: Service = True,
-    show: Annotated[Show, typer.Option(help="The answer; with its evidence in full; or the whole search.")] = "answer",
-    save_trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the search, for `selfrag trace`.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write answer and search as a page, too.")] = None,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write answer and sources as Markdown, too.")] = None,
+    show: Annotated[Show, typer.Option(help="Print the answer, also its evidence in full, or the whole search.")] = "answer",
+    save_trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the search for `selfrag trace`.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write answer and search as an HTML page.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write answer and sources as Markdown.")] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Ask a question; every sentence of the answer is cited and critiqued.
 
-    Behind each sentence stand three judgements of the model: ISREL, is the passage relevant (0 to 1); ISSUP, does it support
-    the sentence (0 to 1); ISUSE, is the answer useful (-1 to 1). The exit status is 0 if answered, 3 if the program abstains.
+    The model scores each sentence: ISREL, is the passage relevant (0 to 1); ISSUP, does it support the sentence (0 to 1);
+    ISUSE, is the answer useful (-1 to 1). The exit status is 0 if answered, 3 if the program abstains.
 
     \b
     Examples:
@@ -83,7 +83,7 @@ def ask(
 
 
 def read_question(given: str | None) -> str:
-    """The question of the command line, or of stdin for ``-`` and for a pipe. Text on stdin beside a question is not read."""
+    """The question from the command line, or from stdin for ``-`` and for a pipe."""
     if given is None and sys.stdin.isatty():
         raise UsageError("there is no question", 'selfrag ask "When was the Eiffel Tower built?"')
     text = sys.stdin.read() if given in (None, "-") else given
@@ -93,7 +93,7 @@ def read_question(given: str | None) -> str:
 
 
 def _unread() -> bool:
-    """Whether text waits on stdin; nothing of it is consumed, and an idle pipe is not waited for."""
+    """Whether stdin holds text. Consumes none of it and does not wait for an idle pipe."""
     import array
     import fcntl
     import os
@@ -112,7 +112,7 @@ def _unread() -> bool:
 
 
 def checked(question: str) -> str:
-    """``question``, unless it came as invalid UTF-8, which no tokenizer can encode."""
+    """``question``. Raises UsageError if it is not valid UTF-8, which no tokenizer can encode."""
     try:
         question.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -121,7 +121,7 @@ def checked(question: str) -> str:
 
 
 def split_choices(given: list[str] | None) -> tuple[str, ...]:
-    """Choices may be joined by commas or be given one by one. UsageError if that leaves none."""
+    """The choices, separated by commas or given one by one. Raises UsageError if none are left."""
     choices = tuple(choice.strip() for part in given or () for choice in part.split(",") if choice.strip())
     if given and not choices:
         raise UsageError("--choices names no answer", "--choices yes,no")
@@ -138,7 +138,7 @@ async def answered(
     stream: Stream | None,
     quiet: bool,
 ) -> tuple[Answer, Recorder]:
-    """Asks a running service, or what ``flags`` name; the answer is kept before the end of it is printed."""
+    """Asks a running service, or the agent that ``flags`` describe. The answer is in the history before all of it is printed."""
     from selfrag.cli.asking import Asker
 
     async with Asker(flags, choices, rewriter, quiet, service) as asker:
@@ -174,14 +174,14 @@ def export(answer: Answer, recorder: Recorder, html: Path | None, markdown: Path
 
 
 def open_stream(show: Show) -> Stream | None:
-    """Prints the answer while it is searched for; None where the search is printed before it."""
+    """Prints the answer during the search; None if the search tree is printed first."""
     from selfrag.cli.stream import Stream
 
     return None if show == "tree" else Stream(evidence=show == "evidence")
 
 
 def show_answer(answer: Answer, recorder: Recorder, show: Show, quiet: bool, stream: Stream | None = None) -> None:
-    """Prints the answer for a person, or what ``stream`` has not printed of it yet; its warnings go to stderr."""
+    """Prints the answer, or the rest of it after ``stream``; warnings go to stderr."""
     from selfrag.cli.stream import Stream
 
     if show == "tree":

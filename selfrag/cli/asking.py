@@ -1,4 +1,4 @@
-"""Who answers the questions of `ask` and `chat`: a running service that answers as this process would, or an agent of its own."""
+"""Answers the questions of `ask` and `chat`: through a running service with the same settings, or with an agent of its own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Asked:
 
 
 class Asker:
-    """Asks a service as long as one runs; else it opens the agent that the flags name, once, and keeps it until the end."""
+    """Asks a running service if there is one. Otherwise opens the agent that the flags describe, once, and keeps it open."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Asker:
         await self._stack.aclose()
 
     async def understood(self, typed: str, conversation: Conversation) -> str:
-        """The question that ``typed`` means in ``conversation``, shown on stderr where that is another one."""
+        """``typed`` as a question that stands alone in ``conversation``; a rewritten question is shown on stderr."""
         if not conversation.turns or self.rewriter == "off":
             return typed
         if self.running(follow_up=True) is None:
@@ -81,7 +81,7 @@ class Asker:
     # --- the agent of this process ----------------------------------------------------------------------------------------
 
     async def open(self) -> Agent:
-        """The agent of this process, which is asked from now on."""
+        """Opens the agent of this process, which answers from now on."""
         if self._agent is None:
             agent = await self._stack.enter_async_context(self.flags.open(self.choices, self.quiet))
             self._engine = await self._stack.enter_async_context(open_rewriter(self.rewriter, agent))
@@ -91,8 +91,7 @@ class Asker:
     # --- a service --------------------------------------------------------------------------------------------------------
 
     def running(self, follow_up: bool = False) -> Running | None:
-        """A service that answers as this process would. A model that is asked by prompts also understands a ``follow_up``, and
-        that it does here."""
+        """A service with the same settings; None for a ``follow_up`` that a prompted model rewrites, which happens here."""
         if not self._service or self._agent is not None or not (self.now.paths.data / "services").is_dir():
             return None
         from selfrag.service import registry
@@ -126,7 +125,7 @@ class Asker:
 
 
 async def ask_agent(agent: Agent, question: str, quiet: bool, stream: Stream | None = None) -> Asked:
-    """Asks an open agent; the search is shown on stderr while it runs."""
+    """Asks an open agent, and shows the search on stderr."""
     from selfrag.answers.trace import Recorder
     from selfrag.cli.live import watching
 

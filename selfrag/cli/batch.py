@@ -1,4 +1,4 @@
-"""`selfrag batch`: many questions from a file, the answers to another, a row as each is finished."""
+"""`selfrag batch`: answers a file of questions and writes each row as soon as it is finished."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def batch(
     flags: AgentFlags,
     running: RunFlags,
     input: Annotated[str, typer.Argument(metavar="INPUT|-", help='JSON Lines or CSV with "question"; - is stdin.')],
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="OUT", help="JSON Lines, or CSV by its name.  [-]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="OUT", help="JSON Lines, or CSV if its name ends so.  [-]")
+    ] = None,
     keep_passages: Annotated[bool, typer.Option("--keep-passages", help="Write the text of all retrieved passages.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -51,7 +53,7 @@ def batch(
 async def answered(
     flags: AgentFlags, running: RunFlags, questions: Questions, out: Path | None, keep_passages: bool, quiet: bool
 ) -> Tally:
-    """Opens what ``flags`` name and asks it everything."""
+    """Opens the agent and asks it every question."""
     from selfrag.batch.journal import StdoutSink
     from selfrag.batch.resume import open_sink
 
@@ -60,7 +62,7 @@ async def answered(
         if out is None:
             try:
                 return await run_questions(agent, agent.options, questions, StdoutSink(), plan, quiet)
-            except BrokenPipeError:  # the reader, `head` say, has what it wanted
+            except BrokenPipeError:  # the reader, `head` for example, has enough
                 raise typer.Exit(ANSWERED) from None
         with open_sink(out, agent, agent.options, questions, running.on_change()) as sink:
             return await run_questions(agent, agent.options, questions, sink, plan, quiet)

@@ -38,7 +38,7 @@ class RunFlags:
     sample: Annotated[int | None, typer.Option(metavar="N", min=1, help="N questions drawn at random, by --seed.")] = None
     seed: Annotated[int, typer.Option(metavar="S", help="Seed of --sample.")] = 0
     concurrency: Annotated[int, typer.Option("--concurrency", "-j", metavar="N", min=1, help="Questions at once.")] = 8
-    retry: Annotated[int, typer.Option(metavar="N", min=0, help="Tries after the first where the engine fails.")] = 2
+    retry: Annotated[int, typer.Option(metavar="N", min=0, help="Retries after an engine failure.")] = 2
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Limit for one question, retries included.")] = None
     fail_on_error: Annotated[
         float | None,
@@ -48,7 +48,7 @@ class RunFlags:
     append: Annotated[bool, typer.Option("--append", help="Resume even if input or settings changed.")] = False
 
     def questions(self, source: str) -> Questions:
-        """What is asked, of ``source``. Raises InputError and UsageError."""
+        """The questions of ``source``. Raises InputError and UsageError."""
         from selfrag.batch.questions import open_questions
 
         return open_questions(source, self.task, self.limit, self.sample, self.seed)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Rows = list[dict[str, Any]]
 Held = list[tuple[str, float | None, float | None]]
 ANY_RELEVANCE = 1e-9
-"""Treat every passage as relevant, since the relevance threshold is what is being fitted."""
+"""Treats every passage as relevant, since the relevance threshold is being fitted."""
 
 
 @with_flags
@@ -31,11 +31,11 @@ def calibrate(
         str | None, typer.Argument(metavar="FILE", help="Questions with known answers, better with unanswerable ones too.")
     ] = None,
     from_history: Annotated[
-        bool, typer.Option("--from-history", help="Fit when to abstain on the answers rated with `selfrag feedback`.")
+        bool, typer.Option("--from-history", help="Fit the abstention thresholds on answers rated with `selfrag feedback`.")
     ] = False,
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the profile.")] = "default",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Keep the two runs there, and resume them.")
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Store the two runs there, and resume them.")
     ] = None,
     max_risk: Annotated[
         float | None,
@@ -46,17 +46,17 @@ def calibrate(
             help="Answer as many as possible with at most a share R of wrong answers.  [best F1]",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report, and write no profile.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report without writing a profile.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Fit when to retrieve, when to abstain, and the temperature of each reflection group.
 
-    The questions are answered twice, with evidence and without. The retrieval threshold is the one under which most answers are
-    right, and stays where the questions do not decide it. The thresholds of abstention are those with the best F1 of
-    answerability (the mean over both classes), or under --max-risk. With --from-history nothing is answered: the thresholds of
-    abstention are fitted on the answers that you have rated good or bad. Before and after are reported on held-out folds.
-    `--profile NAME` then uses the profile in ask, chat, batch and eval.
+    The questions are answered twice, with evidence and without. The retrieval threshold is the one that makes most answers
+    right; if the questions do not decide it, it does not change. The abstention thresholds maximise the macro-F1 of
+    answerability, or satisfy --max-risk. With --from-history nothing is answered: the abstention thresholds are fitted on the
+    answers that you rated good or bad. Metrics before and after are reported on held-out folds. `--profile NAME` then uses the
+    profile in ask, chat, batch and eval.
 
     \b
     Examples:

@@ -27,14 +27,14 @@ T = TypeVar("T")
 COMMANDS = """/show          the whole search behind the last answer
 /sources       the passages behind the last answer, in full
 /plain         ask the last question again, as it was typed
-/good, /bad    say what you think of the last answer; a note may follow
+/good, /bad    rate the last answer; a note may follow
 /new           forget the conversation so far
-/history       what was asked before; words may follow to search for
-/open N        go on from answer N of the history
+/history       list earlier questions; add words to search for
+/open N        continue from answer N of the history
 /save FILE.md  write the conversation to a file
 /help          this list
 /quit          leave (or Ctrl-D, or Ctrl-C twice)
-Ctrl-C         stop an answer; a question that was understood wrongly is offered for correction"""
+Ctrl-C         stop an answer; a rewritten question is put on the line to be corrected"""
 
 
 @with_flags
@@ -47,9 +47,9 @@ def chat(
 ) -> None:
     """Ask one question after another.
 
-    A follow-up such as "and when was she born?" is understood from the question and the answer before it: what is asked instead
-    stands dimmed above the answer, and Ctrl-C lets you correct it. In doubt it is asked as typed. /help lists the commands.
-    Questions may come through a pipe, one a line; the exit status is then 3 if the program abstained from the last one.
+    A follow-up such as "and when was she born?" is understood from the previous question and answer: the rewritten question is
+    shown dimmed above the answer, and Ctrl-C lets you correct it. If its meaning is unclear, it is asked as typed. /help lists
+    the commands. Questions may come through a pipe, one per line; the exit status is then 3 if the last answer is an abstention.
 
     \b
     Examples:
@@ -70,7 +70,7 @@ async def converse(flags: AgentFlags, rewrite: str | None, history: bool | None,
     conversation = open_conversation(history, quiet=quiet)
     async with Asker(flags, rewriter=rewrite, quiet=quiet, service=service) as asker:
         if asker.running(follow_up=True) is None:
-            await asker.open()  # what cannot be opened ends the command
+            await asker.open()  # an error here ends the command
         chat = Chat(asker, conversation, quiet, Keyboard(_typed_before(conversation)) if talking else None)
         terminal.say("/help lists the commands.", quiet or not talking)
         async for line in chat.keyboard.lines() if chat.keyboard else piped():
@@ -95,14 +95,14 @@ async def piped() -> AsyncIterator[str]:
 
 
 class Keyboard:
-    """The lines that the user types. ``offered`` prefills the next line, to be corrected."""
+    """The lines that the user types. ``offered`` prefills the next line for correction."""
 
     def __init__(self, history: Path | None) -> None:
         self.history = history
         self.offered = ""
 
     async def lines(self) -> AsyncIterator[str]:
-        """Line by line, until Ctrl-D. Ctrl-C clears the line; on an empty one, twice, it is raised."""
+        """Line by line, until Ctrl-D. Ctrl-C clears the line; on an empty line, the second one is raised."""
         session, leaving = self._session(), False
         while True:
             offered, self.offered = self.offered, ""
@@ -132,7 +132,7 @@ class Keyboard:
 
 
 class Chat:
-    """A running conversation. ``keyboard`` None means that the lines come through a pipe."""
+    """A running conversation. ``keyboard`` is None if the lines come through a pipe."""
 
     def __init__(self, asker: Asker, conversation: Conversation, quiet: bool, keyboard: Keyboard | None) -> None:
         self.asker, self.conversation, self.quiet, self.keyboard = asker, conversation, quiet, keyboard
@@ -243,7 +243,7 @@ class Chat:
 
 
 async def stoppable(asking: Coroutine[Any, Any, T]) -> T | None:
-    """What ``asking`` gives, or None if Ctrl-C was pressed meanwhile."""
+    """The result of ``asking``, or None if Ctrl-C stopped it."""
     import asyncio
     import signal
 

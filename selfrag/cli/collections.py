@@ -1,4 +1,4 @@
-"""Looking after collections: `status`, `collections`, `rm`, `repair`, `export`, `import`."""
+"""Maintenance of collections: `status`, `collections`, `rm`, `repair`, `export`, `import`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _open(name: str | None, create: bool = False) -> Collection:
 
 
 def status(collection: CollectionName = None, json: Json = False) -> None:
-    """Show what a collection holds, and whether its parts agree.
+    """Show what a collection contains, and check it.
 
     Every vector in Chroma is compared with the catalog. The exit status is 1 if something is wrong.
 
@@ -100,9 +100,11 @@ def collections(json: Json = False) -> None:
 
 
 def rm(
-    paths: Annotated[list[str] | None, typer.Argument(metavar="[PATH...]", help="Sources, or folders; none: all of it.")] = None,
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATH...]", help="Sources or folders; without any, all of it.")
+    ] = None,
     collection: CollectionName = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a whole collection is removed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove a whole collection without asking.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -16,16 +16,16 @@ def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="An output of `batch` or `eval -o`.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one, over the same questions.")],
     questions: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Where the known answers are, if not in the rows.")
+        str | None, typer.Option(metavar="FILE", help="File of the known answers, if the rows lack them.")
     ] = None,
-    changes: Annotated[int, typer.Option(metavar="N", min=0, help="How many questions that changed sides are shown.")] = 10,
+    changes: Annotated[int, typer.Option(metavar="N", min=0, help="Number of changed questions to show.")] = 10,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print it as Markdown.")] = False,
     json: Json = False,
 ) -> None:
     """Compare two runs over the same questions, pair by pair.
 
-    Every difference is B minus A, with a paired bootstrap interval, and McNemar's p where a question is right or wrong. Then the
-    questions that changed sides, and where they were lost: in retrieval, in relevance, or in support.
+    Every difference is B minus A, with a paired bootstrap interval, and McNemar's p for metrics that are 0 or 1 for each
+    question. Then come the questions that are right in one run only, and the step that lost them: retrieval, relevance, support.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`selfrag config`: what is set, where it comes from, and how to change it."""
+"""`selfrag config`: shows and changes the settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Key = Annotated[str, typer.Argument(metavar="KEY", help="Name of the setting, as
 CONFIG = """Show and change the settings.
 
 A setting comes from the command line, from SELFRAG_<KEY> in the environment, from `.selfrag.toml` in the working directory or
-above it, or from the configuration file, in this order. API keys are no settings; they stay in the environment.
+above it, or from the configuration file, in this order. API keys are not settings; they stay in the environment.
 
 \b
 Examples:
@@ -28,7 +28,7 @@ Examples:
 
 
 def show(json: Json = False) -> None:
-    """Show every setting, its value and where that comes from.
+    """Show every setting, its value and its origin.
 
     \b
     Examples:
@@ -54,7 +54,7 @@ def show(json: Json = False) -> None:
 
 
 def path(json: Json = False) -> None:
-    """Show where things lie: the configuration file, the collections, the models.
+    """Show the paths of the configuration file, the collections and the models.
 
     \b
     Examples:
@@ -100,7 +100,7 @@ def set_(key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="I
 
 
 def unset(key: Key) -> None:
-    """Take one setting out of the configuration file.
+    """Remove one setting from the configuration file.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""A rich console that shows what documents say without letting it act on the terminal."""
+"""A rich console that prints text of documents without letting its control characters act on the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from selfrag._util import ACTING, HELD_TAB, printable
 
 
 class SafeConsole(Console):
-    """Everything that is printed passes through ``render``; what rich itself writes to move the cursor is marked as control."""
+    """Everything printed passes through ``render``; rich marks its own cursor movements as control segments."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

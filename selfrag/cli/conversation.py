@@ -1,4 +1,4 @@
-"""What `ask` and `chat` share of a conversation: it is remembered, and a follow-up is understood from it."""
+"""The conversation behind `ask --continue` and `chat`: its turns, its place in the history, and how follow-ups are rewritten."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TURNS = 20
 
 
 class Conversation:
-    """A conversation: its turns so far, and where it is kept (nowhere if ``history`` is None)."""
+    """The turns so far, and the history that stores them (not stored if ``history`` is None)."""
 
     def __init__(self, history: History | None = None) -> None:
         self.history = history
@@ -51,11 +51,11 @@ class Conversation:
         self.turns = [turn_of(document) for document in self.documents][-_TURNS:]
 
     def begin(self) -> None:
-        """Forgets the turns: the next question begins another session."""
+        """Forgets the turns; the next question starts a new session."""
         self.session, self.turns, self.documents, self.last = None, [], [], None
 
     def remember(self, typed: str, answer: Answer, described: Mapping[str, Any], quiet: bool) -> None:
-        """Adds a turn and keeps it. A history that cannot be written costs no answer: stderr says so."""
+        """Adds a turn and stores it. If the history cannot be written, stderr says so and the answer is still given."""
         from selfrag.answers.schema import answer_json
         from selfrag.conversation.followup import turn_of
 
@@ -94,7 +94,7 @@ def open_conversation(keep: bool | None, resume: bool = False, quiet: bool = Fal
     if resume:
         last = history.last()
         if last is None:
-            raise UsageError("there is no conversation to go on with", "leave out --continue")
+            raise UsageError("there is no conversation to continue", "leave out --continue")
         conversation.resume(history.session(last.session))
     return conversation
 
@@ -119,7 +119,7 @@ async def open_rewriter(wanted: str | None, agent: Agent) -> AsyncIterator[Engin
 
 
 async def standalone(typed: str, conversation: Conversation, rewriter: Engine | None, quiet: bool) -> str:
-    """The question that ``typed`` means; shown on stderr where that is another one."""
+    """``typed`` as a question that stands alone; a rewritten question is shown on stderr."""
     from selfrag import prompts
     from selfrag.conversation.followup import rewrite, rewrite_with
 

@@ -1,4 +1,4 @@
-"""`selfrag demo`: the whole path on real parts, from a folder of documents to a cited and critiqued answer."""
+"""`selfrag demo`: everything from a folder of documents to a cited and critiqued answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECOND = "What is the capital and largest city of Nepal?"
 
 
 def demo(
-    question: Annotated[str, typer.Argument(metavar="[QUESTION]", help="What to ask the example documents.")] = QUESTION,
+    question: Annotated[str, typer.Argument(metavar="[QUESTION]", help="Question to the example documents.")] = QUESTION,
     quiet: Quiet = False,
 ) -> None:
     """Index the example documents, ask them a question, show the answer.
@@ -77,7 +77,7 @@ def index_examples(now: Settings, quiet: bool) -> None:
 
 
 async def ask_twice(question: str, quiet: bool) -> None:
-    """Prints both answers; the first time counts the loading of libraries and model, the second only the search."""
+    """Prints both answers with their times; the first includes the loading of libraries and model."""
     from selfrag.cli.asking import ask_agent
     from selfrag.config.settings import DEFAULT_MODEL
 

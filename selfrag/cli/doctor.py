@@ -1,4 +1,4 @@
-"""`selfrag doctor`: is everything there, and does it work? One line for each check, and the command that fixes a failure."""
+"""`selfrag doctor`: checks the installation, one line per check, with the command that fixes a failure."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def as_line(check: Check) -> Text:
 
 
 def run_checks() -> Iterator[Check]:
-    """All checks in order; each happens as it is asked for."""
+    """All checks in order, each run when its result is needed."""
     from selfrag.config import settings
 
     yield from guarded("python", check_python)
@@ -81,7 +81,7 @@ def run_checks() -> Iterator[Check]:
 
 
 def guarded(name: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:
-    """The checks; where one cannot even be made, that is the failure. A doctor does not fall ill."""
+    """The checks; an error in one of them counts as its failure."""
     try:
         yield from checks()
     except SelfragError as error:
@@ -117,12 +117,12 @@ def check_packages() -> Iterator[Check]:
 
 
 def check_model(now: Settings) -> Iterator[Check]:
-    """The model that `ask` would use has been fetched, is what was published, and is complete."""
+    """The model that `ask` uses is fetched, unchanged and complete."""
     from selfrag import models
 
     info = models.show(now.model, now.paths.cache)
     if info.ready is None:
-        yield Check("model", True, f"{info.name}, from the hub; whether it was fetched shows when it is opened")
+        yield Check("model", True, f"{info.name}, from the hub; not checked until it is opened")
         return
     mend = None if info.ready else f"selfrag models pull {info.name}"
     yield Check("model", info.ready, f"{info.name} in {info.path}" if info.ready else f"{info.name} has not been fetched", mend)
@@ -132,7 +132,7 @@ def check_model(now: Settings) -> Iterator[Check]:
 
 
 def check_weights(folder: str) -> Iterator[Check]:
-    """The checkpoint's files open and are whole: a cut-off file has fewer bytes than its header says."""
+    """The checkpoint's files can be opened and are complete."""
     from safetensors import SafetensorError, safe_open
 
     for file in sorted(Path(folder).glob("*.safetensors")):
@@ -150,7 +150,7 @@ def check_weights(folder: str) -> Iterator[Check]:
 
 
 def check_base(name: str, now: Settings) -> Iterator[Check]:
-    """The file that a packaged model is built from has the hash that the registry names."""
+    """The base file of a packaged model has the hash in the registry."""
     from selfrag.models import build, registry
 
     entry = registry.entries().get(name)
@@ -160,7 +160,7 @@ def check_base(name: str, now: Settings) -> Iterator[Check]:
 
 
 def check_embedder(now: Settings) -> Iterator[Check]:
-    """The embedder of new collections makes a vector."""
+    """The embedder of new collections works."""
     from selfrag.index.embedders import open_embedder
 
     embedder = open_embedder(now.embedder)
@@ -189,7 +189,7 @@ def check_collection(now: Settings, name: str) -> Iterator[Check]:
 
 
 def check_gpu() -> Iterator[Check]:
-    """Not a failure: without one the CPU does the work."""
+    """Never a failure: without a GPU the CPU is used."""
     import torch
 
     found = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none; the CPU is used"

@@ -23,8 +23,10 @@ def eval_(
     flags: AgentFlags,
     running: RunFlags,
     file: Annotated[str, typer.Argument(metavar="FILE", help="Questions with known answers, or an output of `batch`.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="OUT", help="Keep the run's rows, and resume them.")] = None,
-    results: Annotated[Path | None, typer.Option(metavar="RUN", help="Score this output of `batch`; no model is asked.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="OUT", help="Store the run's rows, and resume from them.")
+    ] = None,
+    results: Annotated[Path | None, typer.Option(metavar="RUN", help="Score this output of `batch` without a model.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the report as Markdown.")] = False,
     plot: Annotated[
         Path | None,
@@ -37,7 +39,7 @@ def eval_(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Answer and score a file of questions with known answers, or score answers that are there.
+    """Answer and score a file of questions with known answers, or score existing answers.
 
     Rows have "question" and "answers" (or "unanswerable": true), and may have "sources" (paths, file names or titles that hold
     the answer) or "context" (the paragraph). Known data sets are read as they are published. Every metric has a 95 % bootstrap

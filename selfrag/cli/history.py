@@ -1,4 +1,4 @@
-"""`selfrag history` and `selfrag feedback`: what was asked and answered, and what a person thought of it."""
+"""`selfrag history` and `selfrag feedback`: earlier questions and answers, and their ratings."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Number of an answer, as `selfrag history` lists it, or last.")]
 
-HISTORY = """List what was asked, newest first.
+HISTORY = """List earlier questions, newest first.
 
-`ask` and `chat` keep every answer in one file on this machine, which only its owner may read; --no-history keeps none.
+`ask` and `chat` keep every answer in one file on this machine, which only its owner may read; --no-history stores nothing.
 
 \b
 Examples:
@@ -43,7 +43,7 @@ def open_history() -> History:
 
 
 def found(history: History, id: str) -> Entry:
-    """The answer of this number, or the one asked last. Raises InputError and UsageError."""
+    """The answer with this number, or the last one. Raises InputError and UsageError."""
     if id == "last":
         if entry := history.last():
             return entry
@@ -58,8 +58,8 @@ def found(history: History, id: str) -> Entry:
 
 def listed(
     context: typer.Context,
-    search: Annotated[str, typer.Option(metavar="WORDS", help="Only answers that hold all of these words.")] = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="Answers at most.")] = 20,
+    search: Annotated[str, typer.Option(metavar="WORDS", help="Only answers that contain all of these words.")] = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="Maximum number of answers.")] = 20,
     json: Json = False,
 ) -> None:
     if context.invoked_subcommand:
@@ -116,7 +116,7 @@ def show(id: Id, json: Json = False) -> None:
 
 
 def options_of(entry: Entry) -> SearchOptions | None:
-    """The options that the answer was searched with, None if they were not kept."""
+    """The search options of the answer, None if they were not stored."""
     from selfrag.answers.trace import options_from
 
     kept = entry.conditions.get("options")
@@ -127,7 +127,7 @@ def rm(
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Numbers of answers.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove every answer.")] = False,
 ) -> None:
-    """Remove answers from the history; they are not in the file any more.
+    """Remove answers from the history, and their text from the file.
 
     \b
     Examples:
@@ -144,11 +144,11 @@ def rm(
 def feedback(
     id: Id,
     verdict: Annotated[Literal["good", "bad"], typer.Argument(help="Whether answering, or abstaining, was right.")],
-    note: Annotated[str, typer.Option(metavar="TEXT", help="Why; kept beside it.")] = "",
+    note: Annotated[str, typer.Option(metavar="TEXT", help="A note to store with it.")] = "",
 ) -> None:
-    """Say what you think of an answer, for `selfrag calibrate --from-history`.
+    """Rate an answer, for `selfrag calibrate --from-history`.
 
-    Of an answer, good means that it is right. Of an abstention, good means that there was nothing to answer.
+    For an answer, good means that it is right. For an abstention, good means that the documents do not contain the answer.
 
     \b
     Examples:

@@ -27,49 +27,51 @@ ChromaUrl = Annotated[str | None, typer.Option("--chroma", metavar="URL", help="
 
 def index(
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="PATH...", help="Files and folders; none: all that it has.")
+        list[str] | None, typer.Argument(metavar="PATH...", help="Files and folders; without any, the whole collection.")
     ] = None,
     collection: CollectionName = None,
     include: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Only such files; git-style, may be repeated.")
+        list[str] | None, typer.Option(metavar="GLOB", help="Only files that match (git-style); may be repeated.")
     ] = None,
-    exclude: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="No such files; git-style, may be repeated.")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="No files that match (git-style); may be repeated.")
+    ] = None,
     context: Annotated[
         Literal["headings", "none", "llm"] | None,
         typer.Option(help="What is embedded with a chunk: its headings, nothing, or lines a model writes.  [headings]"),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", metavar="M", help="Instruct model for --context llm.")] = None,
     engine: Annotated[
-        str | None, typer.Option(metavar="E", help="Its engine: auto, transformers, vllm or a URL.  [auto]")
+        str | None, typer.Option(metavar="E", help="Engine of --model: auto, transformers, vllm or a URL.  [auto]")
     ] = None,
     embedder: Annotated[
         str | None, typer.Option(metavar="E", help="Embedder: a name, a folder, or URL#MODEL.  [all-MiniLM-L6-v2]")
     ] = None,
     ocr: Annotated[
         Literal["auto", "never", "always"] | None,
-        typer.Option(help="Recognise text in pages without any, in all, or not; needs selfrag[ocr].  [auto]"),
+        typer.Option(help="OCR for pages without text, for no page, or for all; needs selfrag[ocr].  [auto]"),
     ] = None,
     chroma: ChromaUrl = None,
     chunk_words: Annotated[
-        int | None, typer.Option(metavar="N", min=20, help="Words of a passage at most; a change needs --rebuild.  [160]")
+        int | None, typer.Option(metavar="N", min=20, help="Maximum words of a passage; a change needs --rebuild.  [160]")
     ] = None,
     rebuild: Annotated[
         bool,
         typer.Option("--rebuild", help="Rebuild from scratch, then switch over. Needed for a new embedder or context."),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, without doing it.")] = False,
     allow_empty: Annotated[
-        bool, typer.Option("--allow-empty", help="Remove what is known of a folder that is empty now, without asking.")
+        bool, typer.Option("--allow-empty", help="Remove the entries of folders that are empty now, without asking.")
     ] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on, and follow every change, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep running and index every change, until Ctrl-C.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Bring a collection up to date with files and folders.
 
-    Only what is new or has changed is read; moved and copied text is not embedded again. `.gitignore` and `.selfragignore` are
-    respected, hidden files are left out, links are not followed. Files that cannot be read are listed with the reason. The
-    folders and their patterns are remembered.
+    Only new and changed files are read; moved and copied text is not embedded again. `.gitignore` and `.selfragignore` are
+    respected, hidden files are skipped, links are not followed. Unreadable files are listed with the reason. The folders and
+    their patterns are remembered.
 
     \b
     Examples:
@@ -125,8 +127,8 @@ def _confirmed(emptied: Mapping[str, int]) -> bool:
 
 @contextmanager
 def _context_writer(collection: Collection, options: Options, settings: Settings, model: str | None) -> Iterator[Options]:
-    """The options, with an instruct model if the collection uses contexts: the one it was made with, unless one is named. It is
-    opened only when there is something to write."""
+    """The options, with an instruct model if the collection uses contexts: ``model``, or the one it was made with. It is opened
+    when the first context is written."""
     made_with = collection.made_with()
     if (options.context or made_with.get("context")) != "llm" or options.dry_run:
         yield options
@@ -190,7 +192,7 @@ def summary(report: SyncReport) -> str:
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Observer]:
-    """A bar with a total and the time left, on stderr, if that is a terminal."""
+    """A progress bar on stderr, if that is a terminal."""
     if quiet or terminal.is_plain(sys.stderr):
         yield lambda _: None
         return
@@ -219,7 +221,7 @@ def progress(quiet: bool) -> Iterator[Observer]:
 
 
 def _watch(collection: Collection, options: Options, quiet: bool, json: bool) -> None:
-    """Follows changes until Ctrl-C; a burst of them is one run."""
+    """Indexes changes until Ctrl-C; several changes at once are one run."""
     from selfrag.index.sync.watch import watch
 
     terminal.say("watching; Ctrl-C ends it", quiet)

@@ -1,4 +1,4 @@
-"""Live progress of a search: one observer, drawn in place on a terminal, printed line by line elsewhere."""
+"""Live progress of a search: drawn in place on a terminal, printed line by line elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from selfrag.types import Corrected, Decided, Event, Expanded, Observer, Opened,
 
 @dataclass
 class Row:
-    """One candidate: what it is written from, its ISREL, its words so far, and how it ended ("" while it is written)."""
+    """A candidate: its source, ISREL, text so far, and how it ended ("" while it is being written)."""
 
     place: str
     isrel: float | None
@@ -116,7 +116,7 @@ class Watcher:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Erases the display for as long as something is printed where it stands."""
+        """Hides the display while something else is printed there."""
         if self.live:
             self.live.stop()
         yield

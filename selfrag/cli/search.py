@@ -25,10 +25,10 @@ Format = Literal["table", "json", "jsonl", "csv", "paths"]
 def search(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="Words or a question.")],
     collection: CollectionNames = None,
-    k: Annotated[int | None, typer.Option("-k", "--k", metavar="N", min=1, help="Passages at most.  [5]")] = None,
+    k: Annotated[int | None, typer.Option("-k", "--k", metavar="N", min=1, help="Maximum number of passages.  [5]")] = None,
     source: Sources = None,
     where: Where = None,
-    neighbours: Annotated[int, typer.Option(metavar="N", min=0, help="Show N chunks before and after each passage, too.")] = 0,
+    neighbours: Annotated[int, typer.Option(metavar="N", min=0, help="Also show N chunks before and after each passage.")] = 0,
     hyde: HydeModel = None,
     engine: Annotated[
         str | None,
@@ -40,18 +40,17 @@ def search(
     reranker: Annotated[
         str | None, typer.Option("--reranker", metavar="R", help="Re-ranker: FILE, cross-encoder, URL or none.  [none]")
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Show the ranks on the dense and on the BM25 side.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the ranks in dense and BM25 search.")] = False,
     chroma: Annotated[str | None, typer.Option("--chroma", metavar="URL", help="Chroma server.  [the collection's]")] = None,
     format: Annotated[
-        Format, typer.Option(help="For a person; one JSON document (--json); a line of JSON or CSV a passage; or sources alone.")
+        Format, typer.Option(help="A table; one JSON document (--json); JSON Lines or CSV; or only the sources.")
     ] = "table",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Find passages, without a model.
 
-    Dense and BM25 search are fused by their scores; passages that say nearly the same are shown once. The exit status is 3 if
-    nothing is found.
+    Fuses the scores of dense and BM25 search; near-duplicate passages are shown once. The exit status is 3 if nothing is found.
 
     \b
     Examples:
@@ -92,7 +91,7 @@ def search(
 
 
 def write(query: str, rows: list[dict[str, Any]], format: Format) -> None:
-    """Prints passages for a program. In CSV lines are "first-last" and nested values are JSON; sources come once each."""
+    """Prints passages for a program. In CSV, ``lines`` is "first-last" and nested values are JSON; "paths" has each source once."""
     if format == "json":
         terminal.print_json({"query": query, "passages": rows})
     elif format == "jsonl":

@@ -26,7 +26,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8000,
     tensor_parallel: Annotated[int, typer.Option(min=1, metavar="N", help="GPUs that share each layer.")] = 1,
-    pipeline_parallel: Annotated[int, typer.Option(min=1, metavar="N", help="Groups of layers on GPUs of their own.")] = 1,
+    pipeline_parallel: Annotated[int, typer.Option(min=1, metavar="N", help="Groups of layers, each on its own GPUs.")] = 1,
     data_parallel: Annotated[int, typer.Option(min=1, metavar="N", help="Copies of the model.")] = 1,
     max_model_len: Annotated[
         int | None, typer.Option(min=1, metavar="TOKENS", help="Context window.  [default: the model's]")
@@ -39,8 +39,8 @@ def serve(
 ) -> None:
     """Serve a reflection model with vLLM, for `--engine URL`.
 
-    Says when the server is ready, and runs until it is interrupted. With SELFRAG_API_KEY in the environment the server asks
-    for that key. --debug shows the server's own log.
+    Reports when the server is ready, and runs until interrupted. With SELFRAG_API_KEY in the environment the server requires
+    that key. --debug shows the server's own log.
 
     \b
     Examples:

@@ -1,6 +1,6 @@
 """Prints an answer sentence by sentence, each as soon as it is certain (`algorithm.certain`); the rest when the search is over.
 
-What a pipe gets is, to the byte, what it would get if everything were printed at the end.
+A pipe receives exactly the bytes that it would get if everything were printed at the end.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """Prints the answer to one question. A search that is made again, because a service was lost, goes on where it was.
+    """Prints the answer to one question. If the search is repeated because a service was lost, printing continues where it was.
 
-    ``aside`` makes room on the terminal while something is printed.
+    ``aside`` clears space on the terminal while something is printed.
     """
 
     def __init__(self, evidence: bool = False) -> None:
@@ -35,7 +35,7 @@ class Stream:
         self._printed: list[SegmentJson] = []
 
     def begin(self, question: str, options: SearchOptions) -> None:
-        """A search begins."""
+        """To be called when a search starts."""
         self._question, self._certain = question, Certain(options)
 
     def __call__(self, event: Event) -> None:
@@ -46,7 +46,7 @@ class Stream:
             self._print([cited_json(cited, self._question) for cited in self._certain.segments])
 
     def _print(self, segments: list[SegmentJson]) -> None:
-        if not _same(segments, self._printed):  # another process rounded otherwise: the whole answer comes at the end
+        if not _same(segments, self._printed):  # rounded differently by another process: the whole answer is printed at the end
             self._certain = None
             return
         with self.aside():
@@ -54,7 +54,7 @@ class Stream:
         self._printed = segments
 
     def finish(self, answer: Answer) -> None:
-        """Prints what is missing of the answer."""
+        """Prints the rest of the answer."""
         document = answer_json(answer)
         first = len(self._printed) if _same(document["segments"], self._printed) else 0
         terminal.show(render.answer(document, answer.options, Path.cwd(), self.evidence, terminal.links(), first))

@@ -1,4 +1,4 @@
-"""The two streams: stdout is the result, stderr is everything else. Neither gets escapes unless it is a terminal with colour."""
+"""Output: results on stdout, everything else on stderr; escape sequences only on a terminal with colour."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from selfrag.errors import SelfragError
 
 PIPE_WIDTH = 100_000
-"""Columns where no terminal sets them: lines are not folded for a program that reads them."""
+"""Width without a terminal: lines are not wrapped for programs."""
 
 
 def is_plain(stream: TextIO) -> bool:
-    """Whether ``stream`` must not get escapes: no terminal, NO_COLOR, or a dumb terminal."""
+    """Whether ``stream`` must not get escape sequences: no terminal, NO_COLOR, or a dumb terminal."""
     return not stream.isatty() or bool(environment.NO_COLOR.read()) or environment.TERM.read() == "dumb"
 
 
@@ -58,7 +58,7 @@ def err() -> Console:
 
 
 def show(*things: RenderableType) -> None:
-    """Prints results on stdout, each on its own lines; a program that reads them gets no padding."""
+    """Prints results on stdout, each on its own lines; in a pipe without trailing spaces."""
     console = out()
     if sys.stdout.isatty():
         console.print(*things, sep="\n")
@@ -79,7 +79,7 @@ def table(*headings: str) -> Table:
 
 
 def put(text: str = "") -> None:
-    """Lines of plain text on stdout. What documents, file names and models brought into them does not act on the terminal."""
+    """Plain text on stdout, with control characters of documents, file names and models made harmless."""
     print(printable(text), flush=True)
 
 
@@ -102,12 +102,12 @@ def put_json_line(document: Any) -> None:
 
 
 def as_json(document: Any, indent: int | None = None) -> str:
-    """JSON in which a character that acts on a terminal is an escape of JSON's own, so that nothing is lost and nothing acts."""
+    """JSON with control characters written as JSON escapes: nothing is lost, and nothing acts on the terminal."""
     return ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(document, ensure_ascii=False, indent=indent))
 
 
 def write_file(file: Path, text: str, option: str) -> None:
-    """Writes ``text`` to ``file``, whole or not at all. Raises InputError, which names the ``option``, where it cannot."""
+    """Writes ``text`` to ``file`` atomically. Raises InputError, which names the ``option``, if that fails."""
     from selfrag._util import write_whole
     from selfrag.errors import InputError
 
@@ -118,9 +118,7 @@ def write_file(file: Path, text: str, option: str) -> None:
 
 
 def links() -> str | None:
-    """The template of hyperlinks (OSC 8) for citations, as the setting ``links`` says; None where stdout does not take them: no
-    terminal, or the text console.
-    """
+    """The template of hyperlinks (OSC 8) for citations, from the setting ``links``; None if stdout does not support them."""
     from selfrag.answers.render import FILE_LINK
     from selfrag.config import settings
 
@@ -137,7 +135,7 @@ def say(message: str, quiet: bool = False) -> None:
 
 
 def complain(error: SelfragError) -> None:
-    """What went wrong, and how to fix it, on stderr."""
+    """Prints an error and its hint on stderr."""
     say(f"selfrag: {error.message}")
     if error.hint:
         say(f"  → {error.hint}")
@@ -145,7 +143,7 @@ def complain(error: SelfragError) -> None:
 
 @contextmanager
 def waiting(message: str, quiet: bool = False) -> Iterator[None]:
-    """A spinner on stderr during work without steps; it is erased afterwards, and not shown without a terminal."""
+    """A spinner on stderr during work without progress; only on a terminal, and erased afterwards."""
     if quiet or is_plain(sys.stderr):
         yield
         return
@@ -155,7 +153,7 @@ def waiting(message: str, quiet: bool = False) -> Iterator[None]:
 
 @contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """Ctrl-C raises where the work is, also below `asyncio.run`, which would wait for the next await: for long imports."""
+    """Lets Ctrl-C raise at once, also inside `asyncio.run`, which would wait for the next await: for long imports."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -165,7 +163,7 @@ def stopping_at_once() -> Iterator[None]:
 
 @contextmanager
 def stopping(after: str) -> Iterator[threading.Event]:
-    """Set by the first Ctrl-C (or SIGTERM): the work ends ``after`` what it has in hand. The second one ends it at once."""
+    """An event that the first Ctrl-C (or SIGTERM) sets: the work stops ``after`` its current step. A second one raises."""
     stop = threading.Event()
 
     def handle(*_: object) -> None:
@@ -180,7 +178,7 @@ def stopping(after: str) -> Iterator[threading.Event]:
 
 @contextmanager
 def handling(handler: Callable[[int, FrameType | None], object], *numbers: int) -> Iterator[None]:
-    """``handler`` for these signals while this lasts; `signal.default_int_handler` raises KeyboardInterrupt for any."""
+    """Handles these signals with ``handler`` in this block; `signal.default_int_handler` raises KeyboardInterrupt."""
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

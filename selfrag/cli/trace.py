@@ -1,4 +1,4 @@
-"""`selfrag trace`: what a stored search says, whether its citations still hold, and what other weights would have chosen."""
+"""`selfrag trace`: shows a stored search, verifies its citations, and re-ranks it with other weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from selfrag.errors import ABSTAINED, FAILED
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A trace, as `selfrag ask --save-trace FILE` writes it.")]
 
-TRACE = """Show, verify or rescore a stored search, or make a page of it.
+TRACE = """Show, verify or rescore a stored search, or write it as a page.
 
 \b
 Examples:
@@ -48,7 +48,7 @@ def show(file: File, json: Json = False) -> None:
 
 
 def verify(file: File, json: Json = False) -> None:
-    """Compare what is cited and quoted with the sources as they are now. The exit status is 1 if it has changed or is missing.
+    """Compare citations and quotes with their sources as they are now. The exit status is 1 if one changed or is missing.
 
     \b
     Examples:
@@ -75,7 +75,7 @@ def verify(file: File, json: Json = False) -> None:
 
 
 def read_source(source: str) -> tuple[str, bool]:
-    """A source as it is now, and whether its lines are those of the file, not a reader's or a page's."""
+    """The text of a source as it is now, and whether its lines are those of the file."""
     from selfrag import ingest
     from selfrag.config import settings
 
@@ -88,21 +88,21 @@ def read_source(source: str) -> tuple[str, bool]:
 
 def rescore(
     file: File,
-    w_rel: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISREL.  [as it was]")] = None,
-    w_sup: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISSUP.  [as it was]")] = None,
-    w_use: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISUSE.  [as it was]")] = None,
-    w_ret: Annotated[float | None, typer.Option(metavar="X", help="Weight of the passage's search score.  [as it was]")] = None,
+    w_rel: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISREL.  [unchanged]")] = None,
+    w_sup: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISSUP.  [unchanged]")] = None,
+    w_use: Annotated[float | None, typer.Option(metavar="X", help="Weight of ISUSE.  [unchanged]")] = None,
+    w_ret: Annotated[float | None, typer.Option(metavar="X", help="Weight of the passage's search score.  [unchanged]")] = None,
     sequence: Annotated[
-        bool | None, typer.Option("--sequence/--no-sequence", help="Count the mean token probability.  [as it was]")
+        bool | None, typer.Option("--sequence/--no-sequence", help="Count the mean token probability.  [unchanged]")
     ] = None,
     require_support: Annotated[
         Literal["full", "partial"] | None, typer.Option(help="Drop segments whose most likely ISSUP is below this.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Choose again among the stored candidates, under other weights; no model is loaded.
+    """Re-rank the stored candidates with other weights; no model is loaded.
 
-    A search that was stored with --no-prune holds every candidate of its first step. The exit status is 3 if nothing is left.
+    A search with --no-prune stores every candidate of its first step. The exit status is 3 if no candidate is good enough.
 
     \b
     Examples:
@@ -128,7 +128,7 @@ def html(
     file: File,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="The page.  [FILE with .html]")] = None,
 ) -> None:
-    """Make one self-contained page of the search: its tree, critiques, quotes, and sliders that rank again by other weights.
+    """Write the search as one self-contained page with its tree, critiques, quotes, and sliders to re-rank it.
 
     \b
     Examples:

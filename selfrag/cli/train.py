@@ -34,28 +34,28 @@ Examples:
 
 def prepare(
     data: Annotated[
-        list[Path], typer.Argument(metavar="DATA...", help="Folder of the published data sets, or files of own rows.")
+        list[Path], typer.Argument(metavar="DATA...", help="Folder of the published data sets, or files of your own rows.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where the rows go, as JSONL.")],
-    seed: Annotated[int, typer.Option(metavar="N", help="All chance comes from this.")] = 1,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Output file of the rows, JSONL.")],
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 1,
     everything: Annotated[bool, typer.Option("--all", help="All the data, not the mix of the packaged model.")] = False,
     limit: Annotated[
         list[str] | None, typer.Option(metavar="SOURCE=N", help="At most N rows of a source; may be repeated.")
     ] = None,
     without: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="No question of this JSONL file is trained on; may be repeated.")
+        list[Path] | None, typer.Option(metavar="FILE", help="Leave out the questions of this JSONL file; may be repeated.")
     ] = None,
     judging: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Rows that teach MODEL to judge the answers that it writes itself to the questions."),
+        typer.Option(metavar="MODEL", help="Make rows that teach MODEL to judge its own answers to the questions."),
     ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Turn labelled data into training rows; prints how often each source teaches each token.
+    """Turn labelled data into training rows, and print how often each source teaches each token.
 
-    A file holds the published format (instruction, output, input, id, dataset_name) or one's own labelled questions: question,
-    passage, title, answer, and where known relevant (true or false), support (full, partial, none) and utility (1 to 5).
+    A file has the published format (instruction, output, input, id, dataset_name), or your own labelled questions: question,
+    passage, title, answer, and if known relevant (true or false), support (full, partial, none) and utility (1 to 5).
 
     \b
     Examples:
@@ -113,7 +113,7 @@ def run(
         str | None,
         typer.Option("--from", metavar="A", help="Train an adapter further: its folder, or the name of a model with one."),
     ] = None,
-    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Times through the rows.")] = 1,
+    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Passes over the rows.")] = 1,
     minutes: Annotated[
         float, typer.Option(metavar="T", min=0, help="End the schedule after T minutes of training; 0: no limit.")
     ] = 0,
@@ -123,26 +123,26 @@ def run(
     rows_lr: Annotated[float, typer.Option(metavar="X", min=0, help="Peak learning rate of the new tokens' rows.")] = 2e-3,
     rank: Annotated[int | None, typer.Option(metavar="R", min=1, help="Rank of the adapter: 32, or that of --from.")] = None,
     first_block: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="The adapter begins at this block: 0, or as --from does.")
+        int | None, typer.Option(metavar="N", min=0, help="First block with an adapter: 0, or that of --from.")
     ] = None,
     output_rows: Annotated[
-        bool, typer.Option("--output-rows", help="New rows learn from the output side alone: faster with a high first block.")
+        bool, typer.Option("--output-rows", help="New rows learn from the output side only: faster with a high first block.")
     ] = False,
     loss: Annotated[
         list[str] | None, typer.Option(metavar="GROUP=W", help="Weight of a group in the loss, such as ISREL=5; may be repeated.")
     ] = None,
-    warmup: Annotated[int, typer.Option(metavar="N", min=1, help="Steps in which the learning rate rises to its peak.")] = 40,
+    warmup: Annotated[int, typer.Option(metavar="N", min=1, help="Warm-up steps of the learning rate.")] = 40,
     dtype: Annotated[
         str | None, typer.Option(metavar="D", help="bfloat16 or float32.  [default: float32 on a CPU, bfloat16 on CUDA]")
     ] = None,
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the blocks first: minutes for a faster step; wants a C++ compiler.")
+        bool, typer.Option("--compile", help="Compile the blocks first, for faster steps; takes minutes and a C++ compiler.")
     ] = False,
-    seed: Annotated[int, typer.Option(metavar="N", help="Order of the batches, start of the adapter.")] = 1,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the batch order and of the adapter.")] = 1,
     checkpoint_minutes: Annotated[float, typer.Option(metavar="T", min=0, help="Minutes between checkpoints.")] = 5.0,
     quiet: Quiet = False,
 ) -> None:
-    """Train an adapter and the rows of the reflection tokens; resumes from the last checkpoint after a kill.
+    """Train an adapter and the rows of the reflection tokens; resumes from the last checkpoint.
 
     \b
     Examples:
@@ -187,7 +187,7 @@ def merge(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The checkpoint's folder.")],
     base: Annotated[str | None, typer.Option(metavar="M", help="Model to merge into: the one it was trained on.")] = None,
 ) -> None:
-    """Merge an adapter into its base: an ordinary checkpoint, which --model takes, and transformers and vLLM load.
+    """Merge an adapter into its base model: an ordinary checkpoint for --model, transformers and vLLM.
 
     \b
     Examples:
@@ -212,10 +212,8 @@ def eval_(
     held_out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the training files, for the instructions held out there.")
     ] = None,
-    baseline: Annotated[
-        str | None, typer.Option(metavar="M", help="An instruct model to prompt for the same; none: no baseline.")
-    ] = None,
-    size: Annotated[int, typer.Option(metavar="N", min=4, help="Items of every kind.")] = 200,
+    baseline: Annotated[str | None, typer.Option(metavar="M", help="Instruct model to compare with, by prompts.")] = None,
+    size: Annotated[int, typer.Option(metavar="N", min=4, help="Items of each kind.")] = 200,
     engine: Annotated[str, typer.Option(metavar="E", help="auto, transformers, vllm, or a URL.")] = "auto",
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="DIR", help="Write results.json and results.md there.")
@@ -223,7 +221,7 @@ def eval_(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Measure a reflection model on the development files, beside a prompted model that was not trained for it.
+    """Measure a reflection model on the development files, and compare it with a prompted model.
 
     \b
     Examples:
@@ -265,7 +263,7 @@ async def _measure(
             reflector: Reflector
             if name == baseline:
                 reflector, title = PromptedReflector(opened), f"{name}, prompted"
-            else:  # an answer is written wherever ISREL is above 0: abstaining is the business of a threshold
+            else:  # always writes an answer; a threshold decides on abstaining
                 reflector, title = TokenReflector(opened, relevant_above=sys.float_info.min), name
             results.append(await evaluate.evaluate(reflector, title, asked, lambda line: terminal.say(line, quiet)))
             await opened.close()
@@ -274,16 +272,16 @@ async def _measure(
 
 def reranker(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of the published data sets: train/, dev/ and corpora/.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Where the re-ranker goes, as .safetensors (7 MB).")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Output file, .safetensors (7 MB).")],
     minutes: Annotated[float, typer.Option(metavar="T", min=0.01, help="Minutes of training.")] = 60,
     lr: Annotated[float, typer.Option(metavar="X", min=0, help="Peak learning rate.")] = 1.5e-4,
-    seed: Annotated[int, typer.Option(metavar="N", help="All chance comes from this.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Train a re-ranker from the embedder's own layers, for --reranker FILE.
 
-    It reads a question and a passage together, and learns to score the passage that answers above others that are like it.
-    Ctrl-C ends the training and keeps what was learned.
+    It reads a question and a passage together, and learns to score the answering passage above similar ones. Ctrl-C ends the
+    training and keeps the result.
 
     \b
     Examples:

@@ -97,19 +97,17 @@ class Settings:
     engine: str = option(
         "auto", "auto, onnx, transformers, vllm, ollama, lmstudio, llamacpp, openai, or a server's URL.", metavar="E"
     )
-    reflection: ReflectionChoice = option(
-        "auto", "How the model reflects: by reflection tokens, or asked by prompts; auto: by tokens if it has them."
-    )
+    reflection: ReflectionChoice = option("auto", "Reflection by tokens or by prompts; auto: by tokens if the model has them.")
     device: str | None = option(None, "Device of the transformers engine: cpu, cuda, cuda:1.", metavar="D")
     cache_mb: int | None = option(
-        None, "Memory for keys and values in a local engine, MiB; by default 256 with onnx, else 2048.", metavar="N", low=1
+        None, "KV cache of a local engine in MiB; 256 by default with onnx, else 2048.", metavar="N", low=1
     )
     profile: str | None = option(None, "Thresholds that `selfrag calibrate` fitted.", metavar="NAME")
     relevant_above: float | None = option(
-        None, "Take a passage as relevant, and write from it, when ISREL is at least P.", metavar="P", high=1, fitted=True
+        None, "Treat a passage as relevant, and write from it, if ISREL is at least P.", metavar="P", high=1, fitted=True
     )
     embedder: str = option(DEFAULT_EMBEDDER, "Embedder of new collections.", metavar="E")
-    chunk_words: int = option(160, "Words of a passage of new collections, at most.", low=20, metavar="N")
+    chunk_words: int = option(160, "Maximum words of a passage in new collections.", low=20, metavar="N")
     reranker: str = option(
         DEFAULT_RERANKER,
         "Re-ranker: FILE of `train reranker`, cross-encoder, URL of a /rerank server, or none.",
@@ -117,14 +115,14 @@ class Settings:
     )
     graph: Graph = option(
         "auto",
-        "Follow names from passage to passage: always (on), where the question has a known one (auto), never (off).",
+        "Follow names from passage to passage: always (on), if the question has a known name (auto), never (off).",
     )
     ocr: Literal["auto", "never", "always"] = option(
-        "auto", "Recognise text in pages without any (auto), in all (always), or not (never); needs selfrag[ocr]."
+        "auto", "OCR for pages without text (auto), for all (always), for none (never); needs selfrag[ocr]."
     )
     chroma: str | None = option(None, "URL of a Chroma server; embedded when not set.", metavar="URL")
     history: bool = option(True, "Keep questions and answers, for `selfrag history`.")
-    history_mb: int = option(100, "Most megabytes of the history; the oldest answers go first.", low=1, flags=())
+    history_mb: int = option(100, "Maximum size of the history in MB; the oldest answers are removed first.", low=1, flags=())
     links: str = option(
         "auto",
         "Hyperlinks of citations: auto, off, or a template with {path} and {line}, like vscode://file{path}:{line}.",

@@ -80,8 +80,8 @@ class Preparer:
     def _compared(self, path: str, data: bytes, hints: Hints, before: Source | None) -> Prepared:
         name = digest(data)
         if before is not None and before.hash == name:
-            fresh = {"status": "ok", "reason": None} if before.status == "stale" else {}
-            return Prepared("touched", replace(before, hints=hints, **fresh))
+            readable = replace(before, status="ok", reason=None) if before.status == "stale" else before
+            return Prepared("touched", replace(readable, hints=hints))
         moved = None if before is not None else self._moved_from(path, name)
         kind: Kind = "updated" if before is not None and before.status != "skipped" else "moved" if moved else "new"
         if self._plan_only:
