@@ -98,7 +98,7 @@ def test_bugs_are_words_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
             PermissionError(errno.EACCES, "Permission denied", "/home/x/data"),
             "/home/x/data: Permission denied\n  → SELFRAG_HOME=",
         ),
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device\n  → make room"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device\n  → free some space"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", b"/a"), "/a: No such file or directory\n"),
         (OSError(errno.EBADF, "Bad file descriptor"), "internal error: OSError: [Errno 9] Bad file descriptor"),
     ],
