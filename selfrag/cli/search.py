@@ -91,7 +91,7 @@ def search(
 
 
 def write(query: str, rows: list[dict[str, Any]], format: Format) -> None:
-    """Prints passages for a program. In CSV, ``lines`` is "first-last" and nested values are JSON; "paths" prints a source once."""
+    """Prints passages for a program. In CSV, ``lines`` is "first-last" and nested values are JSON; sources are printed once."""
     if format == "json":
         terminal.print_json({"query": query, "passages": rows})
     elif format == "jsonl":
