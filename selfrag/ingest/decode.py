@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -63,10 +64,29 @@ _SUPERSETS = {
     "koi8-r": "koi8_u",
 }
 """Labels whose text is, in practice, in a superset of the named encoding, as browsers decode them (WHATWG Encoding)."""
-_OLD = ("cp850", "cp437", "mac_roman", "cp852", "cp866", "mac_cyrillic", "mac_latin2", "cp858", "mac_greek", "cp737", "cp862")
+_OLD = (
+    "iso8859_15",
+    "cp850",
+    "cp437",
+    "mac_roman",
+    "cp852",
+    "cp866",
+    "mac_cyrillic",
+    "mac_latin2",
+    "cp858",
+    "mac_greek",
+    "cp737",
+    "cp862",
+)
 """Code pages of DOS and the old Macintosh, which the detector does not know."""
+_UNTOLD = ("utf-8", "utf_8", "utf-16", "utf_16", "utf-32", "utf_32", "idna", "punycode")
+"""Codecs of labels that say nothing which the bytes do not say themselves."""
 _BETWEEN = frozenset(("Sc", "Sk", "Sm", "So", "Ps", "Pi", "Po", "No"))
-_APOSTROPHES = frozenset("’‘'ʼ´`·…–—\u00ad°/-")
+_APOSTROPHES = frozenset("’‘'ʼ´`·…–—\u00ad/-°²³¹®™ªº")
+_RAISED = re.compile(r"[^\W\d_][²³¹®™ªº][^\W\d_]")
+"""Signs that end a word."""
+_ALPHABETS = tuple(map(frozenset, ("éèêëàâçùûîïôœæÿ", "äöüß", "áéíóúñü", "áâãàéêíóôõúç", "àèéìòù", "åäöé", "åøæéó", "éëïöüè")))
+"""The letters beyond ASCII of French, German, Spanish, Portuguese, Italian, Swedish, Danish and Dutch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +150,22 @@ def python_codec(label: str) -> str | None:
 
 def declared(data: bytes, label: str) -> Decoded:
     """The text of ``data``, whose author says that it is in ``label``; UTF-8 and other evidence in the bytes comes first, since
-    such labels are often wrong. Raises InputError as `decoded` does."""
+    such labels are often wrong: where they make no words, those of another encoding are taken. Raises InputError as `decoded`
+    does."""
     codec = python_codec(label)
-    if codec is None or codec.startswith(("utf", "idna", "punycode")) or data.startswith(tuple(mark for mark, _ in _MARKS)):
+    if codec is None or codec.startswith(_UNTOLD) or data.startswith(tuple(mark for mark, _ in _MARKS)):
         return decoded(data)
     if not data.isascii() and _is_utf8(data):
         return decoded(data)
-    try:
-        return Decoded(_newlines(data.decode(codec)), codec)
-    except UnicodeDecodeError:
-        text = data.decode(codec, "replace")
-        if text.count("\ufffd") * 200 <= len(text):
-            return Decoded(_newlines(text), codec, (f"{text.count(chr(0xFFFD)):,} characters are not valid {codec}",))
+    text = data.decode(codec, "replace")
+    wrong = text.count("\ufffd")
+    if wrong * 200 > len(text):
         return decoded(data)
+    if not data.isascii() and not _wordlike(text):
+        with contextlib.suppress(InputError):  # else as its author says
+            found = _guessed(data)
+            return found if found.encoding != codec else Decoded(_newlines(text), codec)
+    return Decoded(_newlines(text), codec, (f"{wrong:,} characters are not valid {codec}",) if wrong else ())
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -256,17 +279,18 @@ def _lines(numbers: Iterable[int]) -> str:
 
 def _guessed(data: bytes) -> Decoded:
     """The text in the encoding that chardetng finds, if its words look like words in it, or else in the older code page in which
-    they do."""
+    they do. It needs a few words: for one or two, or for signs alone, windows-1252 is the likeliest if it makes sense."""
     codec = python_codec(chardetng_py.detect(_telling(data))) or "cp1252"
-    text = _mostly_valid(data, codec)
-    if codec != "cp1252" and (plain := _mostly_valid(data, "cp1252")) is not None and _only_signs(plain):
-        codec, text = "cp1252", plain
+    plain = _mostly_valid(data, "cp1252")
+    if plain is not None and (_only_signs(plain) or (codec != "cp1252" and _western(plain))):
+        return Decoded(_newlines(plain), "cp1252", ("not UTF-8, read as cp1252",))
+    text = plain if codec == "cp1252" else _mostly_valid(data, codec)
     if text is None or not _wordlike(text):
         old = [(codec, text) for codec in _OLD if (text := _mostly_valid(data, codec)) is not None and _wordlike(text)]
         if not old:
             raise InputError("text in an encoding that cannot be told; save it as UTF-8")
         codec, text = max(old, key=lambda each: sum(map(each[1][:_SAMPLE].count, _USUAL)))
-    return Decoded(text, codec, (f"not UTF-8, read as {codec}",))
+    return Decoded(_newlines(text), codec, (f"not UTF-8, read as {codec}",))
 
 
 def _telling(data: bytes) -> bytes:
@@ -290,7 +314,9 @@ def _mostly_valid(data: bytes, codec: str) -> str | None:
 
 
 _USUAL = "éüöäàèóíáçñåøæßêúãõôâěščřžýůąęłńśżćőűαετονсоаенитאויה"
-_SIGN_IN_WORD = re.compile(r"[^\W\d_][^\x00-\x7f’‘“”–—…\xa0°²³®™]|[^\x00-\x7f’‘“”–—…\xa0°©][^\W\d_]|\x7f|[\x80-\x9f]")
+_SIGN_IN_WORD = re.compile(
+    r"[^\W\d_][^\x00-\x7f’‘“”–—…\xa0°²³®™]|[^\x00-\x7f’‘“”–—…\xa0°©µ«§£¥€][^\W\d_]|[^\W\d_]µ|\x7f|[\x80-\x9f]"
+)
 _WORDS = re.compile(r"[^\W\d_]*[^\x00-\x7f][^\s\x00-\x40\x5b-\x60\x7b-\x7f]*")
 
 
@@ -303,10 +329,21 @@ def _wordlike(text: str) -> bool:
 
 def _only_signs(text: str) -> bool:
     """Whether nothing but quotation marks, dashes, currency and other signs that stand by themselves is beyond ASCII."""
-    return not _SIGN_IN_WORD.search(text) and not any(char.isalpha() for char in set(text) if char > "\x7f")
+    return not _SIGN_IN_WORD.search(text) and not any(char.isalpha() for char in set(text) - {"µ"} if char > "\x7f")
+
+
+def _western(text: str) -> bool:
+    """Whether the one or two words that hold more than ASCII are written with the letters of one Western language, ASCII among
+    them."""
+    words = {word for word in _WORDS.findall(text) if any(map(str.isalpha, word))}
+    letters = {char for char in "".join(words).lower() if char > "\x7f" and char.isalpha()}
+    latin = all(re.search("[A-Za-z]", word) for word in words)
+    return len(words) <= 2 and latin and any(letters <= each for each in _ALPHABETS) and _wordlike(text)
 
 
 def _strange(word: str) -> bool:
+    if _RAISED.search(word):
+        return True
     before, scripts, eastern = "", set(), 0
     for char in word:
         kind = unicodedata.category(char)

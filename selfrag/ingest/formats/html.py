@@ -16,6 +16,8 @@ from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
 from selfrag.ingest.decode import Decoded, declared, decoded
 from selfrag.ingest.document import Document, Heading, Limits, Span
+from selfrag.ingest.formats.numbering import written
+from selfrag.ingest.formats.plain_tables import columns
 from selfrag.ingest.formats.superscripts import raised
 
 _CHARSET = re.compile(rb"<(?:meta[^>]{0,200}?charset|\?xml[^>]{0,100}?encoding)\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
@@ -36,6 +38,16 @@ _AS_WRITTEN = frozenset(("pre", "listing", "plaintext", "xmp", "textarea"))
 _WHOLE = frozenset(("table", "ul", "ol", "dl", "menu", "li", "tr", "pre", "blockquote", "figure", "details", "p"))
 _SHOWN_VALUE = frozenset(("", "text", "submit", "button", "reset", "email", "tel", "url", "number", "date", "time", "search"))
 # fmt: on
+_APART = frozenset(("button", "label"))
+_STRUCK = frozenset(("del", "s", "strike"))
+"""What is struck through stays, with its marks in Markdown: it is seen, and it is not what holds."""
+_CELLS = frozenset(("td", "th"))
+_BETWEEN = " | "
+_NEXT = "\ufdd2"  # no character of any text
+_NEXT_ITEM = re.compile(rf"\s*{_NEXT}")
+_FRACTION = re.compile(r"(?:(\d)\^)?(\d+)[/⁄]_(\d+)")
+"""What a raised number, a slash and a lowered one come out as: 1½ is 1 1/2."""
+_FORMS = {"a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman"}
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _SPACE = re.compile(r"\s+")
 _NEEDS_SCRIPT = re.compile(r"java ?script|enable|activate|browser", re.IGNORECASE)
@@ -46,7 +58,7 @@ _LEAST = 200
 
 def read_html(path: PurePath, data: bytes, limits: Limits) -> Document:
     """The text of <main>, or else of the body without menus and the like."""
-    found = _text_of(data)
+    found = text_of(data)
     root = _parsed(found.text)
     page = _Page(limits.characters)
     _Walk(page, _content(root)).all()
@@ -64,7 +76,8 @@ def read_html(path: PurePath, data: bytes, limits: Limits) -> Document:
     )
 
 
-def _text_of(data: bytes) -> Decoded:
+def text_of(data: bytes) -> Decoded:
+    """A page or an XML file in the encoding that it declares, if that fits. Raises InputError as `decoded` does."""
     label = _CHARSET.search(data[:4096])
     return declared(data, label.group(1).decode("ascii")) if label else decoded(data)
 
@@ -152,6 +165,29 @@ class _Page:
         return start, self.offset
 
 
+@dataclass
+class _Numbers:
+    """The numbers of a list: the last one, the step, and how they are written."""
+
+    last: int
+    step: int
+    form: str
+
+    @classmethod
+    def of(cls, element: etree._Element) -> _Numbers:
+        step = 1 if element.get("reversed") is None else -1
+        default = 1 if step > 0 else len(element.findall("li"))
+        return cls(_whole(element.get("start"), default) - step, step, _FORMS.get(element.get("type") or "", "decimal"))
+
+    def next(self, given: str) -> str:
+        self.last = _whole(given, self.last + self.step)
+        return f"{written(self.last, self.form)}. "
+
+
+def _whole(text: str | None, default: int) -> int:
+    return int(text) if text and re.fullmatch(r"-?\d{1,6}", text) else default
+
+
 class _Walk:
     """One pass over the elements. A block of text ends where another begins or ends. Iterative: pages may nest very deep."""
 
@@ -164,7 +200,7 @@ class _Walk:
         self.level = 0
         self.tight = False
         self.marker = ""
-        self.counters: list[int] = []
+        self.lists: list[_Numbers | None] = []
         self.open: list[tuple[etree._Element, int, int]] = []
         self.skipped: etree._Element | None = None
 
@@ -189,29 +225,32 @@ class _Walk:
             self.level = _HEADINGS.get(name, 0)
             self.tight = self.tight or name in _TIGHT
             if name == "ol":
-                start = element.get("start") or "1"
-                self.counters.append(int(start) - 1 if re.fullmatch(r"-?\d{1,6}", start) else 0)
+                self.lists.append(_Numbers.of(element))
             elif name in ("ul", "menu", "dl"):
-                self.counters.append(-(10**9))
-            elif name == "li" and self.counters and self.counters[-1] > -(10**8):
-                given = element.get("value") or ""
-                self.counters[-1] = int(given) if re.fullmatch(r"-?\d{1,6}", given) else self.counters[-1] + 1
-                self.marker = f"{self.counters[-1]}. "
+                self.lists.append(None)
+            elif name == "li" and self.lists and (numbers := self.lists[-1]):
+                self.marker = numbers.next(element.get("value") or "")
             if name in _WHOLE and len(self.open) < _DEEP:
                 self.open.append((element, len(self.page.pieces), self.page.offset))
-        elif "-" in name and self.pieces:
+        elif ("-" in name or name in _APART) and self.pieces:
             self.pieces.append(" ")  # an element of the page's own making may be a block
+        elif name in _CELLS and "".join(self.pieces).strip():
+            self.pieces.append(_BETWEEN)  # of a table that lays out a page
+        elif name in _STRUCK:
+            self.pieces.append(" ~~")
         self.pieces.append(element.text or "")
 
     def _end(self, element: etree._Element, name: str) -> None:
         if name in _BLOCKS and element is not self.skipped:
             self._flush()
-            if name in ("ol", "ul", "menu", "dl") and self.counters:
-                self.counters.pop()
+            if name in ("ol", "ul", "menu", "dl") and self.lists:
+                self.lists.pop()
             self.line = element.sourceline or self.line
             self.level, self.tight = 0, name == "br"
             if self.open and self.open[-1][0] is element:
                 self._close()
+        if name in _STRUCK and element is not self.skipped:
+            self.pieces.append("~~ ")
         if element is not self.root:
             self.pieces.append(element.tail or "")
 
@@ -221,7 +260,7 @@ class _Walk:
             self.page.spans.append(Span(offset + len(self.page.pieces[first]), self.page.offset))
 
     def _flush(self) -> None:
-        if text := _tidy("".join(self.pieces)):
+        if text := _tidy("".join(self.pieces).removesuffix(_BETWEEN)):
             self.page.add(self.marker + text, self.line, self.tight, self.level)
             self.tight, self.marker = False, ""
         self.pieces = []
@@ -284,22 +323,24 @@ class _Walk:
         caption = next(element.iter("caption"), None)
         if caption is not None and (text := _inline(caption)):
             self.page.add(text, caption.sourceline or self.line, False)
-        first, header, begun = True, "", 0
+        header: list[list[str]] = []
         rows: list[Span] = []
         for row, cells, line in _rows(element):
             if not any(cells):
                 continue
-            start, end = self.page.add(" | ".join(cells).strip(), line, not first)
+            if len(header) == len(rows) and (_heads(row) or (not rows and row.find("th") is None and _names(cells))):
+                header.append(cells)
+            start, end = self.page.add(" | ".join(cells).strip(), line, bool(rows))
             rows.append(Span(start, end))
-            if first:
-                first, begun = False, start
-                header = " | ".join(filter(None, cells)) if _heads(row) or _names(cells) else ""
         if rows:
-            self.page.spans += [Span(begun, rows[-1].end, header), *rows]
+            self.page.spans += [Span(rows[0].start, rows[-1].end, columns(header)), *rows]
         self.tight = False
 
 
 # --- tables --------------------------------------------------------------------------------------------------------------------
+
+
+_PARTS = ("h1", "h2", "h3", "pre", "form", "article", "section", "main")
 
 
 def _of_data(table: etree._Element) -> bool:
@@ -308,38 +349,38 @@ def _of_data(table: etree._Element) -> bool:
         return False
     if table.find(".//table") is not None or table.find(".//*[@role='main']") is not None:
         return False
-    parts = ("h1", "h2", "h3", "ul", "ol", "pre", "form", "article", "section", "blockquote", "main")
-    if any(table.find(f".//td//{part}") is not None for part in parts):
-        return False
     rows = list(table.iter("tr"))
     if len(rows) < 2 and not any(len(row) > 1 for row in rows):
+        return False
+    even = len({len(row) for row in rows}) == 1 and len(rows) > 1 and len(rows[0]) > 1
+    lists = () if even or table.find(".//th") is not None else ("ul", "ol", "blockquote")
+    if any(table.find(f".//td//{part}") is not None for part in (*_PARTS, *lists)):
         return False
     return all(len(_inline(cell)) <= _CELL for cell in table.iter("td"))
 
 
 def _rows(table: etree._Element) -> Iterator[tuple[etree._Element, list[str], int]]:
-    """For each row the texts of its cells, including cells that span into it from above, and its line; header rows first."""
+    """For each row the texts of its cells, including cells that span into it from above, and its line; header rows first,
+    the footer's last. Only in a header row does a cell that spans columns say its text in each."""
     below: dict[int, tuple[int, str]] = {}
     for row in _in_order(table):
         cells: list[str] = []
-        for cell in (each for each in row if each.tag in ("td", "th")):
+        heads = _heads(row)
+        for cell in (each for each in row if each.tag in _CELLS):
             _fill(cells, below)
             text = _inline(cell)
             wide, high = _number(cell.get("colspan")), _number(cell.get("rowspan"))
             for column in range(wide):
                 if high > 1:
-                    below[len(cells)] = (high - 1, text if column == 0 else "")
-                cells.append(text if column == 0 else "")
+                    below[len(cells)] = (high - 1, text if heads or column == 0 else "")
+                cells.append(text if heads or column == 0 else "")
         _fill(cells, below)
         yield row, cells, row.sourceline or 1
 
 
 def _in_order(table: etree._Element) -> Iterator[etree._Element]:
-    for part in table.iter("thead"):
-        yield from part.iter("tr")
-    for row in table.iter("tr"):
-        if row.getparent() is None or row.getparent().tag != "thead":
-            yield row
+    order = {"thead": 0, "tfoot": 2}
+    return iter(sorted(table.iter("tr"), key=lambda row: order.get(getattr(row.getparent(), "tag", ""), 1)))
 
 
 def _fill(cells: list[str], below: dict[int, tuple[int, str]]) -> None:
@@ -361,8 +402,8 @@ def _names(cells: list[str]) -> bool:
 
 def _heads(row: etree._Element) -> bool:
     parent = row.getparent()
-    cells = [cell for cell in row if cell.tag in ("td", "th")]
-    return bool(cells) and (all(cell.tag == "th" for cell in cells) or (parent is not None and parent.tag == "thead"))
+    values = any(cell.tag == "td" and _inline(cell) for cell in row)
+    return (row.find("th") is not None and not values) or (parent is not None and parent.tag == "thead")
 
 
 # --- inside a block ------------------------------------------------------------------------------------------------------------
@@ -391,11 +432,15 @@ def _inline(element: etree._Element) -> str:
                 walk.skip_subtree()
                 pieces.append(own)
             else:
-                pieces.append(" " if name in _BLOCKS else "")
-                pieces.append(each.text or "")
+                pieces.append(_NEXT if name == "li" and each.getprevious() is not None else _gap(name))
+                pieces.append((" ~~" if name in _STRUCK else "") + (each.text or ""))
         elif each is not element:
-            pieces.append((" " if name in _BLOCKS else "") + (each.tail or ""))
+            pieces.append(("~~ " if name in _STRUCK else _gap(name)) + (each.tail or ""))
     return _tidy("".join(pieces))
+
+
+def _gap(name: str) -> str:
+    return " " if name in _BLOCKS or name in _APART else ""
 
 
 def _raw(element: etree._Element) -> str:
@@ -450,4 +495,8 @@ def _formula(math: etree._Element, depth: int = 0) -> str:
 
 
 def _tidy(text: str) -> str:
+    if "_" in text:
+        text = _FRACTION.sub(lambda found: f"{f'{found[1]} ' if found[1] else ''}{found[2]}/{found[3]}", text)
+    if _NEXT in text:
+        text = _NEXT_ITEM.sub("; ", text)
     return _SPACE.sub(" ", readable(text)).strip()

@@ -13,7 +13,8 @@ import email
 import email.header
 import email.policy
 import re
-from collections.abc import Iterable, Iterator
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import PurePath
@@ -22,17 +23,25 @@ import oxmsg
 
 from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
-from selfrag.ingest.decode import decode
+from selfrag.ingest.decode import declared, decode
 from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats.draft import Draft
 from selfrag.ingest.formats.html import read_html
 
 _HEADERS = ("From", "To", "Cc", "Date")
-_BOUNDARY = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From [^\n]*\d{4}[^\n]*\r?\n")
+_DATED = rb"From [^\n]*\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b[^\n]*\d:\d\d[^\n]*\d{4}[^\n]*\r?\n"
+_BOUNDARY = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))%b|(?m:^)%b(?=[\w-]+:)" % (_DATED, _DATED))
+_OLD_BOUNDARY = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From [^\n]*\d{4}[^\n]*\r?\n")
 _QUOTED_FROM = re.compile(rb"(?m)^>(>*From )")
+_LENGTH = re.compile(rb"(\d{1,9})[ \t]*\r?\n")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DEEPEST = 4
 _SKIPPED_PARTS = ("image", "audio", "video", "font")
+_UNSHOWN = ("text/css", "application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature")
+_UNNAMED = {"text/calendar": "invitation.ics", "text/csv": "table.csv", "text/vcard": "card.vcf", "text/x-vcard": "card.vcf"}
+_TAGS = re.compile(rb"<(style|script|title)\b.*?</\1|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_TNEF = b"\x78\x9f\x3e\x22"
+_TNEF_TITLE, _TNEF_DATA = 0x18010, 0x6800F
 
 
 def _windows(name: str) -> codecs.CodecInfo | None:
@@ -49,12 +58,12 @@ codecs.register(_windows)
 
 @dataclass(slots=True)
 class _Message:
-    """A message as displayed. ``attachments`` are names and bytes, ``messages`` the messages forwarded whole."""
+    """A message as displayed. ``body`` holds its text, in bytes where it is HTML; ``attachments`` are names and bytes,
+    ``messages`` the messages forwarded whole."""
 
     subject: str = ""
     headers: list[tuple[str, str]] = field(default_factory=list)
-    plain: str = ""
-    html: bytes = b""
+    body: list[str | bytes] = field(default_factory=list)
     attachments: list[tuple[str, bytes]] = field(default_factory=list)
     messages: list[_Message] = field(default_factory=list)
 
@@ -69,7 +78,8 @@ def read_eml(path: PurePath, data: bytes, limits: Limits) -> Document:
 def read_mbox(path: PurePath, data: bytes, limits: Limits) -> Document:
     """Messages in the order of the file; no chunk crosses one."""
     draft = Draft(limits)
-    cuts = [(found.start(), found.end()) for found in _BOUNDARY.finditer(data)]
+    boundary = _BOUNDARY if _BOUNDARY.search(data) else _OLD_BOUNDARY
+    cuts = [(found.start(), found.end()) for found in boundary.finditer(data)]
     if not cuts:
         raise InputError("not a mailbox: no line begins a message")
     ends = [*[start for start, _ in cuts[1:]], len(data)]
@@ -78,7 +88,7 @@ def read_mbox(path: PurePath, data: bytes, limits: Limits) -> Document:
         try:
             found = _parsed(message)
         except InputError:  # a message without headers is its text; the others are read all the same
-            found = _Message(plain=decode(message).strip())
+            found = _Message(body=[decode(message).strip()])
         _write(draft, found, f"message {number}", limits)
     return draft.document(path, "mail", path.stem)
 
@@ -87,8 +97,9 @@ def read_mhtml(path: PurePath, data: bytes, limits: Limits) -> Document:
     """The page that was saved, without its pictures and styles."""
     draft = Draft(limits)
     message = _parsed(data)
-    if not (message.html or message.plain):
+    if not message.body:
         raise InputError("no text in it")
+    message.body = [each for each in message.body if isinstance(each, bytes)][:1] or message.body  # the others are frames in it
     _body(draft, message, "", limits)
     return draft.document(path, "mhtml", message.subject)
 
@@ -125,17 +136,20 @@ def _write(draft: Draft, message: _Message, label: str, limits: Limits, depth: i
 
 
 def _body(draft: Draft, message: _Message, label: str, limits: Limits) -> None:
-    if message.plain.strip():
-        for number, paragraph in enumerate(_paragraphs(message.plain), 2):
-            draft.add(paragraph, *((label, "") if label else ("¶", str(number))))
-    elif message.html.strip():
-        try:
-            page = read_html(PurePath("body.html"), message.html, limits)
-        except InputError as error:
-            if "no text" not in error.message:
-                raise
-            return
-        draft.include(page, label, below=1, numbered=True)
+    number = 1
+    for part in message.body:
+        if isinstance(part, str):
+            for paragraph in _paragraphs(part):
+                number += 1
+                draft.add(paragraph, *((label, "") if label else ("¶", str(number))))
+        elif part.strip():
+            try:
+                page = read_html(PurePath("body.html"), part, limits)
+            except InputError as error:
+                if "no text" not in error.message:
+                    raise
+                continue
+            draft.include(page, label, below=1, numbered=True)
 
 
 def _attached(name: str, content: bytes, limits: Limits) -> tuple[str, Document | str]:
@@ -160,6 +174,9 @@ def _paragraphs(text: str) -> Iterator[str]:
 def _parsed(data: bytes) -> _Message:
     if data.startswith(_UTF16) or data[1:2] == b"\0" or data[:1] == b"\0":  # saved as Unicode text
         data = decode(data).encode()
+    data = data.removeprefix(codecs.BOM_UTF8)
+    if length := _LENGTH.match(data):  # an .emlx of Apple's mail program, which puts its own notes behind the message
+        data = data[length.end() :][: int(length[1])]
     message = email.message_from_bytes(data, policy=email.policy.default)
     assert isinstance(message, EmailMessage)
     if not message.keys():
@@ -173,34 +190,78 @@ def _shown(message: EmailMessage, depth: int = 0) -> _Message:
         kind = part.get_content_type()
         name = _name(part)
         if kind == "message/rfc822":
-            inner = part.get_payload()
-            if depth < _DEEPEST and isinstance(inner, list) and inner and isinstance(inner[0], EmailMessage):
-                found.messages.append(_shown(inner[0], depth + 1))
+            inner = _forwarded(part)
+            if depth < _DEEPEST and inner:
+                found.messages.append(_shown(inner, depth + 1))
         elif not part.is_attachment() and kind == "text/plain" and not name:
-            text = _text(part)
-            found.plain = f"{found.plain}\n\n{text}" if found.plain else text
+            found.body.append(_text(part))
         elif not part.is_attachment() and kind == "text/html":
-            found.html = found.html or _text(part).encode()
-        elif name and not (part.get("Content-ID") and kind.split("/")[0] in _SKIPPED_PARTS) and kind != "text/css":
+            found.body.append(_text(part).encode())
+        elif kind == "application/ms-tnef" or name.lower() == "winmail.dat":
+            found.attachments += list(_tnef(_bytes(part))) or [(name or "winmail.dat", _bytes(part))]
+        elif name and not (part.get("Content-ID") and kind.split("/")[0] in _SKIPPED_PARTS) and kind not in _UNSHOWN:
             found.attachments.append((name, _bytes(part)))
     return found
 
 
+def _forwarded(part: EmailMessage) -> EmailMessage | None:
+    """The message in a part; some programs encode it, although they must not."""
+    inner = part.get_payload()
+    message = inner[0] if isinstance(inner, list) and inner else None
+    if message is not None and str(part.get("Content-Transfer-Encoding", "")).lower() in ("base64", "quoted-printable"):
+        coded = EmailMessage()
+        coded["Content-Transfer-Encoding"] = str(part["Content-Transfer-Encoding"])
+        coded.set_payload(message.as_string().lstrip("\n"))
+        message = email.message_from_bytes(_bytes(coded), policy=email.policy.default)
+    return message if isinstance(message, EmailMessage) else None
+
+
+def _tnef(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """The attachments in Outlook's winmail.dat: attributes with a level, a tag, a length, the value and a checksum."""
+    title, at = "", 6
+    while data.startswith(_TNEF) and at + 9 <= len(data):
+        tag, size = struct.unpack_from("<II", data, at + 1)
+        value = data[at + 9 : at + 9 + size]
+        if tag == _TNEF_TITLE:
+            title = PurePath(decode(value.rstrip(b"\0") or b"attachment")).name
+        elif tag == _TNEF_DATA:
+            yield title or "attachment", value
+        at += 11 + size
+
+
 def _leaves(message: EmailMessage) -> Iterator[EmailMessage]:
-    """The parts that hold something, in order; of a forwarded message the whole."""
+    """The parts that hold something, in order; of a forwarded message the whole, of two forms of one text the better."""
     waiting: list[EmailMessage] = [message]
+    left: list[EmailMessage] = []
     while waiting:
         part = waiting.pop()
         inner = part.get_payload() if part.get_content_maintype() == "multipart" else None
         if isinstance(inner, list):
-            waiting += [each for each in reversed(inner) if isinstance(each, EmailMessage)]
-        else:
+            parts = [each for each in inner if isinstance(each, EmailMessage)]
+            waiting += reversed(parts)
+            if part.get_content_subtype() == "alternative":
+                left += _worse(parts)
+        elif not any(part is each for each in left):
             yield part
+
+
+def _worse(parts: Sequence[EmailMessage]) -> list[EmailMessage]:
+    plain = [each for each in parts if each.get_content_type() == "text/plain"]
+    pages = [each for part in parts for each in part.walk() if each.get_content_type() == "text/html"]
+    if not (plain and pages):
+        return []
+    enough = _says_enough("".join(map(_text, plain)), "".join(map(_text, pages)).encode())
+    return [each for each in (pages if enough else plain) if isinstance(each, EmailMessage)]
+
+
+def _says_enough(plain: str, html: bytes) -> bool:
+    """Whether the plain text is the message, and not a line such as "use another program"."""
+    return 2 * len(plain.split()) >= len(_TAGS.sub(b" ", html).split()) and bool(plain.strip())
 
 
 def _name(part: EmailMessage) -> str:
     try:
-        name = part.get_filename() or ""
+        name = part.get_filename() or _UNNAMED.get(part.get_content_type(), "")
     except (ValueError, LookupError, AttributeError, TypeError):
         name = ""
     return " ".join(PurePath(readable(name).replace("\\", "/")).name.split())
@@ -209,11 +270,17 @@ def _name(part: EmailMessage) -> str:
 def _header(message: EmailMessage, name: str) -> str:
     """A header decoded and on one line; as it is written where it is malformed."""
     try:
-        value = message.get(name)
-        return " ".join(readable(str(value)).split()) if value is not None else ""
+        found = str(message.get(name, ""))
     except (ValueError, LookupError, AttributeError, TypeError):  # the standard library's parser gives up on some
-        raw = next((value for key, value in message.raw_items() if key.lower() == name.lower()), "")
-        return " ".join(readable(str(raw)).split())
+        found = _raw(message, name)
+    if "\ufffd" in found:  # bytes in some encoding, as they must not be
+        with contextlib.suppress(InputError):
+            found = decode(_raw(message, name).encode("utf-8", "surrogateescape"))
+    return " ".join(readable(found).split())
+
+
+def _raw(message: EmailMessage, name: str) -> str:
+    return next((str(value) for key, value in message.raw_items() if key.lower() == name.lower()), "")
 
 
 def _bytes(part: EmailMessage) -> bytes:
@@ -227,28 +294,13 @@ def _bytes(part: EmailMessage) -> bytes:
 def _text(part: EmailMessage) -> str:
     """A text part in its own character set, or what its bytes look like where that is wrong."""
     data = _bytes(part)
-    charset = part.get_content_charset() or ""
-    if charset in ("iso-8859-1", "latin-1", "windows-1252", "us-ascii", "ascii"):  # what such labels mean where they are wrong
-        charset = "utf-8" if charset.endswith("ascii") or _is_utf8(data) else "cp1252"
     try:
-        text = data.decode(charset or "utf-8")
-    except (UnicodeDecodeError, LookupError):
-        try:
-            text = decode(data)
-        except InputError:
-            text = data.decode("cp1252", "replace")
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+        text = declared(data, part.get_content_charset() or "").text
+    except InputError:
+        text = data.decode("cp1252", "replace").replace("\r\n", "\n")
     if str(part.get_param("format", "")).lower() == "flowed":
         text = re.sub(r"(?m)(?<!^--) \n(?!>)", " ", text)
     return text
-
-
-def _is_utf8(data: bytes) -> bool:
-    """Whether these are letters in UTF-8: hardly any text in a code page is that by chance."""
-    try:
-        return not data.isascii() and bool(data.decode("utf-8"))
-    except UnicodeDecodeError:
-        return False
 
 
 # --- Outlook -----------------------------------------------------------------------------------------------------------------
@@ -265,11 +317,12 @@ def _outlook(data: bytes) -> _Message:
             ("Date", sent.strftime("%Y-%m-%d %H:%M") if sent else ""),
         ]
         html = message.html_body or ""
+        page = html.encode() if isinstance(html, str) else html
+        plain = (message.body or "").replace("\r\n", "\n")
         found = _Message(
             " ".join(readable(message.subject or "").split()),
             [(name, readable(value)) for name, value in headers if value],
-            (message.body or "").replace("\r\n", "\n"),
-            html.encode() if isinstance(html, str) else html,
+            [plain if _says_enough(plain, page) else page],
         )
         for each in _attachments(message.attachments):
             found.attachments.append(each)

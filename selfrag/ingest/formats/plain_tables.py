@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise, zip_longest
 
 from selfrag.ingest.document import Span
 
+_YEAR = re.compile(r"(?:19|20)\d\d\Z")
 _ORG_ROW = re.compile(r"[ \t]*\|")
 _ORG_RULE = re.compile(r"[ \t]*\|-")
 _ADOC_FENCE = re.compile(r"[|,:!]={3,}[ \t]*\Z")
@@ -79,13 +80,27 @@ def _table(rows: Lines, header: str) -> Iterator[Span]:
 
 def _names(lines: Sequence[str]) -> str:
     """The words of a header whose cells stand between bars; one of several lines is read column by column."""
-    columns: list[list[str]] = []
-    for line in lines:
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        columns += [[] for _ in range(len(cells) - len(columns))]
-        for column, cell in zip(columns, cells, strict=False):
-            column.append(cell)
-    return " | ".join(filter(None, (" ".join(filter(None, column)) for column in columns)))
+    return columns([[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines])
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """The names of columns from the rows of a header; what stands in several of them is said once."""
+    named = (" ".join(dict.fromkeys(filter(None, column))) for column in zip_longest(*rows, fillvalue=""))
+    return " | ".join(filter(None, named))
+
+
+def grouped(top: Mapping[int, str], low: Mapping[int, str]) -> dict[int, str]:
+    """The names of columns under two rows, by column, where the upper one stands over groups of them (2023 over Sales and Cost);
+    empty if these are no such rows."""
+    cells = (*top.values(), *low.values())
+    words = all(len(cell) < 80 and (any(map(str.isalpha, cell)) or _YEAR.match(cell)) for cell in cells)
+    if len(top) < 2 or not low.keys() - top.keys() or not words:
+        return {}
+    names, group = {}, ""
+    for column in sorted({*top, *low}):
+        group = top.get(column, group)
+        names[column] = " ".join(dict.fromkeys(filter(None, (group, low.get(column, "")))))
+    return names if len(set(names.values())) == len(names) else {}
 
 
 def _below(rule: str, lines: Sequence[str]) -> str:

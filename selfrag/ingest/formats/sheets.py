@@ -24,6 +24,7 @@ from selfrag.ingest.clean import readable
 from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats.draft import Draft
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local, relation
+from selfrag.ingest.formats.plain_tables import grouped
 
 _NUMBER = re.compile(r"[-+]?[\d.,\s]*\d[\d.,\s]*%?\Z")
 _BUILT_IN = {9: "0%", 10: "0.00%", 1: "0", 2: "0.00", 3: "#,##0", 4: "#,##0.00", 37: "#,##0", 38: "#,##0", 39: "#,##0.00"}
@@ -105,13 +106,17 @@ def _table(sheet: _Sheet, block: list[int]) -> list[tuple[int, str]]:
     while lead < len(block) and len(sheet.rows[block[lead]]) == 1 and len(block) > 1:
         lead += 1
     head = block[lead] if lead < len(block) - 1 and _names(sheet, block[lead], block[lead + 1 :]) else None
+    names = sheet.rows[head] if head is not None else {}
+    valued = len(block) > lead + 2 and any(map(_NUMBER.match, sheet.rows[block[lead + 2]].values()))
+    if valued and (two := grouped(*(sheet.rows[row] for row in block[lead : lead + 2]))):
+        names, head = two, block[lead + 1]
+        del block[lead]
     found = []
     for row in block:
         cells = sheet.rows[row]
         if head is None or row < head:
             found.append((row, " | ".join(cells[column] for column in sorted(cells))))
         elif row > head:
-            names = sheet.rows[head]
             lines = (f"{names[column]}: {cells[column]}" if column in names else cells[column] for column in sorted(cells))
             found.append((row, "\n".join(lines)))
     return found

@@ -16,6 +16,7 @@ from typing import Any
 from selfrag.errors import InputError
 from selfrag.ingest.decode import Decoded, decoded
 from selfrag.ingest.document import Document, Limits, Span
+from selfrag.ingest.formats.plain_tables import grouped
 
 csv.field_size_limit(2**24)
 
@@ -96,6 +97,7 @@ class _Dialect:
             quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
             escapechar=self.escape,
             doublequote=True,
+            skipinitialspace=True,
             strict=strict,
         )
 
@@ -176,15 +178,28 @@ def _table(rows: Sequence[_Row], out: _Text) -> _Text:
     first = next((at for at, row in enumerate(rows) if sum(map(bool, row.cells)) * 2 > usual), 0) if usual > 1 else 0
     for row in rows[:first]:
         out.add(" ".join(filter(None, row.cells)), row.line)
-    named, sure = _header(rows[first : first + 200]) if first < len(rows) else (False, False)
-    names = rows[first].cells if named else []
+    names = _two_rows(rows[first : first + 3])
+    named, sure = (2, True) if names else _header(rows[first : first + 200]) if first < len(rows) else (False, False)
+    names = names or (rows[first].cells if named else [])
     if named and (not sure or len(rows) == first + 1):
         out.add(", ".join(filter(None, names)), rows[first].line, "\n\n")
     for row in rows[first + named :]:
+        if len(row.cells) == 1 < usual:  # a remark between the rows
+            out.add(row.cells[0], row.line, "\n\n")
+            continue
         lines = [_cell(names, column, value) for column, value in enumerate(row.cells) if value]
         start = out.add("\n".join(lines), row.line, "\n\n")
         out.spans.append(Span(start, out.offset, _shortened(lines[0])))
     return out
+
+
+def _two_rows(rows: Sequence[_Row]) -> list[str]:
+    """The names of the columns where two rows over a row of values name them; empty if they do not."""
+    if len(rows) < 3 or not any(map(_is_value, filter(None, rows[2].cells))):
+        return []
+    top, low = ({at: cell for at, cell in enumerate(row.cells) if cell} for row in rows[:2])
+    names = grouped(top, low)
+    return [names.get(at, "") for at in range(max(names) + 1)] if names else []
 
 
 def _header(rows: Sequence[_Row]) -> tuple[bool, bool]:
@@ -234,6 +249,12 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"(\s*:)?|[\[{]|[^\s\[\]{}:,"]+', re.DOTALL
 _COLUMNS = ("columns", "header", "headers", "fields", "names", "column_names", "cols", "keys", "colnames")
 _NAMED = ("name", "id", "label", "field", "title", "key")
 _SHOWN_LOST = 20
+
+
+class _Number(str):
+    """A number as it is written: 1.10 is not 1.1, and one of twenty digits keeps them."""
+
+    __slots__ = ()
 
 
 class _Object(list[tuple[str, Any]]):
@@ -291,7 +312,7 @@ def _records(path: PurePath, values: Iterable[tuple[int, int, Any]], limits: Lim
 
 def _value(text: str, line: int) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_Object)
+        return json.loads(text, object_pairs_hook=_Object, parse_float=_Number, parse_int=_Number, parse_constant=_Number)
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON: {error.msg.lower()} (line {line + error.lineno - 1})") from None
     except RecursionError:
@@ -310,7 +331,7 @@ def _is_json(text: str) -> bool:
 
 def _sequence(text: str) -> list[tuple[int, int, Any]]:
     """Several values one after the other, each with where it begins and ends; empty if there is something else in between."""
-    decoder = json.JSONDecoder(object_pairs_hook=_Object)
+    decoder = json.JSONDecoder(object_pairs_hook=_Object, parse_float=_Number, parse_int=_Number, parse_constant=_Number)
     values: list[tuple[int, int, Any]] = []
     at = len(text) - len(text.lstrip(" \t\n\r\x1e"))
     while at < len(text):
@@ -431,7 +452,7 @@ def _name_of(value: Any) -> str:
     if isinstance(value, _Object):
         held = dict(value)
         return next((held[key] for key in _NAMED if isinstance(held.get(key), str)), "")
-    return value if isinstance(value, str) else ""
+    return value if _is_word(value) else ""
 
 
 def _fits_columns(rows: Any, columns: Sequence[str]) -> bool:
@@ -452,6 +473,10 @@ def _is_grid(value: list[Any]) -> bool:
     if len(value) < 2 or not _is_rows(value) or len({len(row) for row in value}) != 1 or len(value[0]) < 2:
         return False
     first = value[0]
-    named = all(isinstance(cell, str) and cell for cell in first) and len(set(first)) == len(first)
+    named = all(_is_word(cell) and cell for cell in first) and len(set(first)) == len(first)
     rest = islice(value, 1, 50)
-    return named and any(not isinstance(cell, str) for row in rest for cell in row)
+    return named and any(not _is_word(cell) for row in rest for cell in row)
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and not isinstance(value, _Number)

@@ -141,15 +141,11 @@ def _flatten(prefix: str, table: Mapping[Any, Any], into: dict[str, tuple[str, .
         if len(into) >= _MOST or depth > 8:
             return
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            _flatten(f"{name}.", value, into, depth + 1)
-        elif values := _values(value):
-            into[name] = values
-
-
-def _values(value: object) -> tuple[str, ...]:
-    values = value[:_MOST] if isinstance(value, list) else [value]
-    return tuple(text for each in values if not isinstance(each, list | Mapping | None) and (text := _written(each)))
+        for each in value[:_MOST] if isinstance(value, list) else [value]:
+            if isinstance(each, Mapping):
+                _flatten(f"{name}.", each, into, depth + 1)
+            elif not isinstance(each, list | None) and (text := _written(each)):
+                into[name] = (*into.get(name, ()), text)
 
 
 def _written(value: object) -> str:

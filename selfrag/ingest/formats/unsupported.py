@@ -20,6 +20,7 @@ _BY_NAME = {
     ".vsd": f"a Visio drawing; {_PDF}",
     ".vsdx": f"a Visio drawing; {_PDF}",
     ".one": f"a OneNote section; {_PDF}",
+    ".p7m": "an encrypted or signed message; save what your mail program shows",
     ".pst": "an Outlook mailbox; export its messages as .eml or .mbox",
     ".ost": "an Outlook mailbox; export its messages as .eml or .mbox",
     ".mobi": "a Kindle book; convert it to .epub",

@@ -8,9 +8,9 @@ from pathlib import PurePath
 from lxml import etree
 
 from selfrag.ingest.clean import readable
-from selfrag.ingest.decode import decode
 from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats.draft import Draft
+from selfrag.ingest.formats.html import text_of
 from selfrag.ingest.formats.package import local
 
 _ENTRIES = ("item", "entry")
@@ -19,10 +19,12 @@ _FEEDS = ("rss", "feed", "RDF")
 
 def read_xml(path: PurePath, data: bytes, limits: Limits) -> Document:
     """Feeds (RSS, Atom) entry by entry, pictures (SVG) by their text, other XML as the source it is; in its declared encoding."""
+    source = text_of(data)
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, encoding="utf-8")
     try:
-        root = etree.fromstring(data, etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False))
+        root = etree.fromstring(source.text.encode("utf-8", "replace"), parser)
     except (etree.XMLSyntaxError, ValueError):
-        return Document(decode(data), path.name, "code")
+        return Document(source.text, path.name, "code", notes=source.notes)
     name = local(root)
     if name in _FEEDS:
         return _feed(path, root, limits)
@@ -32,7 +34,7 @@ def read_xml(path: PurePath, data: bytes, limits: Limits) -> Document:
             if local(each) in ("text", "title", "desc"):
                 found.line(" ".join(readable("".join(each.itertext())).split()), each.sourceline or 1, tight=True)
         return found.document(path, "svg")
-    return Document(_declared(root, data), path.name, "code")
+    return Document(source.text, path.name, "code", notes=source.notes)
 
 
 def _feed(path: PurePath, root: etree._Element, limits: Limits) -> Document:
@@ -60,11 +62,3 @@ def _inner(element: etree._Element) -> str:
         except (etree.XMLSyntaxError, ValueError):
             pass
     return " ".join(readable(text).split())
-
-
-def _declared(root: etree._Element, data: bytes) -> str:
-    encoding = root.getroottree().docinfo.encoding or "utf-8"
-    try:
-        return data.decode(encoding).lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    except (LookupError, UnicodeDecodeError):
-        return decode(data)

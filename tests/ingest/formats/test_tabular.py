@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +47,24 @@ def test_jsonl_knows_its_lines() -> None:
     document = ingest.parse(Path("a.jsonl"), b'{"q": "one"}\n\n{"q": {"deep": [1, 2]}}\n"plain"\n')
     assert document.text == "q: one\n\nq.deep: 1\nq.deep: 2\n\nplain"
     assert [line for _, line in document.anchors] == [1, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "records"),
+    [
+        ("a.csv", "Region,2023,,2024,\n,Sales,Cost,Sales,Cost\nNorth,10,5,12,6\n",
+         ["Region: North\n2023 Sales: 10\n2023 Cost: 5\n2024 Sales: 12\n2024 Cost: 6"]),
+        ("a.csv", "Name,Fee\nAnn,40\n# by survey\nBob,50\n", ["Name: Ann\nFee: 40", "# by survey", "Name: Bob\nFee: 50"]),
+        ("a.csv", 'Name, Town\nAnn, "Leeds, UK"\nBob, "York"\nCy, "Ely"\n',
+         ["Name, Town", "Name: Ann\nTown: Leeds, UK", "Name: Bob\nTown: York", "Name: Cy\nTown: Ely"]),
+        ("a.json", '{"price": 1.10, "id": 12345678901234567890.5, "big": 1e400}',
+         ["price: 1.10\nid: 12345678901234567890.5\nbig: 1e400"]),
+        ("a.json", '[["name", "fee"], ["Ann", 4.50]]', ["name: Ann\nfee: 4.50"]),
+    ],
+)  # fmt: skip
+def test_rows_as_they_are_written(name: str, data: str, records: list[str]) -> None:
+    """Two header rows name a column together, a remark is no row, a space before a quotation mark is none, numbers stay."""
+    assert ingest.parse(Path(name), data.encode()).text.split("\n\n") == records
 
 
 @given(VALUES)

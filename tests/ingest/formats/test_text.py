@@ -7,6 +7,7 @@ import pytest
 
 from selfrag import ingest
 from selfrag.errors import InputError
+from selfrag.ingest import decode
 
 
 def written(folder: Path, name: str, text: str | bytes) -> Path:
@@ -114,6 +115,38 @@ def test_rst_titles(tmp_path: Path) -> None:
 def test_encodings(tmp_path: Path, encoding: str, text: str) -> None:
     """Text in other encodings than UTF-8 is read as what it says."""
     assert ingest.read(written(tmp_path, "a.txt", text.encode(encoding))).text == text
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1252", "The plot has 100 m² of land."),
+        ("cp1252", "Cells: 10³ per mL, 5 µm each"),
+        ("cp1252", "Company® and Brand™, §5, £40"),
+        ("cp1252", "naïve, £40"),
+        ("cp1252", "Hélène"),
+        ("iso8859_15", "Un bœuf à 40 €, l'été"),
+        ("cp1250", "Jiří"),
+        ("cp1253", "Αθήνα"),
+    ],
+)
+def test_a_word_or_two_in_an_old_encoding(encoding: str, text: str) -> None:
+    """Signs and single words are read as the likeliest Western encoding has them, unless they are no words in it."""
+    assert decode.decode(text.encode(encoding)) == text
+
+
+@pytest.mark.parametrize(
+    ("label", "encoding", "text"),
+    [
+        ("iso-8859-1", "iso8859_2", "Umowa została zawarta w Łodzi. Okres: trzy miesiące, źródło."),
+        ("windows-1251", "koi8_u", "Договор аренды заключён в Москве на три месяца."),
+        ("iso-8859-1", "cp1252", "“Größe™” 5 m²"),
+        ("utf-7", "utf-7", "Café 40 £"),
+    ],
+)
+def test_labels_of_encodings(label: str, encoding: str, text: str) -> None:
+    """A label that makes no words of a text does not count, and one that does is kept."""
+    assert decode.declared(text.encode(encoding), label).text == text
 
 
 def test_a_stray_byte_does_not_change_the_encoding() -> None:
