@@ -99,7 +99,8 @@ def read_mhtml(path: PurePath, data: bytes, limits: Limits) -> Document:
     message = _parsed(data)
     if not message.body:
         raise InputError("no text in it")
-    message.body = [each for each in message.body if isinstance(each, bytes)][:1] or message.body  # the others are frames in it
+    pages = [each for each in message.body if isinstance(each, bytes)]
+    message.body[:] = pages[:1] or message.body  # further pages are frames in the first
     _body(draft, message, "", limits)
     return draft.document(path, "mhtml", message.subject)
 
@@ -208,7 +209,10 @@ def _forwarded(part: EmailMessage) -> EmailMessage | None:
     """The message in a part; some programs encode it, although they must not."""
     inner = part.get_payload()
     message = inner[0] if isinstance(inner, list) and inner else None
-    if message is not None and str(part.get("Content-Transfer-Encoding", "")).lower() in ("base64", "quoted-printable"):
+    if isinstance(message, EmailMessage) and str(part.get("Content-Transfer-Encoding", "")).lower() in (
+        "base64",
+        "quoted-printable",
+    ):
         coded = EmailMessage()
         coded["Content-Transfer-Encoding"] = str(part["Content-Transfer-Encoding"])
         coded.set_payload(message.as_string().lstrip("\n"))

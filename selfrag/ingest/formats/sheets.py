@@ -22,12 +22,16 @@ from lxml import etree
 from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
 from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.formats import drawing
 from selfrag.ingest.formats.draft import Draft
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local, relation
 from selfrag.ingest.formats.plain_tables import grouped
+from selfrag.ingest.formats.superscripts import marked, resolved
 
 _NUMBER = re.compile(r"[-+]?[\d.,\s]*\d[\d.,\s]*%?\Z")
 _BUILT_IN = {9: "0%", 10: "0.00%", 1: "0", 2: "0.00", 3: "#,##0", 4: "#,##0.00", 37: "#,##0", 38: "#,##0", 39: "#,##0.00"}
+_WORDED = re.compile(r'(?:"[^"]*")+')
+_THOUSANDS = re.compile(r"(?<=[0#?])(,*)(?=[^,0#?]*\Z)")
 _WIDEST = 2000
 _PASSWORD = b"\x2f\x00"
 _BEFORE_OLE = (b"\x09\x00", b"\x09\x02", b"\x09\x04")
@@ -36,12 +40,14 @@ _CELLS = 4_000_000
 
 @dataclass(slots=True)
 class _Sheet:
-    """Displayed values by row and column, both from 0; ``notes`` by cell. ``merged`` are ranges (row, column, row, column)."""
+    """Displayed values by row and column, both from 0; ``notes`` by cell. ``merged`` are ranges (row, column, row, column);
+    ``drawn`` says what charts and text boxes over the cells show."""
 
     name: str
     rows: dict[int, dict[int, str]]
     merged: Sequence[tuple[int, int, int, int]] = ()
     notes: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    drawn: Sequence[str] = ()
 
 
 def read_xlsx(path: PurePath, data: bytes, limits: Limits) -> Document:
@@ -69,12 +75,19 @@ def _document(path: PurePath, sheets: Iterator[_Sheet], reader: str, limits: Lim
         quoted = f"'{sheet.name}'" if re.search(r"\W", sheet.name) else sheet.name
         draft.add(sheet.name, quoted, "", level=1)
         group = f"{quoted}!"
+        notes: dict[int, list[str]] = {}
+        for (row, column), note in sorted(sheet.notes.items()):
+            notes.setdefault(row, []).append(f"Note at {_cell(row, column)}: {note}")
         for block in _blocks(sheet):
             for row, line in block:
                 first, last = min(sheet.rows[row]), max(sheet.rows[row])
+                line = "\n".join([line, *notes.pop(row, ())])
                 draft.add(line, group, _cell(row, first), _cell(row, last), ":", record=True)
-        for (row, column), note in sorted(sheet.notes.items()):
-            draft.add(f"Note at {_cell(row, column)}: {note}", group, _cell(row, column), joint=":")
+        for row, said in sorted(notes.items()):
+            draft.add("\n".join(said), group, f"A{row + 1}", joint=":")
+        for text in sheet.drawn:
+            draft.section()
+            draft.add(text, quoted, "")
     return draft.document(path, reader, title or path.stem)
 
 
@@ -123,8 +136,13 @@ def _table(sheet: _Sheet, block: list[int]) -> list[tuple[int, str]]:
 
 
 def _names(sheet: _Sheet, head: int, rest: list[int]) -> bool:
-    """Whether a row names the columns: at least two words, all short and different, none a number, over rows as wide."""
+    """Whether a row names the columns: at least two words, all short and different, none a number, over rows as wide. Pairs of a
+    label and a value, as in a form, have no such row."""
     cells = list(sheet.rows[head].values())
+    if len(cells) == 2:
+        values = [bool(_NUMBER.match(text)) for row in rest for text in list(sheet.rows[row].values())[1:2]]
+        if cells[0].endswith(":") or (any(values) and not all(values)):
+            return False
     words = all(len(cell) < 80 and not _NUMBER.match(cell) for cell in cells)
     return len(cells) > 1 and words and len(set(cells)) == len(cells) and any(len(sheet.rows[row]) > 1 for row in rest)
 
@@ -158,6 +176,8 @@ def _calamine(data: bytes, extras: _Extras | None) -> Iterator[_Sheet]:
         raise InputError(reason[:200].lower()) from None
     for meta in book.sheets_metadata:
         if meta.typ != python_calamine.SheetTypeEnum.WorkSheet:
+            if extras and (drawn := extras.sheet(meta.name).drawn):
+                yield _Sheet(readable(meta.name), {}, drawn=drawn)
             continue
         sheet = book.get_sheet_by_name(meta.name)
         if sheet.height * sheet.width > _CELLS:
@@ -168,15 +188,14 @@ def _calamine(data: bytes, extras: _Extras | None) -> Iterator[_Sheet]:
         for at, values in enumerate(sheet.to_python(skip_empty_area=True), top):
             cells = {}
             for column, value in enumerate(values[:_WIDEST], left):
-                text = readable(_shown(value, own.formats.get((at, column), ""))).strip()
-                if text := text or own.formulas.get((at, column), ""):
+                if text := readable(_shown(value, own.formats.get((at, column), ""))).strip():
                     cells[column] = " ".join(text.split())
             if cells:
                 rows[at] = cells
-        for (row, column), formula in own.formulas.items():
-            rows.setdefault(row, {}).setdefault(column, formula)
+        for (row, column), text in own.texts.items():
+            rows.setdefault(row, {})[column] = text
         merged = [(*start, *end) for start, end in sheet.merged_cell_ranges or ()]
-        yield _Sheet(readable(meta.name), rows, merged, own.notes)
+        yield _Sheet(readable(meta.name), rows, merged, own.notes, own.drawn)
 
 
 def _check(data: bytes) -> None:
@@ -222,26 +241,58 @@ def _shown(value: object, form: str) -> str:
         return "TRUE" if value else "FALSE"
     if isinstance(value, datetime.datetime):
         return value.strftime("%Y-%m-%d") if value.time() == datetime.time() else value.strftime("%Y-%m-%d %H:%M")
+    if isinstance(value, datetime.time | datetime.timedelta):
+        seconds = (
+            value.total_seconds()
+            if isinstance(value, datetime.timedelta)
+            else value.hour * 3600 + value.minute * 60 + value.second
+        )
+        minutes, second = divmod(round(abs(seconds)), 60)
+        return f"{'-' if seconds < 0 else ''}{minutes // 60:02}:{minutes % 60:02}" + (f":{second:02}" if second else "")
     if isinstance(value, int | float):
         return _number(float(value), form)
     return str(value)
 
 
 def _number(value: float, form: str) -> str:
-    section = re.sub(r"\[(?!\$)[^\]]*\]|_.|\*.", "", form.split(";")[0])
+    parts = form.split(";")
+    own = parts[1 if value < 0 else 2 if value == 0 else 0] if len(parts) > (1 if value < 0 else 2 if value == 0 else 0) else ""
+    if _WORDED.fullmatch(own):  # "Yes";"No" for 1 and 0
+        return _unquoted(own)
+    section = re.sub(r"\[(?!\$)[^\]]*\]|_.|\*.", "", parts[0])
     literal = re.sub(r"\[\$([^\]-]*)[^\]]*\]", r'"\1"', section)
     bare = re.sub(r'"[^"]*"|\\.', "", literal)
     if not form or not re.search("[0#?]", bare) or "E" in bare or "/" in bare:
         return str(int(value)) if value == int(value) and abs(value) < 1e15 else f"{value:.15g}"
     if "%" in bare:
         value *= 100
+    if re.search(r"[0#?][^0#?.,%]+[0#?]", section) and not re.search(r"[.,]", bare):
+        return _patterned(value, section)  # 000-0000
+    value /= 1000 ** len(_THOUSANDS.search(bare + " ")[1])  # type: ignore[index]
+    bare = _THOUSANDS.sub(" ", bare + " ")
     decimals = len(re.sub(r"[^0#?]", "", bare.partition(".")[2]))
     text = f"{abs(value):{',' if ',' in bare else ''}.{decimals}f}"
+    text = text.zfill(bare.partition(".")[0].count("0") + len(text) - len(text.partition(".")[0]))
     masked = re.sub(r'"[^"]*"|\\.', lambda found: " " * len(found[0]), literal)
     digits = [found.start() for found in re.finditer(r"[#0?.,]", masked)]
     before, after = literal[: digits[0]], literal[digits[-1] + 1 :]
     sign = "-" if value < 0 and text.strip("0.,") else ""
     return sign + _unquoted(before) + text + _unquoted(after)
+
+
+def _patterned(value: float, section: str) -> str:
+    """Digits in the places of a pattern, from the last one on."""
+    digits, found = list(f"{abs(value):.0f}"), []
+    places = re.findall(r'"[^"]*"|\\.|.', section)
+    first = next(at for at, place in enumerate(places) if place in "0#?")
+    for at in range(len(places) - 1, -1, -1):
+        if places[at] not in "0#?":
+            found.append(_unquoted(places[at]))
+        elif digits or places[at] == "0":
+            found.append(digits.pop() if digits else "0")
+        if at == first:
+            found += reversed(digits)
+    return ("-" if value < 0 else "") + "".join(reversed(found)).strip()
 
 
 def _unquoted(literal: str) -> str:
@@ -250,11 +301,13 @@ def _unquoted(literal: str) -> str:
 
 @dataclass(slots=True)
 class _Own:
-    """What a sheet of .xlsx says beside its values: formats by cell, formulas that have no value, notes."""
+    """What a sheet of .xlsx says beside its values: formats by cell; texts of formulas without a value, of errors and of raised
+    digits; notes; charts and text boxes."""
 
     formats: dict[tuple[int, int], str] = field(default_factory=dict)
-    formulas: dict[tuple[int, int], str] = field(default_factory=dict)
+    texts: dict[tuple[int, int], str] = field(default_factory=dict)
     notes: dict[tuple[int, int], str] = field(default_factory=dict)
+    drawn: list[str] = field(default_factory=list)
 
 
 class _Extras:
@@ -268,6 +321,8 @@ class _Extras:
             self._parts[attribute(each, "name")] = related.get(relation(each), ("", ""))[1]
         styles = next((name for kind, name in related.values() if kind == "styles"), "")
         self._formats = _formats(package.xml(styles)) if styles in package else []
+        strings = next((name for kind, name in related.values() if kind == "sharedStrings"), "")
+        self._raised = _raised(package.xml(strings)) if strings in package and known else {}
 
     def sheet(self, name: str) -> _Own:
         own, part = _Own(), self._parts.get(name, "")
@@ -280,14 +335,44 @@ class _Extras:
                 form = self._formats[int(style)] if style.isdigit() and int(style) < len(self._formats) else ""
                 if form:
                     own.formats[at] = form
-                formula = child(cell, "f")
-                if formula is not None and formula.text and child(cell, "v") is None and attribute(cell, "t") != "inlineStr":
-                    own.formulas[at] = f"={formula.text}"
+                if text := self._text(cell):
+                    own.texts[at] = text
             cell.clear()
         for kind, target in self._package.related(part).values():
             if kind in ("comments", "threadedComment") and target in self._package:
                 own.notes |= _notes(self._package.xml(target))
+            elif kind == "drawing" and target in self._package:
+                own.drawn += _drawn(self._package, target)
         return own
+
+    def _text(self, cell: etree._Element) -> str:
+        kind, formula, value = attribute(cell, "t"), child(cell, "f"), child(cell, "v")
+        found = (value.text or "") if value is not None else ""
+        if kind == "s" or kind == "inlineStr":
+            return self._raised.get(found, "")
+        if kind == "e" and found:
+            return found
+        return f"={formula.text}" if formula is not None and formula.text and not found else ""
+
+
+def _raised(strings: etree._Element) -> dict[str, str]:
+    """The shared strings with raised digits, by their numbers."""
+    found = {}
+    for number, item in enumerate(children(strings, "si")):
+        runs = [(child(run, "t"), attribute(child(run, "rPr", "vertAlign"), "val")) for run in children(item, "r")]
+        if any(place == "superscript" for _, place in runs):
+            texts = ((readable(each.text or ""), place) for each, place in runs if each is not None)
+            line = resolved("".join(marked(text) if place == "superscript" else text for text, place in texts))
+            found[str(number)] = " ".join(line.split())
+    return found
+
+
+def _drawn(package: Package, part: str) -> Iterator[str]:
+    root = package.xml(part)
+    for box in below(root, "txBody"):
+        lines = ("".join(each.text or "" for each in below(line, "t")) for line in children(box, "p"))
+        yield readable("\n".join(filter(None, lines)))
+    yield readable("\n".join(drawing.charts(package, root, package.related(part))))
 
 
 def _formats(styles: etree._Element) -> list[str]:
