@@ -21,6 +21,7 @@ from selfrag.ingest.formats.draft import Draft
 from selfrag.ingest.formats.numbering import Numbering
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local, relation
 from selfrag.ingest.formats.superscripts import marked, resolved
+from selfrag.ingest.formats.symbols import SYMBOL
 
 # fmt: off
 _UNSEEN = frozenset((
@@ -28,6 +29,7 @@ _UNSEEN = frozenset((
     "smartTagPr", "customXmlPr",
 ))
 # fmt: on
+_OFF = ("0", "false", "off")
 _SYMBOLS = {0xF0FE: "☒", 0xF0FD: "☒", 0xF0A8: "☐", 0xF06F: "☐", 0xF0FC: "✓", 0xF0FB: "✗", 0xF0B7: "•", 0xF0E0: "→", 0xF0B0: "°"}
 
 
@@ -45,14 +47,14 @@ def read_docx(path: PurePath, data: bytes, limits: Limits) -> Document:
             draft.add(text, block.place, "")
         elif text:
             number += block.counted
-            draft.add(text, "¶", str(number), level=block.level, tight=block.tight, table=block.table)
+            draft.add(text, "¶", str(number), level=block.level, tight=block.tight, table=block.table, heads=block.heads)
     return draft.document(path, "docx", readable(reader.package.property("title")))
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
     """A paragraph, a table row, a note. ``counted`` is 0 where it belongs to the paragraph before; ``place`` names a header;
-    rows of one table have its number in ``table``."""
+    rows of one table have its number in ``table``, those that Word repeats on each page are ``heads``."""
 
     text: str
     level: int = 0
@@ -60,6 +62,7 @@ class _Block:
     counted: int = 1
     place: str = ""
     table: int = 0
+    heads: bool = False
 
 
 class _Reader:
@@ -73,6 +76,8 @@ class _Reader:
         self.notes = {kind: _notes(package, by_kind.get(f"{kind}s", "")) for kind in ("footnote", "endnote", "comment")}
         self.boxes: list[etree._Element] = []  # text boxes and notes met in the paragraph that is being read
         self.noted: list[tuple[str, etree._Element]] = []
+        self.fields: list[bool] = []  # of each field that is open whether its instruction goes on
+        self.before = ""  # a paragraph whose end was deleted
         self.count = 0
         self.tables = 0
 
@@ -132,10 +137,15 @@ class _Reader:
         self.boxes, self.noted = [], []
         properties = child(element, "pPr")
         style = self.styles.get(attribute(child(properties, "pStyle"), "val", "Normal"), _Style())
-        text = resolved(self.inline(element))
+        text = "" if style.hidden else resolved(self.inline(element))
         boxes, noted = self.boxes, self.noted
         self.boxes, self.noted = kept
-        if text.strip():
+        self.fields = []
+        text, self.before = self.before + text, ""
+        following = element.getnext()
+        if child(properties, "rPr", "del") is not None and not noted and following is not None and local(following) == "p":
+            self.before = text
+        elif text.strip():
             outline = attribute(child(properties, "outlineLvl"), "val")
             level = int(outline) + 1 if outline.isdigit() and int(outline) < 9 else style.level
             label = self.numbering.label(
@@ -156,7 +166,7 @@ class _Reader:
             if name in _UNSEEN:
                 continue
             if name == "t":
-                yield element.text or ""
+                yield "" if any(self.fields[:-1]) else element.text or ""  # within an instruction is nothing to be seen
             elif name == "r":
                 yield self.run(element)
             elif name in ("tab", "ptab"):
@@ -167,6 +177,11 @@ class _Reader:
                 yield "-"
             elif name == "sym":
                 yield _symbol(element)
+            elif name == "fldChar":
+                self.field(attribute(element, "fldCharType"))
+                yield self.inline(element)
+            elif name == "ddList":
+                yield _chosen_entry(element)
             elif name == "checkBox":
                 yield "☒ " if _ticked(element) else "☐ "
             elif name in ("footnoteReference", "endnoteReference", "commentReference"):
@@ -187,13 +202,27 @@ class _Reader:
             elif len(element):
                 yield from self.pieces(element)
 
+    def field(self, kind: str) -> None:
+        if kind == "begin":
+            self.fields.append(True)
+        elif self.fields and kind == "separate":
+            self.fields[-1] = False
+        elif self.fields and kind == "end":
+            self.fields.pop()
+
     def run(self, element: etree._Element) -> str:
         properties = child(element, "rPr")
+        style = self.styles.get(attribute(child(properties, "rStyle"), "val"), _Style())
         hidden = child(properties, "vanish")
-        if hidden is not None and attribute(hidden, "val", "1") not in ("0", "false", "off"):
+        if style.hidden if hidden is None else attribute(hidden, "val", "1") not in _OFF:
             return ""
         text = self.inline(element)
-        return marked(text) if attribute(child(properties, "vertAlign"), "val") == "superscript" else text
+        if "Symbol" in (attribute(child(properties, "rFonts"), "ascii"), attribute(child(properties, "rFonts"), "hAnsi")):
+            text = text.translate(SYMBOL)
+        place = child(properties, "vertAlign")
+        above = attribute(child(properties, "position"), "val").isdigit() and text.strip().isdigit()
+        raised = style.raised or above if place is None else attribute(place, "val") == "superscript"
+        return marked(text) if raised else text
 
     def note(self, kind: str, reference: etree._Element) -> str:
         """The mark in the text; the note itself follows its paragraph."""
@@ -218,6 +247,7 @@ class _Reader:
         self.tables += 1
         number = self.tables
         for row in _rows(element):
+            heads = child(row, "trPr", "tblHeader") is not None
             cells: list[str] = []
             inner: list[_Block] = []
             single = len(list(_cells(row))) == 1
@@ -236,9 +266,9 @@ class _Reader:
                     text = text or above.get(len(cells), "")
                 above[len(cells)] = text
                 span = attribute(child(cell, "tcPr", "gridSpan"), "val")
-                cells += [text, *[""] * (min(int(span), 64) - 1 if span.isdigit() else 0)]
+                cells += [text, *[text if heads else ""] * (min(int(span), 64) - 1 if span.isdigit() else 0)]
             if any(cells):
-                yield _Block(" | ".join(cells), tight=not first, table=number)
+                yield _Block(" | ".join(cells), tight=not first, table=number, heads=heads)
                 first = False
             yield from inner
 
@@ -265,7 +295,8 @@ def _cells(row: etree._Element) -> Iterator[etree._Element]:
     for element in row:
         name = local(element)
         if name == "tc":
-            yield element
+            if child(element, "tcPr", "cellDel") is None:
+                yield element
         elif name in ("sdt", "sdtContent", "customXml", "ins"):
             yield from _cells(element)
 
@@ -280,12 +311,21 @@ def _symbol(element: etree._Element) -> str:
         code = int(attribute(element, "char"), 16)
     except ValueError:
         return ""
+    if attribute(element, "font") == "Symbol":
+        return SYMBOL.get(code, "")
     return _SYMBOLS.get(code, chr(code) if code < 0xE000 else "")
+
+
+def _chosen_entry(element: etree._Element) -> str:
+    """What is chosen from a list of an old form."""
+    entries = [attribute(each, "val") for each in children(element, "listEntry")]
+    number = attribute(child(element, "result"), "val") or attribute(child(element, "default"), "val") or "0"
+    return entries[int(number)] if number.isdigit() and int(number) < len(entries) else ""
 
 
 def _ticked(element: etree._Element) -> bool:
     state = child(element, "checked") if child(element, "checked") is not None else child(element, "default")
-    return state is not None and attribute(state, "val", "1") not in ("0", "false", "off")
+    return state is not None and attribute(state, "val", "1") not in _OFF
 
 
 # --- the other parts -------------------------------------------------------------------------------------------------------
@@ -295,10 +335,12 @@ def _ticked(element: etree._Element) -> bool:
 class _Style:
     level: int = 0
     numbering: etree._Element | None = None
+    hidden: bool = False
+    raised: bool = False
 
 
 def _styles(package: Package, name: str) -> dict[str, _Style]:
-    """Paragraph styles by id: which level of heading they are, 0 for none, and their numbering, inherited ones too."""
+    """Styles by id: which level of heading they are, 0 for none, their numbering, and how their letters look, inherited too."""
     if name not in package:
         return {}
     found = {attribute(each, "styleId"): each for each in children(package.xml(name), "style")}
@@ -306,7 +348,7 @@ def _styles(package: Package, name: str) -> dict[str, _Style]:
 
 
 def _style(key: str, styles: dict[str, etree._Element]) -> _Style:
-    level, numbering = 0, None
+    level, numbering, hidden, raised = 0, None, False, False
     seen: set[str] = set()
     while key in styles and key not in seen:
         seen.add(key)
@@ -320,8 +362,13 @@ def _style(key: str, styles: dict[str, etree._Element]) -> _Style:
         elif not level and name == "title":
             level = 1
         numbering = numbering if numbering is not None else child(own, "numPr")
+        letters = child(styles[key], "rPr")
+        hidden = (
+            hidden or attribute(child(letters, "vanish"), "val", "1" if child(letters, "vanish") is not None else "0") not in _OFF
+        )
+        raised = raised or attribute(child(letters, "vertAlign"), "val") == "superscript"
         key = attribute(child(styles[key], "basedOn"), "val")
-    return _Style(level, numbering)
+    return _Style(level, numbering, hidden, raised)
 
 
 def _notes(package: Package, name: str) -> dict[str, etree._Element]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 from selfrag.errors import InputError
 from selfrag.ingest.document import Document, Heading, Limits, Place, Span
+from selfrag.ingest.formats.plain_tables import columns
 
 _DEEPEST = 6
 _MADE_UP = (
@@ -36,8 +38,9 @@ class Draft:
         self._spans: list[Span] = []
         self._notes: list[str] = []
         self._lost: list[str] = []
-        self._table: tuple[int, int, str] | None = None  # number, start and first row of the table that is being added
-        self._first_rows: dict[int, str] = {}  # a table goes on after one that lies in its cell
+        self._table: tuple[int, int] | None = None  # number and start of the table that is being added
+        self._first_rows: dict[int, list[str]] = {}  # a table goes on after one that lies in its cell
+        self._rows: Counter[int] = Counter()
         self._cut = False
 
     def section(self) -> None:
@@ -55,10 +58,12 @@ class Draft:
         tight: bool = False,
         table: int = 0,
         record: bool = False,
+        heads: bool = False,
         spans: Sequence[Span] = (),
     ) -> None:
         """A block that stands at `Place` (``group``, ``first``, ``last``), a heading if it has a ``level``. Empty ones are left
-        out. Rows of one ``table`` have its number, other blocks 0. Parts of a ``record`` need its first line. ``spans`` are
+        out. Rows of one ``table`` have its number, other blocks 0; its first one is its header, and those after it that are
+        ``heads``, too. Parts of a ``record`` need its first line. ``spans`` are
         those of the text itself. Raises InputError when it becomes too long."""
         if not text.strip():
             return
@@ -68,7 +73,7 @@ class Draft:
         self._length = start + len(text)
         self._places.append(Place(start, group, first, last, joint))
         if table:
-            self._row(table, start, text)
+            self._row(table, start, text, heads)
         elif spans:
             self._spans += [Span(each.start + start, each.end + start, each.header) for each in spans]
         elif "\n" in text:
@@ -143,13 +148,21 @@ class Draft:
         """Something of the file cannot be read, and why."""
         self._lost.append(reason)
 
-    def _row(self, table: int, start: int, text: str) -> None:
-        self._table = self._table or (table, start, self._first_rows.setdefault(table, text))
+    def _row(self, table: int, start: int, text: str, heads: bool = False) -> None:
+        first = self._first_rows.setdefault(table, [])
+        if not first or (heads and len(first) == self._rows[table]):
+            first.append(text)
+        self._rows[table] += 1
+        self._table = self._table or (table, start)
         self._spans.append(Span(start, self._length))
 
     def _close_table(self, number: int) -> None:
         if self._table and self._table[0] != number:
-            _, start, header = self._table
+            table, start = self._table
+            first = self._first_rows[table]
+            header = (
+                first[0] if len(first) == 1 else columns([[cell.strip() for cell in f" {row} ".split(" | ")] for row in first])
+            )
             self._spans.append(Span(start, self._length, header))
             self._table = None
 

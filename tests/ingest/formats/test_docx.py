@@ -175,3 +175,44 @@ def test_what_is_no_word_document_is_said() -> None:
         ingest.parse(Path("a.docx"), old + "EncryptedPackage".encode("utf-16-le"))
     with pytest.raises(InputError, match=r"word/document\.xml is not well-formed"):
         word("<w:p>")
+
+
+def field(*runs: str) -> str:
+    return "".join(run if run.startswith("<") else f'<w:r><w:fldChar w:fldCharType="{run}"/></w:r>' for run in runs)
+
+
+LIST = "<w:ffData><w:ddList><w:result w:val='1'/><w:listEntry w:val='Red'/><w:listEntry w:val='Blue'/></w:ddList></w:ffData>"
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (p(r("The notice period is "), "<w:rPr><w:del/></w:rPr>") + p(r("three months.")), "The notice period is three months."),
+        (f"<w:tbl><w:tr>{tc(p(r('A')))}{tc(p(r('B')), '<w:cellDel/>')}{tc(p(r('C')), '<w:cellIns/>')}</w:tr></w:tbl>", "A | C"),
+        (p(f"<w:r><w:fldChar w:fldCharType='begin'>{LIST}</w:fldChar></w:r>" + field("end")), "Blue"),
+        (p(field("begin", "begin", "separate", r("inner"), "end", "separate", r("outer"), "end")), "outer"),
+        (p(field("begin", r("its field never ends"))), "its field never ends"),
+        (p("<w:r><w:sym w:font='Symbol' w:char='F0B3'/></w:r>" + r("m", '<w:rFonts w:ascii="Symbol"/>') + r("g")), "≥μg"),
+        (p(r("10") + r("6", '<w:rStyle w:val="Up"/>') + r(" seen") + r("hidden", '<w:rStyle w:val="Off"/>')), "10^6 seen"),
+        (p(r("10") + r("6", '<w:position w:val="6"/>')), "10^6"),
+        (p(r("hidden"), '<w:pStyle w:val="Off"/>') + p(r("seen")), "seen"),
+    ],
+)  # fmt: skip
+def test_what_is_displayed(body: str, text: str) -> None:
+    """Deleted ends of paragraphs and cells, chosen entries, nested fields, the font Symbol, and what styles raise and hide."""
+    styles = (
+        '<w:style w:styleId="Up"><w:rPr><w:vertAlign w:val="superscript"/></w:rPr></w:style>'
+        '<w:style w:styleId="Off"><w:rPr><w:vanish/></w:rPr></w:style>'
+    )
+    assert word(body, styles=styles).text.strip() == text
+
+
+def test_a_header_of_two_rows() -> None:
+    """The rows that Word repeats on each page name the columns together."""
+    heads = "<w:trPr><w:tblHeader/></w:trPr>"
+    wide = tc(p(r("2023")), '<w:gridSpan w:val="2"/>')
+    top = f"<w:tr>{heads}{tc(p(r('Region')))}{wide}</w:tr>"
+    low = f"<w:tr>{heads}{tc(p(''))}{tc(p(r('Sales')))}{tc(p(r('Cost')))}</w:tr>"
+    rows = f"<w:tr>{tc(p(r('North')))}{tc(p(r('1')))}{tc(p(r('2')))}</w:tr>"
+    document = word(f"<w:tbl>{top}{low}{rows}</w:tbl>")
+    assert document.spans[0].header == "Region | 2023 Sales | 2023 Cost"
