@@ -42,10 +42,13 @@ class Draft:
         self._first_rows: dict[int, list[str]] = {}  # a table goes on after one that lies in its cell
         self._rows: Counter[int] = Counter()
         self._cut = False
+        self._headless = False
 
-    def section(self) -> None:
-        """No chunk holds text from before and after this point."""
+    def section(self, goes_on: bool = False) -> None:
+        """No chunk holds text from before and after this point, nor do headings from before it stand over what follows, unless
+        it ``goes_on``."""
         self._cut = True
+        self._headless = not goes_on and bool(self._headings)
 
     def add(
         self,
@@ -68,6 +71,7 @@ class Draft:
         if not text.strip():
             return
         self._close_table(table)
+        self._headless = self._headless and level != 1
         start = self._begin(len(text), tight)
         self._pieces.append(text)
         self._length = start + len(text)
@@ -88,6 +92,7 @@ class Draft:
         if not text.strip():
             return
         self._close_table(table)
+        self._headless = self._headless and level != 1
         start = self._begin(len(text), tight)
         self._pieces.append(text)
         self._length = start + len(text)
@@ -129,7 +134,7 @@ class Draft:
         """The title is ``title``, the first heading of the first level, or the file's name."""
         self._close_table(0)
         named = "" if title.lower() in _MADE_UP else title
-        found = named or next((each.title for each in self._headings if each.level == 1), "") or path.stem
+        found = named or next((each.title for each in self._headings if each.level == 1 and each.title), "") or path.stem
         return Document(
             "".join([*self._pieces, "\n"]),
             found,
@@ -175,6 +180,9 @@ class Draft:
             if self._cut:
                 self._sections.append(self._length)
         self._cut = False
+        if self._headless:
+            self._headings.append(Heading(self._length, self._length, 1, ""))
+        self._headless = False
         return self._length
 
 

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from lxml import etree
 
 from selfrag.errors import InputError
+from selfrag.ingest.formats import numbers
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local, relation
 
 _DOCUMENTS = (".docx", ".docm", ".xlsx", ".xlsm", ".xlsb", ".xls", ".pptx", ".pptm", ".odt", ".ods", ".odp", ".pdf", ".rtf")
@@ -70,5 +71,14 @@ def _values(element: etree._Element | None) -> list[str]:
     if element is None:
         return []
     caches = list(below(element, "strCache", "numCache"))
+    form = next((each.text or "" for cache in caches[:1] for each in children(cache, "formatCode")), "")
     points = [point for cache in caches[:1] for point in children(cache, "pt")] or list(children(element, "v"))
-    return [(child(each, "v").text or "") if child(each, "v") is not None else each.text or "" for each in points]  # type: ignore[union-attr]
+    texts = [(value.text if (value := child(each, "v")) is not None else each.text) or "" for each in points]
+    return [_shown(text, form) for text in texts] if re.search("[0#]", form) else texts
+
+
+def _shown(text: str, form: str) -> str:
+    try:
+        return numbers.shown(float(text), form)
+    except ValueError:
+        return text

@@ -34,7 +34,7 @@ def read_epub(path: PurePath, data: bytes, limits: Limits) -> Document:
             if "no text" in error.message or "empty" in error.message:
                 continue  # a cover, a picture
             raise
-        draft.section()
+        draft.section(goes_on=True)  # a chapter may be cut into files
         draft.include(chapter, _label(chapter, name, title, number), below=1, numbered=True)
     return draft.document(path, "epub", readable(title) or path.stem)
 

@@ -127,7 +127,7 @@ def _write(draft: Draft, message: _Message, label: str, limits: Limits, depth: i
     _body(draft, message, label, limits)
     for name, found in read:
         if isinstance(found, Document):
-            draft.section()
+            draft.section(goes_on=True)
             place = f"{label}, {name}".removeprefix(", ")
             draft.add(f"Attachment {name}", place, "", level=min(2 + depth, 6))
             draft.include(found, place, below=2 + depth)

@@ -60,12 +60,13 @@ def read_odp(path: PurePath, data: bytes, limits: Limits) -> Document:
             kind = attribute(frame, "class")
             note = local(frame) == "notes"
             blocks = [block for block in _blocks(frame) if block[0].strip()]
+            before = "Notes: " if note else ""
             for table, same in groupby(blocks, key=lambda block: block[4]):
                 texts = [text for text, *_ in same]
                 for at, text in enumerate(texts if table else ["\n".join(texts)]):
                     level = 1 if kind == "title" else 0
-                    said = f"Notes: {text}" if note else text
-                    draft.add(said, "slide ", str(number), level=level, tight=bool(table and at), table=table)
+                    draft.add(before + text, "slide ", str(number), level=level, tight=bool(table and at), table=table)
+                    before = ""
     return draft.document(path, "odp", _title(package))
 
 

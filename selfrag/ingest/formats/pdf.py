@@ -43,7 +43,8 @@ def read_pdf(path: PurePath, data: bytes, limits: Limits) -> Document:
     pages = tuple(_offsets(texts))
     text = "".join(texts)
     if not text.strip():
-        reasons = [each.partition(": ")[2] for each in lost if each.partition(": ")[2] not in (_NO_TEXT, _NOTHING, _DAMAGED)]
+        of_pages = (each.partition(": ")[2] for each in lost if each.startswith("p."))
+        reasons = [each for each in of_pages if each not in (_NO_TEXT, _NOTHING, _DAMAGED)]
         raise InputError((reasons or [_NOTHING if limits.ocr != "never" else _NO_TEXT])[0])
     return Document(text, _title(title) or path.stem, "pdf", pages=pages, lost=tuple(lost))
 
@@ -53,7 +54,8 @@ def _pdfium(data: bytes, limits: Limits) -> tuple[str, list[str], list[str]]:
         title = document.get_metadata_value("Title")
         if document.get_formtype():
             document.init_forms()
-        lost: list[str] = []
+        names = (document.get_attachment(number).get_name() for number in range(document.count_attachments()))
+        lost = [f"the attached {name} is not read; save it beside the PDF" for name in names]
         pages = (_pdfium_page(document, number, lost, limits.ocr) for number in range(len(document)))
         return title, _bounded(pages, limits), lost
 

@@ -15,6 +15,7 @@ from selfrag.ingest.formats.draft import Draft
 from selfrag.ingest.formats.numbering import written
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local, relation
 from selfrag.ingest.formats.superscripts import marked, resolved
+from selfrag.ingest.formats.symbols import SYMBOL
 
 _TITLES = ("title", "ctrTitle")
 _FORMS = {"alphaLc": "lowerLetter", "alphaUc": "upperLetter", "romanLc": "lowerRoman", "romanUc": "upperRoman"}
@@ -22,6 +23,7 @@ _MARKS = {"Period": ("", "."), "ParenR": ("", ")"), "ParenBoth": ("(", ")"), "Pl
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 _ONLY_PICTURES = "only pictures; if they show text, install selfrag[ocr] (OCR)"
 _REPEATED = ("sldNum", "dt")
+_ON = ("1", "true")
 
 
 def read_pptx(path: PurePath, data: bytes, limits: Limits) -> Document:
@@ -29,9 +31,11 @@ def read_pptx(path: PurePath, data: bytes, limits: Limits) -> Document:
     package = Package(data, "a PowerPoint presentation")
     draft = Draft(limits)
     tables = 0
+    behind: dict[str, None] = {}
     for number, name in enumerate(_slides(package), 1):
         draft.section()
         related = package.related(name)
+        behind |= _behind(package, name)
         root = package.xml(name)
         shapes = [shape for shape in _shapes(package, root, related) if shape[0].strip()]
         if limits.ocr == "always" or not shapes:
@@ -44,6 +48,9 @@ def read_pptx(path: PurePath, data: bytes, limits: Limits) -> Document:
             if part in package and kind in ("notesSlide", "comments"):
                 for text in _beside(package.xml(part), kind):
                     draft.add(text, "slide ", str(number))
+    draft.section()
+    for text in behind:
+        draft.add(text, "every slide", "")
     found = draft.document(path, "pptx", readable(package.property("title")))
     if found.lost and not found.text.strip():
         raise InputError(f"no text in it: {found.lost[0].partition(': ')[2]}")
@@ -55,6 +62,23 @@ def _slides(package: Package) -> list[str]:
     related = package.related(main)
     order = (related.get(relation(each), ("", ""))[1] for each in below(package.xml(main), "sldId"))
     return [name for name in order if name in package]
+
+
+def _behind(package: Package, name: str) -> dict[str, None]:
+    """What a slide's layout and its master show on it by themselves, which is not what they ask for: "Click to add text"."""
+    found: dict[str, None] = {}
+    part = name
+    for wanted in ("slideLayout", "slideMaster"):
+        if attribute(package.xml(part), "showMasterSp", "1") in ("0", "false"):
+            break
+        part = next((target for kind, target in package.related(part).values() if kind == wanted), "")
+        if part not in package:
+            break
+        for shape in below(package.xml(part), "sp"):
+            text = "\n".join(_paragraphs(child(shape, "txBody")))
+            if child(shape, "nvSpPr", "nvPr", "ph") is None and any(map(str.isalpha, text)):
+                found[text] = None
+    return found
 
 
 def _shapes(package: Package, root: etree._Element, related: Mapping[str, tuple[str, str]]) -> Iterator[tuple[str, int, bool]]:
@@ -137,6 +161,8 @@ def _pieces(parent: etree._Element) -> Iterator[str]:
         name = local(element)
         if name in ("r", "fld"):
             text = "".join(each.text or "" for each in children(element, "t"))
+            if "Symbol" in (attribute(child(element, "rPr", kind), "typeface") for kind in ("latin", "sym")):
+                text = text.translate(SYMBOL)
             baseline = attribute(child(element, "rPr"), "baseline", "0")
             yield marked(text) if baseline.isdigit() and int(baseline) > 0 else text
         elif name == "br":
@@ -150,8 +176,18 @@ def _pieces(parent: etree._Element) -> Iterator[str]:
 
 
 def _rows(table: etree._Element) -> Iterator[str]:
-    for row in children(table, "tr"):
-        cells = [" ".join(" ".join(_paragraphs(child(cell, "txBody"))).split()) for cell in children(row, "tc")]
+    """A cell that spans rows says its text in each of them, one that spans columns in a header."""
+    above: list[str] = []
+    for number, row in enumerate(children(table, "tr")):
+        cells: list[str] = []
+        for at, cell in enumerate(children(row, "tc")):
+            text = " ".join(" ".join(_paragraphs(child(cell, "txBody"))).split())
+            if attribute(cell, "vMerge") in _ON and at < len(above):
+                text = above[at]
+            elif attribute(cell, "hMerge") in _ON and not number:
+                text = cells[-1] if cells else ""
+            cells.append(text)
+        above = cells
         if any(cells):
             yield " | ".join(cells)
 

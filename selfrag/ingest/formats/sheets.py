@@ -22,7 +22,7 @@ from lxml import etree
 from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
 from selfrag.ingest.document import Document, Limits
-from selfrag.ingest.formats import drawing
+from selfrag.ingest.formats import drawing, numbers
 from selfrag.ingest.formats.draft import Draft
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local, relation
 from selfrag.ingest.formats.plain_tables import grouped
@@ -30,8 +30,6 @@ from selfrag.ingest.formats.superscripts import marked, resolved
 
 _NUMBER = re.compile(r"[-+]?[\d.,\s]*\d[\d.,\s]*%?\Z")
 _BUILT_IN = {9: "0%", 10: "0.00%", 1: "0", 2: "0.00", 3: "#,##0", 4: "#,##0.00", 37: "#,##0", 38: "#,##0", 39: "#,##0.00"}
-_WORDED = re.compile(r'(?:"[^"]*")+')
-_THOUSANDS = re.compile(r"(?<=[0#?])(,*)(?=[^,0#?]*\Z)")
 _WIDEST = 2000
 _PASSWORD = b"\x2f\x00"
 _BEFORE_OLE = (b"\x09\x00", b"\x09\x02", b"\x09\x04")
@@ -86,7 +84,7 @@ def _document(path: PurePath, sheets: Iterator[_Sheet], reader: str, limits: Lim
         for row, said in sorted(notes.items()):
             draft.add("\n".join(said), group, f"A{row + 1}", joint=":")
         for text in sheet.drawn:
-            draft.section()
+            draft.section(goes_on=True)
             draft.add(text, quoted, "")
     return draft.document(path, reader, title or path.stem)
 
@@ -250,53 +248,8 @@ def _shown(value: object, form: str) -> str:
         minutes, second = divmod(round(abs(seconds)), 60)
         return f"{'-' if seconds < 0 else ''}{minutes // 60:02}:{minutes % 60:02}" + (f":{second:02}" if second else "")
     if isinstance(value, int | float):
-        return _number(float(value), form)
+        return numbers.shown(float(value), form)
     return str(value)
-
-
-def _number(value: float, form: str) -> str:
-    parts = form.split(";")
-    own = parts[1 if value < 0 else 2 if value == 0 else 0] if len(parts) > (1 if value < 0 else 2 if value == 0 else 0) else ""
-    if _WORDED.fullmatch(own):  # "Yes";"No" for 1 and 0
-        return _unquoted(own)
-    section = re.sub(r"\[(?!\$)[^\]]*\]|_.|\*.", "", parts[0])
-    literal = re.sub(r"\[\$([^\]-]*)[^\]]*\]", r'"\1"', section)
-    bare = re.sub(r'"[^"]*"|\\.', "", literal)
-    if not form or not re.search("[0#?]", bare) or "E" in bare or "/" in bare:
-        return str(int(value)) if value == int(value) and abs(value) < 1e15 else f"{value:.15g}"
-    if "%" in bare:
-        value *= 100
-    if re.search(r"[0#?][^0#?.,%]+[0#?]", section) and not re.search(r"[.,]", bare):
-        return _patterned(value, section)  # 000-0000
-    value /= 1000 ** len(_THOUSANDS.search(bare + " ")[1])  # type: ignore[index]
-    bare = _THOUSANDS.sub(" ", bare + " ")
-    decimals = len(re.sub(r"[^0#?]", "", bare.partition(".")[2]))
-    text = f"{abs(value):{',' if ',' in bare else ''}.{decimals}f}"
-    text = text.zfill(bare.partition(".")[0].count("0") + len(text) - len(text.partition(".")[0]))
-    masked = re.sub(r'"[^"]*"|\\.', lambda found: " " * len(found[0]), literal)
-    digits = [found.start() for found in re.finditer(r"[#0?.,]", masked)]
-    before, after = literal[: digits[0]], literal[digits[-1] + 1 :]
-    sign = "-" if value < 0 and text.strip("0.,") else ""
-    return sign + _unquoted(before) + text + _unquoted(after)
-
-
-def _patterned(value: float, section: str) -> str:
-    """Digits in the places of a pattern, from the last one on."""
-    digits, found = list(f"{abs(value):.0f}"), []
-    places = re.findall(r'"[^"]*"|\\.|.', section)
-    first = next(at for at, place in enumerate(places) if place in "0#?")
-    for at in range(len(places) - 1, -1, -1):
-        if places[at] not in "0#?":
-            found.append(_unquoted(places[at]))
-        elif digits or places[at] == "0":
-            found.append(digits.pop() if digits else "0")
-        if at == first:
-            found += reversed(digits)
-    return ("-" if value < 0 else "") + "".join(reversed(found)).strip()
-
-
-def _unquoted(literal: str) -> str:
-    return re.sub(r'"([^"]*)"|\\(.)', lambda found: found[1] or found[2] or "", literal).replace("?", "").replace("@", "")
 
 
 @dataclass(slots=True)

@@ -158,6 +158,46 @@ def test_numbered_lists_on_slides() -> None:
     assert text.split("\n")[:7] == ["1. a", "(a) b", "(b) c", "2. d", "e", "4. f", "5. g"]
 
 
+def test_tables_and_headings_of_slides() -> None:
+    """A merged cell says its text in each row, and in a header in each column; a title stands over its own slide alone."""
+
+    def cell(text: str, merged: str = "") -> str:
+        return f"<a:tc {merged}><a:txBody><a:p><a:r><a:t>{text}</a:t></a:r></a:p></a:txBody></a:tc>"
+
+    rows = [
+        [cell("Region"), cell("2023"), cell("", 'hMerge="1"')],
+        [cell("North"), cell("1"), cell("2")],
+        [cell("", 'vMerge="1"'), cell("3"), cell("4")],
+    ]
+    table = "".join(f"<a:tr>{''.join(row)}</a:tr>" for row in rows)
+    shape = "<p:sp>{}<p:txBody><a:p><a:r>{}<a:t>{}</a:t></a:r></a:p></p:txBody></p:sp>"
+    title = shape.format('<p:nvSpPr><p:nvPr><p:ph type="title"/></p:nvPr></p:nvSpPr>', "", "Sales")
+    greek = shape.format("", '<a:rPr><a:latin typeface="Symbol"/></a:rPr>', "m")
+    main = (
+        f'<p:presentation xmlns:p="p" xmlns:r="{RELATIONS}"><p:sldIdLst><p:sldId r:id="s"/><p:sldId r:id="t"/></p:sldIdLst>'
+        "</p:presentation>"
+    )
+    relation = '<Relationship Id="{0}" Type="x/{1}" Target="{2}"/>'
+    layout = shape.format("", "", "For members only") + shape.format(
+        '<p:nvSpPr><p:nvPr><p:ph type="body"/></p:nvPr></p:nvSpPr>', "", "Click"
+    )
+    data = slide(
+        f"{title}<p:graphicFrame><a:tbl>{table}</a:tbl></p:graphicFrame>",
+        **{
+            "ppt/presentation.xml": main,
+            "ppt/_rels/presentation.xml.rels": f"<Relationships>{relation.format('s', 'slide', 'slides/slide1.xml')}"
+            f"{relation.format('t', 'slide', 'slides/slide2.xml')}</Relationships>",
+            "ppt/slides/slide2.xml": f'<p:sld xmlns:p="p" xmlns:a="a"><p:cSld><p:spTree>{greek}</p:spTree></p:cSld></p:sld>',
+            "ppt/slides/_rels/slide2.xml.rels": f"<Relationships>{relation.format('l', 'slideLayout', '../l.xml')}</Relationships>",
+            "ppt/l.xml": f'<p:sldLayout xmlns:p="p" xmlns:a="a"><p:cSld><p:spTree>{layout}</p:spTree></p:cSld></p:sldLayout>',
+        },
+    )
+    first, second, behind = ingest.split(read("a.pptx", data))
+    assert first.text.split("\n")[-3:] == ["Region | 2023 | 2023", "North | 1 | 2", "North | 3 | 4"]
+    assert (second.text, second.headings, second.place) == ("μ", (), "slide 2")
+    assert (behind.text, behind.place) == ("For members only", "every slide")
+
+
 def test_a_slide_of_pictures_alone_is_named() -> None:
     """Without OCR the deck says what is missing; beside other slides the slide is told of."""
     picture = '<p:pic><p:nvPicPr><p:cNvPr id="1"/></p:nvPicPr><p:blipFill><a:blip r:embed="i"/></p:blipFill></p:pic>'

@@ -38,7 +38,9 @@ def dictionary(entries: dict[str, object]) -> DictionaryObject:
     return DictionaryObject({NameObject(key): value(each) for key, each in entries.items()})
 
 
-def written(*pages: bytes, font: dict[str, object] = HELVETICA, notes: tuple[dict[str, object], ...] = ()) -> bytes:  # type: ignore[assignment]
+def written(
+    *pages: bytes, font: dict[str, object] = HELVETICA, notes: tuple[dict[str, object], ...] = (), attached: bool = False
+) -> bytes:  # type: ignore[assignment]
     """A PDF whose pages have these contents and the font /F, with annotations on the first."""
     writer = pypdf.PdfWriter()
     for contents in pages:
@@ -48,6 +50,8 @@ def written(*pages: bytes, font: dict[str, object] = HELVETICA, notes: tuple[dic
         page[NameObject("/Contents")] = writer._add_object(stream)
         page[NameObject("/Resources")] = dictionary({"/Font": {"/F": font}})
     writer.pages[0][NameObject("/Annots")] = ArrayObject(writer._add_object(dictionary(each)) for each in notes)
+    writer._root_object[NameObject("/AcroForm")] = dictionary({"/Fields": writer.pages[0]["/Annots"]})
+    writer.add_attachment("fees.csv", b"name,fee") if attached else None
     out = io.BytesIO()
     writer.write(out)
     return out.getvalue()
@@ -89,6 +93,44 @@ def test_form_fields_stand_beside_their_labels() -> None:
     lines = [line for line in document.text.split("\n") if line]
     assert lines == ["Name of the applicant: Theodora Vance", "Vegetarian: ☒", "Country: Latvia"]
     assert [chunk.page for chunk in ingest.split(document)] == [1]
+
+
+def field(kind: str, left: int, low: int, **more: object) -> dict[str, object]:
+    box = {
+        "/Type": "/Annot",
+        "/Subtype": "/Widget",
+        "/FT": kind,
+        "/T": f"f{left}{low}",
+        "/Rect": [left, low, left + 12, low + 12],
+    }
+    return {**box, **{f"/{name}": value for name, value in more.items()}}
+
+
+def box(left: int, low: int, state: str) -> dict[str, object]:
+    return field("/Btn", left, low, AS=state, V=state, AP={"/N": {"/Yes": {}, "/Off": {}}})
+
+
+def test_fields_stand_where_they_are_in_a_line() -> None:
+    """A box stands before or behind its label, ticked or not, and two values in one line after their own; a choice is read by its
+    label, a password is not."""
+    lines = (b"I have a cat", b"I have a car", b"From              to", b"Country", b"Password")
+    contents = b"BT /F 12 Tf 20 TL 40 300 Td " + b" ".join(b"(%b) Tj T*" % line for line in lines) + b" ET"
+    options = [["de", "Germany"], ["fr", "France"]]
+    notes = (
+        box(20, 298, "/Yes"),
+        box(20, 278, "/Off"),
+        field("/Tx", 75, 258, V="May"),
+        field("/Tx", 140, 258, V="June"),
+        field("/Ch", 100, 238, V="fr", Ff=1 << 17, Opt=options),
+        field("/Tx", 100, 218, V="secret", Ff=1 << 13),
+    )
+    found = [" ".join(line.split()) for line in read(contents, notes=notes).text.split("\n") if line]
+    assert found == ["☒ I have a cat", "☐ I have a car", "From May to June", "Country France", "Password"]
+
+
+def test_attached_files_are_named() -> None:
+    """A file in a PDF is not lost in silence."""
+    assert "fees.csv" in read(b"BT /F 12 Tf 20 300 Td (See the table.) Tj ET", attached=True).lost[0]
 
 
 def test_free_text_and_notes() -> None:
