@@ -20,7 +20,12 @@ from selfrag.ingest.formats.package import Package, attribute, below, child, chi
 from selfrag.ingest.formats.superscripts import marked, resolved
 
 _TABLES = count(1)
-_UNSEEN = frozenset(("tracked-changes", "annotation-end", "sequence-decls", "forms", "variable-decls", "desc", "title", "change"))
+# fmt: off
+_UNSEEN = frozenset((
+    "tracked-changes", "annotation-end", "sequence-decls", "forms", "variable-decls", "desc", "title", "change", "hidden-text",
+    "hidden-paragraph",
+))
+# fmt: on
 
 
 def read_odt(path: PurePath, data: bytes, limits: Limits) -> Document:
@@ -37,10 +42,10 @@ def read_odt(path: PurePath, data: bytes, limits: Limits) -> Document:
     _mark_raised(package, root)
     _Numbers(package, root).write(root)
     body = child(root, "body")
-    for text, level, tight, counted, table in _blocks(body) if body is not None else ():
+    for text, level, tight, counted, table, heads in _blocks(body) if body is not None else ():
         if text.strip():
             number += counted
-            draft.add(text.strip(), "¶", str(max(number, 1)), level=level, tight=tight, table=table)
+            draft.add(text.strip(), "¶", str(max(number, 1)), level=level, tight=tight, table=table, heads=heads)
     draft.section()
     for text in margins.get("footer", ()):
         draft.add(text, "footer", "")
@@ -67,6 +72,12 @@ def read_odp(path: PurePath, data: bytes, limits: Limits) -> Document:
                     level = 1 if kind == "title" else 0
                     draft.add(before + text, "slide ", str(number), level=level, tight=bool(table and at), table=table)
                     before = ""
+    draft.section()
+    used = {attribute(page, "master-page-name") for page in below(root, "page")}
+    masters = below(package.xml("styles.xml"), "master-page") if "styles.xml" in package else ()
+    for master in (each for each in masters if attribute(each, "name") in used):
+        for frame in (each for each in master if not attribute(each, "class") and local(each) != "notes"):
+            draft.add("\n".join(text for text, *_ in _blocks(frame) if any(map(str.isalpha, text))), "every slide", "")
     return draft.document(path, "odp", _title(package))
 
 
@@ -187,9 +198,9 @@ def _margins(package: Package) -> dict[str, list[str]]:
     return found
 
 
-_Block = tuple[str, int, bool, int, int]
+_Block = tuple[str, int, bool, int, int, bool]
 """Text, level of heading (0: none), whether it follows tightly, whether it counts as a paragraph (1) or belongs to the one before
-(0), and a number that rows of one table share (0: none)."""
+(0), a number that rows of one table share (0: none), and whether it is a row of the table's header."""
 
 
 def _blocks(parent: etree._Element, item: bool = False) -> Iterator[_Block]:
@@ -199,12 +210,14 @@ def _blocks(parent: etree._Element, item: bool = False) -> Iterator[_Block]:
             level = attribute(element, "outline-level", "1") if name == "h" else "0"
             beside: list[etree._Element] = []
             text = readable(resolved("".join(_pieces(element, beside))))
-            yield text, int(level) if level.isdigit() else 1, item, 1, 0
+            yield text, int(level) if level.isdigit() else 1, item, 1, 0, False
             for each in beside:
                 if local(each) == "text-box":
                     yield from _blocks(each)
                 else:
-                    yield _note(each), 0, True, 0, 0
+                    yield _note(each), 0, True, 0, 0, False
+        elif attribute(element, "display") == "none":
+            continue
         elif name == "table":
             yield from _rows(element)
         elif name == "list-item":
@@ -254,10 +267,14 @@ def _note(note: etree._Element) -> str:
 
 
 def _rows(table: etree._Element) -> Iterator[_Block]:
-    """Each row in one line, its cells in their columns; a table inside a cell follows its row."""
+    """Each row in one line, its cells in their columns; a cell that spans rows says its text in each of them, one that spans
+    columns in a header. A table inside a cell follows its row."""
     number = next(_TABLES)
     first = True
+    spans: dict[int, tuple[int, str]] = {}  # by column, the rows that a cell goes on for, and its text
     for row in _own(table, "table-row"):
+        parent = row.getparent()
+        heads = parent is not None and local(parent) == "table-header-rows"
         cells: list[str] = []
         inner: list[_Block] = []
         for cell in children(row, "table-cell", "covered-table-cell"):
@@ -267,10 +284,17 @@ def _rows(table: etree._Element) -> Iterator[_Block]:
             )
             repeated = attribute(cell, "number-columns-repeated", "1")
             text = " ".join(" ".join(text.split()) for text, *_ in blocks if text.strip())
+            left, above = spans.pop(len(cells), (0, ""))
+            if local(cell) == "covered-table-cell" and left:
+                text, spans[len(cells)] = above, (left - 1, above)
+            elif local(cell) == "covered-table-cell" and heads and cells:
+                text = cells[-1]
+            elif (down := attribute(cell, "number-rows-spanned", "1")).isdigit() and int(down) > 1:
+                spans[len(cells)] = (int(down) - 1, text)
             cells += [text] * (min(int(repeated), 64) if repeated.isdigit() else 1)
             inner += [block for each in nested for block in _rows(each)]
         if any(cells):
-            yield " | ".join(cells).rstrip(" |") if not cells[-1] else " | ".join(cells), 0, not first, 1, number
+            yield " | ".join(cells).rstrip(" |") if not cells[-1] else " | ".join(cells), 0, not first, 1, number, heads
             first = False
         yield from inner
 

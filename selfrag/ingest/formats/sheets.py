@@ -368,6 +368,7 @@ def _ods(root: etree._Element) -> Iterator[_Sheet]:
     for number, table in enumerate(below(root, "table"), 1):
         rows: dict[int, dict[int, str]] = {}
         notes: dict[tuple[int, int], str] = {}
+        merged: list[tuple[int, int, int, int]] = []
         at = 0
         for row in below(table, "table-row"):
             cells: dict[int, str] = {}
@@ -380,12 +381,14 @@ def _ods(root: etree._Element) -> Iterator[_Sheet]:
                     cells[copy] = text
                 for annotation in children(cell, "annotation"):
                     notes[at, column] = readable(" ".join("".join(each.itertext()) for each in children(annotation, "p")))
+                if (down := _times(cell, "number-rows-spanned")) > 1:
+                    merged.append((at, column, at + down - 1, column))
                 column += times
             times = _times(row, "number-rows-repeated")
             for copy in range(at, at + min(times, 1000) if cells else at):
                 rows[copy] = dict(cells)
             at += times
-        yield _Sheet(readable(attribute(table, "name")) or f"Sheet{number}", rows, (), notes)
+        yield _Sheet(readable(attribute(table, "name")) or f"Sheet{number}", rows, merged, notes)
 
 
 def _value(cell: etree._Element) -> str:

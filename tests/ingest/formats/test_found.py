@@ -188,7 +188,7 @@ def test_tables_and_headings_of_slides() -> None:
             "ppt/_rels/presentation.xml.rels": f"<Relationships>{relation.format('s', 'slide', 'slides/slide1.xml')}"
             f"{relation.format('t', 'slide', 'slides/slide2.xml')}</Relationships>",
             "ppt/slides/slide2.xml": f'<p:sld xmlns:p="p" xmlns:a="a"><p:cSld><p:spTree>{greek}</p:spTree></p:cSld></p:sld>',
-            "ppt/slides/_rels/slide2.xml.rels": f"<Relationships>{relation.format('l', 'slideLayout', '../l.xml')}</Relationships>",
+            "ppt/slides/_rels/slide2.xml.rels": f"<R>{relation.format('l', 'slideLayout', '../l.xml')}</R>",
             "ppt/l.xml": f'<p:sldLayout xmlns:p="p" xmlns:a="a"><p:cSld><p:spTree>{layout}</p:spTree></p:cSld></p:sldLayout>',
         },
     )

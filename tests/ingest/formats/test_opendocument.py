@@ -6,6 +6,8 @@ import io
 import zipfile
 from pathlib import PurePath
 
+import pytest
+
 from selfrag import ingest
 
 CONTENT = """<office:document-content xmlns:office="o" xmlns:text="t" xmlns:style="s"><office:automatic-styles>
@@ -49,3 +51,46 @@ def test_numbers_of_lists_and_headings() -> None:
         "7. Fines",
         "• Open",
     ]
+
+
+NAMES = " ".join(f'xmlns:{name}="{name[0]}"' for name in ("office", "text", "table", "draw")) + ' xmlns:style="y" xmlns:xlink="x"'
+
+
+def cell(text: str, more: str = "") -> str:
+    return f"<table:table-cell {more}><text:p>{text}</text:p></table:table-cell>"
+
+
+WIDE, HIGH = 'table:number-columns-spanned="2"', 'table:number-rows-spanned="2"'
+COVERED = "<table:covered-table-cell/>"
+HEAD = (
+    f"<table:table-row>{cell('Region')}{cell('2023', WIDE)}{COVERED}</table:table-row>"
+    f"<table:table-row>{cell('')}{cell('Sales')}{cell('Cost')}</table:table-row>"
+)
+ROWS = (
+    f"<table:table-row>{cell('North', HIGH)}{cell('1')}{cell('2')}</table:table-row>"
+    f"<table:table-row>{COVERED}{cell('3')}{cell('4')}</table:table-row>"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "text"),
+    [
+        ("a.odt", f"<table:table><table:table-header-rows>{HEAD}</table:table-header-rows>{ROWS}</table:table>",
+         "Region | 2023 | 2023\n| Sales | Cost\nNorth | 1 | 2\nNorth | 3 | 4\n"),
+        ("a.ods", f'<table:table table:name="S">{HEAD}{ROWS}</table:table>',
+         "S\n\nRegion: North\n2023 Sales: 1\n2023 Cost: 2\n\nRegion: North\n2023 Sales: 3\n2023 Cost: 4\n"),
+        ("a.odt", '<text:p>Seen<text:hidden-text>x</text:hidden-text></text:p><text:section text:display="none"><text:p>y</text:p>'
+         "</text:section>", "Seen\n"),
+        ("a.odp", '<draw:page draw:master-page-name="M"><draw:frame><text:p>One</text:p></draw:frame></draw:page>',
+         "One\n\nFor members\n"),
+    ],
+)  # fmt: skip
+def test_what_is_displayed(name: str, body: str, text: str) -> None:
+    """A cell that spans rows stands in each of them, what is hidden in none; a slide's master is shown, too."""
+    kind = {"a.odt": "text", "a.ods": "spreadsheet", "a.odp": "presentation"}[name]
+    frames = "<draw:frame><text:p>For members</text:p></draw:frame>"
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("content.xml", f"<c {NAMES}><office:body><office:{kind}>{body}</office:{kind}></office:body></c>")
+        archive.writestr("styles.xml", f'<s {NAMES}><style:master-page style:name="M">{frames}</style:master-page></s>')
+    assert ingest.parse(PurePath(name), out.getvalue()).text == text
