@@ -20,7 +20,8 @@ _PROPERTY = re.compile(r"(?:[\w-]+\.)?([A-Za-z][\w-]*)((?:;[^:\"]*(?:\"[^\"]*\"[
 _ITEMS = ("VEVENT", "VTODO", "VJOURNAL", "VCARD", "VFREEBUSY")
 # fmt: off
 _NAMES = {
-    "FN": "Name", "TEL": "Telephone", "EMAIL": "E-mail", "ADR": "Address", "ORG": "Organisation", "TITLE": "Title",
+    "FN": "Name", "N": "Name", "EXDATE": "Except", "RDATE": "Also on",
+    "TEL": "Telephone", "EMAIL": "E-mail", "ADR": "Address", "ORG": "Organisation", "TITLE": "Title",
     "BDAY": "Birthday", "NOTE": "Note", "URL": "URL",
     "SUMMARY": "Summary", "DTSTART": "Start", "DTEND": "End", "DUE": "Due", "LOCATION": "Location",
     "DESCRIPTION": "Description", "ORGANIZER": "Organizer", "ATTENDEE": "Attendee", "RRULE": "Repeats", "STATUS": "Status",
@@ -67,6 +68,8 @@ def read_cards(path: PurePath, data: bytes, limits: Limits) -> Document:
 
 
 def _entry(found: Draft, entry: list[tuple[str, str]], line: int) -> None:
+    known = any(name == "FN" for name, _ in entry)
+    entry = [("FN" if name == "N" else name, value) for name, value in entry if not (name == "N" and known)]
     found.line("\n".join(f"{_NAMES[name]}{value}" for name, value in entry if not value.endswith(": ")), line)
 
 
@@ -106,8 +109,13 @@ def _value(name: str, parameters: str, value: str) -> str:
         value = f"{common[1]} <{value}>"
     if name in ("DTSTART", "DTEND", "DUE", "BDAY", "COMPLETED", "ANNIVERSARY"):
         value = _date(value, re.search(r"TZID=\"?([^\";:]+)", parameters))
+    elif name in ("EXDATE", "RDATE"):
+        value = ", ".join(_date(each, None) for each in value.split(","))
     elif name == "RRULE":
         value = _rule(value)
+    elif name == "N":  # family, given, further, before, after
+        family, given, further, before, after = [*re.split(r"(?<!\\);", value), *[""] * 5][:5]
+        value = " ".join(filter(None, (before, given, further, family, after)))
     text = re.sub(
         r"\\([,;:\\])", r"\1", re.sub(r"\\[nN]", "\n", re.sub(r"(?<!\\);", " ", value) if name in ("ADR", "ORG") else value)
     )

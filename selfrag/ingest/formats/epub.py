@@ -27,14 +27,17 @@ def read_epub(path: PurePath, data: bytes, limits: Limits) -> Document:
         raise InputError("a protected book (DRM): its text is encrypted")
     title, chapters = _contents(package)
     draft = Draft(limits)
+    before = ""
     for number, name in enumerate(chapters, 1):
         try:
-            chapter = read_html(PurePath(name), package.read(name), limits)
+            chapter = read_html(PurePath(name), package.read(name), limits, book=True)
         except InputError as error:
             if "no text" in error.message or "empty" in error.message:
                 continue  # a cover, a picture
             raise
-        draft.section(goes_on=True)  # a chapter may be cut into files
+        own = chapter.title if chapter.title not in (title, PurePath(name).stem) else ""
+        draft.section(goes_on=own in ("", before))  # a chapter may be cut into files
+        before = own
         draft.include(chapter, _label(chapter, name, title, number), below=1, numbered=True)
     return draft.document(path, "epub", readable(title) or path.stem)
 

@@ -43,6 +43,7 @@ _STRUCK = frozenset(("del", "s", "strike"))
 """What is struck through stays, with its marks in Markdown: it is seen, and it is not what holds."""
 _CELLS = frozenset(("td", "th"))
 _BETWEEN = " | "
+_NOTE = "noteref"  # a mark that looks raised
 _NEXT = "\ufdd2"  # no character of any text
 _NEXT_ITEM = re.compile(rf"\s*{_NEXT}")
 _FRACTION = re.compile(r"(?:(\d)\^)?(\d+)[/⁄]_(\d+)")
@@ -56,12 +57,12 @@ _CELL = 600  # characters: a cell with more text than this lays out a page
 _LEAST = 200
 
 
-def read_html(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """The text of <main>, or else of the body without menus and the like."""
+def read_html(path: PurePath, data: bytes, limits: Limits, book: bool = False) -> Document:
+    """The text of <main>, or else of the body without menus and the like, which a page of a ``book`` has not."""
     found = text_of(data)
     root = _parsed(found.text)
     page = _Page(limits.characters)
-    _Walk(page, _content(root)).all()
+    _Walk(page, _content(root), book=book).all()
     if not page.pieces:
         _Walk(page, root, menus=True).all()  # it has nothing else
     title = _tidy(root.findtext(".//head/title") or "") or next((each.title for each in page.headings), "") or path.stem
@@ -125,6 +126,8 @@ def _furniture(element: etree._Element) -> bool:
     or two, and stands in no article and no <main>."""
     if element.tag == "nav":
         return True
+    if (element.get("role") or "") in ("doc-footnote", "doc-endnotes", "doc-tip", "note"):
+        return False
     if any(above.tag in ("article", "main", "section", "blockquote", "figure", "dialog") for above in element.iterancestors()):
         return False
     if element.tag == "header" and element.find(".//h1") is not None:
@@ -191,8 +194,9 @@ def _whole(text: str | None, default: int) -> int:
 class _Walk:
     """One pass over the elements. A block of text ends where another begins or ends. Iterative: pages may nest very deep."""
 
-    def __init__(self, page: _Page, root: etree._Element, menus: bool = False) -> None:
+    def __init__(self, page: _Page, root: etree._Element, menus: bool = False, book: bool = False) -> None:
         self.page = page
+        self.book = book
         self.root = root
         self.menus = menus
         self.pieces: list[str] = []
@@ -271,7 +275,7 @@ class _Walk:
         """Reads ``element`` in its own way, if it has one; its tail is left to `_end`."""
         if name in _UNSEEN:
             return not (name == "template" and element.get("shadowrootmode"))
-        if name in _FURNITURE and not self.menus and _furniture(element):
+        if name in _FURNITURE and not self.menus and (name == "nav" or not self.book) and _furniture(element):
             self._flush()
             return True
         if name == "noscript":
@@ -282,6 +286,9 @@ class _Walk:
             return True
         if name == "math":
             self.pieces.append(_formula(element))
+            return True
+        if name == "a" and _NOTE in (element.get("epub:type"), element.get("role", "").removeprefix("doc-")):
+            self.pieces.append(f"[{_inline(element).strip('[]')}]")
             return True
         if name == "svg":
             self.pieces += [f" {_inline(each)} " for each in element.iter("{*}text", "text")]

@@ -12,6 +12,7 @@ from selfrag.ingest.clean import readable
 from selfrag.ingest.decode import decode
 from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats.draft import Draft
+from selfrag.ingest.formats.superscripts import marked, resolved
 from selfrag.ingest.sandbox import ask_for_time
 
 _SECTION = re.compile(r"\\(part|chapter|section|subsection|subsubsection|paragraph)\*?\s*(?:\[[^\]]*\])?\{")
@@ -36,6 +37,22 @@ _RULE = re.compile(
 )
 _WORDS = re.compile(r"(?<![\\A-Za-z])(?<!\\.)[A-Za-z][A-Za-z0-9,.;:()]*(?:[ \n][A-Za-z0-9(][A-Za-z0-9,.;:()]*)+")
 """Words without mark-up, at least two."""
+_SIGNS = {
+    "pounds": "£", "euro": "€", "EUR": "€", "degree": "°", "S": "§", "P": "¶", "copyright": "©", "celsius": "°C", "yen": "¥",
+}  # fmt: skip
+_SIGN = re.compile(rf"\\({'|'.join(sorted(_SIGNS, key=len, reverse=True))})(?![a-zA-Z])(?:\{{\}})?")
+_RAISED = re.compile(r"\\textsuperscript\s*\{([^{}]*)\}")
+_SPANNING = re.compile(r"\\multi(?:column|row)\s*\{[^{}]*\}\s*(?:\[[^\]]*\]\s*)?\{[^{}]*\}(?=\s*\{)")
+_LINK = re.compile(r"\\href\s*\{[^{}]*\}(?=\s*\{)")
+_VERBATIM = re.compile(r"\\(?:verb\*?|lstinline)([^a-zA-Z\s{*\[])(.*?)\1|\\(?:url|path|nolinkurl)\s*\{([^{}]*)\}")
+_ESCAPES = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_QUANTITY = re.compile(r"\\(?:(?:SI|qty)(?:\[[^\]]*\])?\{([^{}]*)\}|(?:si|unit)(?:\[[^\]]*\])?)\{([^{}]*)\}")
+_UNITS = {
+    "kilo": "k", "mega": "M", "giga": "G", "centi": "c", "milli": "m", "micro": "µ", "nano": "n", "metre": "m", "meter": "m",
+    "gram": "g", "second": "s", "kelvin": "K", "celsius": "°C", "degreeCelsius": "°C", "percent": r"\%", "litre": "l",
+    "liter": "l", "hertz": "Hz", "volt": "V", "watt": "W", "ampere": "A", "newton": "N", "pascal": "Pa", "joule": "J",
+    "mole": "mol", "per": "/", "squared": "²", "cubed": "³", "square": "", "hour": "h", "minute": "min", "degree": "°",
+}  # fmt: skip
 _HIDDEN = 0xF0000  # a private plane of Unicode
 _PER_MIB = 10.0  # seconds of work
 
@@ -135,11 +152,28 @@ def _latex(source: str) -> str:
     """A piece of LaTeX as it is printed; unchanged if that cannot be determined."""
     if not source.strip() or source.strip() in (r"\maketitle", r"\tableofcontents"):
         return ""
-    source = _REFERENCE.sub(r"[\1]", source)
+    source = _REFERENCE.sub(r"[\1]", _spelled(source))
     plain = _DROPPED.sub("", source.replace(r"\-", "").replace("``", "“").replace("''", "”"))
     plain = _ENVIRONMENT.sub(lambda each: each[0] if each[1].rstrip("*").startswith(_KEPT) else "", plain)
     try:
         text = _printed(plain) if _MARKUP.search(plain) else plain
     except (ValueError, IndexError, KeyError, AttributeError, TypeError, RecursionError):
         text = plain
-    return re.sub(r"[ \t]+", " ", re.sub(r"(?<=\S)[ \t]*\n[ \t]*(?=\S)", " ", readable(text).replace("\u00a0", " "))).strip()
+    text = resolved(readable(text).replace("\u00a0", " "))
+    return re.sub(r"[ \t]+", " ", re.sub(r"(?<=\S)[ \t]*\n[ \t]*(?=\S)", " ", text)).strip()
+
+
+def _spelled(source: str) -> str:
+    """Commands that the parser does not know, in ways that it does."""
+    source = _SIGN.sub(lambda sign: _SIGNS[sign[1]], _SPANNING.sub("", _LINK.sub("", source)))
+    source = _QUANTITY.sub(lambda found: f"{found[1] or ''} {_units(found[2])}".strip(), source)
+    source = _VERBATIM.sub(lambda found: _escaped(found[2] if found[1] else found[3]), source)
+    return _RAISED.sub(lambda found: marked(found[1]), source)
+
+
+def _units(source: str) -> str:
+    return re.sub(r"\\([a-zA-Z]+)\s*", lambda name: _UNITS.get(name[1], name[1]), source)
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"[\\{}$&#^_%~]", lambda sign: _ESCAPES.get(sign[0], f"\\{sign[0]}"), text)

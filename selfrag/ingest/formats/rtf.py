@@ -11,10 +11,11 @@ from selfrag.errors import InputError
 from selfrag.ingest.clean import readable
 from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.formats.draft import Draft
+from selfrag.ingest.formats.rtf_source import rewritten
+from selfrag.ingest.formats.superscripts import resolved
 
 _TITLE = re.compile(r"\{\\title ([^{}\\]{1,200})\}")
 _BINARY = re.compile(rb"\{\\\*?\\?(?:pict|objdata)[^{}]{2000,}\}")
-_RAISED = re.compile(r"\{\\super ?(\d{1,9})\}")
 _FOOTNOTE = re.compile(r"\{\\(?:\*\\)?footnote\b")
 _MARGIN = re.compile(r"\{\\(header|footer)[lrf]?\b")
 _ROW = re.compile(r"\\(trowd|intbl|row)(?![a-z])")
@@ -30,8 +31,9 @@ def read_rtf(path: PurePath, data: bytes, limits: Limits) -> Document:
     """A citation names the paragraph: ``¶12``."""
     if not data.lstrip().startswith(b"{\\rtf"):
         raise InputError("not RTF, whatever its name says")
-    raw = _STRAY_STAR.sub("", _BINARY.sub(b"", data).decode("latin-1"))
+    raw = rewritten(_STRAY_STAR.sub("", _BINARY.sub(b"", data).decode("latin-1")))
     source, notes = _noted(_OPTIONAL_HYPHEN.sub("", raw))
+    head = _head(source)
     draft = Draft(limits)
     number = table = 0
     in_table = False
@@ -45,8 +47,10 @@ def read_rtf(path: PurePath, data: bytes, limits: Limits) -> Document:
             draft.add(paragraph, "¶", str(number), tight=row and in_table, table=table if row else 0)
             in_table = row
             for mark in _MARK.findall(paragraph):
-                draft.add(f"[{mark}] {_plain(notes.pop(int(mark), '')).strip()}" if int(mark) in notes else "", "¶", str(number))
-    _margins(draft, source)
+                draft.add(
+                    f"[{mark}] {_plain(notes.pop(int(mark), ''), head).strip()}" if int(mark) in notes else "", "¶", str(number)
+                )
+    _margins(draft, source, head)
     title = _TITLE.search(source)
     named = title[1].strip() if title else ""
     return draft.document(path, "rtf", named if any(map(str.isalnum, named)) else "")
@@ -65,14 +69,19 @@ def _rows(source: str) -> str:
     return "".join([*pieces, source[at:]])
 
 
-def _plain(source: str) -> str:
+def _head(source: str) -> str:
+    """The code page and the fonts, without which a part of the text would be read in others."""
+    page, fonts = re.search(r"\\ansicpg\d+", source[:500]), source.find("{\\fonttbl")
+    return f"{{\\rtf1\\ansi{page[0] if page else ''}{source[fonts : _closing(source, fonts) + 1] if fonts >= 0 else ''}"
+
+
+def _plain(source: str, head: str = "") -> str:
     """What striprtf makes of RTF, with numbers above the line as raised digits."""
-    raised = _RAISED.sub(r"^\1", source)
     try:
-        text: str = rtf_to_text(raised if raised.startswith("{\\rtf") else f"{{\\rtf1 {raised}}}", errors="replace")  # type: ignore[no-untyped-call]
+        text: str = rtf_to_text(f"{head} {source}}}" if head else source, errors="replace")  # type: ignore[no-untyped-call]
     except (ValueError, LookupError, TypeError) as error:
         raise InputError(f"damaged RTF: {str(error)[:150]}") from None
-    return readable(text)
+    return readable(resolved(text))
 
 
 def _noted(source: str) -> tuple[str, dict[int, str]]:
@@ -100,11 +109,11 @@ def _closing(source: str, start: int) -> int:
     return len(source)
 
 
-def _margins(draft: Draft, source: str) -> None:
+def _margins(draft: Draft, source: str, head: str) -> None:
     """Headers and footers, which striprtf drops, once each; not those of a page number alone."""
     seen: set[str] = set()
     for found in _MARGIN.finditer(source):
-        text = " ".join(_plain(source[found.end() : _closing(source, found.start())]).split())
+        text = " ".join(_plain(source[found.end() : _closing(source, found.start())], head).split())
         if text not in seen and any(map(str.isalpha, text)):
             seen.add(text)
             draft.section()

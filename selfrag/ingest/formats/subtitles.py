@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import PurePath
 
@@ -24,7 +25,7 @@ def read_subtitles(path: PurePath, data: bytes, limits: Limits) -> Document:
         if cue := _CUE.match(line):
             time, words, began = (_clock(cue[1]), _clock(cue[2])), [], number
         elif time and line.strip():
-            words.append(_TAG.sub(lambda tag: f"{tag[1]}: " if tag[1] else "", line).strip())
+            words.append(html.unescape(_TAG.sub(lambda tag: f"{tag[1]}: " if tag[1] else "", line)).strip())
         elif time:
             text = readable(" ".join(filter(None, words)))
             if text and text != said:

@@ -281,6 +281,39 @@ def test_latex_tables() -> None:
     assert document.lines(document.text.index("Lost"), document.text.index("Lost") + 4) == (7, 7)
 
 
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (r"\pounds{}40 or 5\euro, \S 3", "£40 or 5€, § 3"),
+        (r"10\textsuperscript{6} and 1\textsuperscript{st}", "10^6 and 1st"),
+        (r"\href{https://a.b/c_d}{the site} and \url{https://a.b/c_d}", "the site and https://a.b/c_d"),
+        (r"type \verb|x_y = {}| now", "type x_y = {} now"),
+        (r"\SI{5}{\kilo\gram\per\litre} of \qty{3}{\micro\metre}", "5 kg/l of 3 µm"),
+    ],
+)
+def test_commands_of_latex(source: str, text: str) -> None:
+    """Signs, raised digits, links, code and units are printed as LaTeX prints them."""
+    assert read("a.tex", source).text.strip() == text
+
+
+# --- books and subtitles -------------------------------------------------------------------------------------------------------
+
+
+def test_notes_and_chapters_of_books() -> None:
+    """A footnote in an aside is read, its mark is set apart, and a chapter's headings do not stand over the next one."""
+    page = '<html xmlns="x" xmlns:epub="http://www.idpf.org/2007/ops"><head><title>{}</title></head><body>{}</body></html>'
+    note = '<h1>One</h1><p>It began<a epub:type="noteref" href="#n">1</a>.</p><aside epub:type="footnote"><p>In May.</p></aside>'
+    data = zipped({"a.xhtml": page.format("One", note), "b.xhtml": page.format("Notes", "<p>The end.</p>")})
+    first, second = ingest.split(read("a.epub", data))
+    assert first.text == "It began[1].\n\nIn May."
+    assert (second.text, second.headings) == ("The end.", ())
+
+
+def test_signs_in_subtitles() -> None:
+    """What is written as an entity is the sign."""
+    assert read("a.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\n<i>A</i> &amp; B &lt; C\n").text.strip() == "A & B < C"
+
+
 # --- cards ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -293,6 +326,13 @@ def test_what_a_number_is_for() -> None:
     lines = read("a.vcf", card).text.splitlines()
     assert lines[:5] == ["Name: Ana", "Telephone (mobile): 1", "Telephone (work, fax): 2", "Telephone (home): 3", "Telephone: 4"]
     assert lines[5:] == ["E-mail (work): a@b.org", "URL: http://b.org"]
+
+
+def test_names_and_exceptions() -> None:
+    """A card without a formatted name shows its parts in order; a date that is left out of a series is said."""
+    assert read("a.vcf", "BEGIN:VCARD\nN:Lee;Ann;Jo;Dr.;\nEND:VCARD\n").text.strip() == "Name: Dr. Ann Jo Lee"
+    event = "BEGIN:VCALENDAR\nBEGIN:VEVENT\nEXDATE:20240109T100000,20240116\nEND:VEVENT\nEND:VCALENDAR\n"
+    assert read("a.ics", event).text.strip() == "Except: 2024-01-09 10:00, 2024-01-16"
 
 
 @pytest.mark.parametrize(

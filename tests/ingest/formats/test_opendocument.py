@@ -79,8 +79,8 @@ ROWS = (
          "Region | 2023 | 2023\n| Sales | Cost\nNorth | 1 | 2\nNorth | 3 | 4\n"),
         ("a.ods", f'<table:table table:name="S">{HEAD}{ROWS}</table:table>',
          "S\n\nRegion: North\n2023 Sales: 1\n2023 Cost: 2\n\nRegion: North\n2023 Sales: 3\n2023 Cost: 4\n"),
-        ("a.odt", '<text:p>Seen<text:hidden-text>x</text:hidden-text></text:p><text:section text:display="none"><text:p>y</text:p>'
-         "</text:section>", "Seen\n"),
+        ("a.odt", '<text:p>Seen<text:hidden-text>x</text:hidden-text></text:p><text:section text:display="none">'
+         "<text:p>y</text:p></text:section>", "Seen\n"),
         ("a.odp", '<draw:page draw:master-page-name="M"><draw:frame><text:p>One</text:p></draw:frame></draw:page>',
          "One\n\nFor members\n"),
     ],
