@@ -520,8 +520,8 @@ class Expanded(Step):
 
 @dataclass(frozen=True, slots=True)
 class Pruned(Step):
-    """A candidate was given up: its ``bound`` lay strictly below the score ``needed``, it broke the support constraint, or all
-    candidates are so irrelevant that the search abstains whatever is written."""
+    """A candidate was given up: its ``bound`` lay strictly below the score ``needed``, it broke the support constraint, or
+    its passage is so irrelevant that the program would abstain from an answer that begins with it."""
 
     candidate: int
     passage: Passage | None

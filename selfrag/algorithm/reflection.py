@@ -243,9 +243,13 @@ def doubtful(segments: Sequence[Segment], options: SearchOptions) -> bool:
     if scores is None:
         return False
     uses = [segment.critique.isuse for segment in segments if "ISUSE" in segment.critique.distributions]
-    strays = "ISREL" in segments[0].critique.distributions and segments[0].critique.isrel < options.abstain_isrel
     useless = bool(uses) and sum(uses) / len(uses) < options.abstain_isuse
-    return strays or useless or scores[0] < options.abstain_isrel or scores[1] < options.abstain_issup
+    return strays(segments[0].critique, options) or useless or scores[0] < options.abstain_isrel or scores[1] < options.abstain_issup
+
+
+def strays(critique: Critique, options: SearchOptions) -> bool:
+    """Whether the passage of a first segment is too irrelevant for the answer to begin with it."""
+    return "ISREL" in critique.distributions and critique.isrel < options.abstain_isrel
 
 
 def supported(critique: Critique, required: Support | None) -> bool:

@@ -109,10 +109,7 @@ class Search:
             last = step + 1 == steps
             pool = Pool(self.width(last), finished=(p for p in kept if p.finished))
             candidates = await self.candidates(step, live)
-            if step == 0 and self.hopeless(candidates):
-                for c in candidates:
-                    self.tell(Pruned(step, c.parent.id, c.id, c.opening.passage, "irrelevant"))
-                self.pruned += len(candidates)
+            if step == 0 and candidates and not (candidates := self.relevant(candidates)):
                 return []
             await self.write(step, candidates, pool, last)
             for path in live:
@@ -250,13 +247,16 @@ class Search:
 
     # --- branch and bound ------------------------------------------------------------------------------------------------------
 
-    def hopeless(self, candidates: Sequence[Candidate]) -> bool:
-        """Whether the search abstains whatever is written from ``candidates``, those of the first segment: none is relevant."""
-        critiques = [c.opening.critique for c in candidates]
-        judged = all("ISREL" in critique.distributions for critique in critiques)
-        if not (self.options.prune and critiques and judged):
-            return False
-        return max(critique.isrel for critique in critiques) < self.options.abstain_isrel
+    def relevant(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates whose passage the first segment may be written from. The others are given up: the program abstains from
+        an answer that begins with one of them. A vote counts all, unless it ends so in any case."""
+        strays = [c for c in candidates if reflection.strays(c.opening.critique, self.options)]
+        if self.options.choices and len(strays) < len(candidates):
+            return list(candidates)
+        for c in strays:
+            self.tell(Pruned(0, c.parent.id, c.id, c.opening.passage, "irrelevant"))
+        self.pruned += len(strays)
+        return [c for c in candidates if c not in strays]
 
     async def write(self, step: int, candidates: Sequence[Candidate], pool: Pool, last: bool) -> None:
         """Writes the candidates into ``pool``: all at once that may well be kept, and after them the rest that still can be."""

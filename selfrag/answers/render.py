@@ -321,7 +321,7 @@ def pruned_words(event: PrunedJson) -> str:
     if event["when"] == "unsupported":
         return "dropped: not supported"
     if event["when"] == "irrelevant":
-        return "not written: no passage is relevant enough"
+        return "not written: not relevant enough"
     return f"pruned {event['when']}: at most {event['bound']:.3f}, needed {event['needed']:.3f}"
 
 

@@ -670,6 +670,22 @@ async def test_nothing_is_written_where_the_search_abstains_in_any_case(rel: flo
     assert [p.chunk for p in answer.evidence] == ["c1"]
 
 
+@pytest.mark.parametrize("prune", [True, False])
+async def test_an_irrelevant_passage_does_not_cost_the_answer(prune: bool) -> None:
+    """A passage below the ISREL threshold is not written from, so that its sentence cannot win and make the program abstain."""
+    engine = model(
+        {
+            after(1): [judged(0.05), *words("wrong"), backed(0.99), useful(5)],
+            after(2): [judged(0.2), *words("right"), backed(0.6), useful(4)],
+        }
+    )
+    events: list[Event] = []
+    options = replace(ASK, abstain_isrel=0.1, prune=prune)
+    answer = await agent(engine, Shelf(passage(1), passage(2)), options).ask("q?", observer=events.append)
+    assert (answer.status, answer.text, answer.expanded, answer.pruned) == ("answered", "right", 1, 1)
+    assert [e.when for e in events if isinstance(e, Pruned)] == ["irrelevant"]
+
+
 async def test_a_candidate_is_stopped_in_the_middle() -> None:
     """When its support turns out bad, a candidate that can no longer win is not written to the end."""
     tail = words(" ".join(["more"] * 30))
@@ -739,16 +755,16 @@ async def test_pruning_never_changes_the_answer(seed: int, options: SearchOption
     """With pruning and without it the answer, its score, its citations and its status are identical, for no more tokens."""
     shelf = Shelf(*(passage(n, score=(1.0, 0.7, 0.7, 0.2, 0.0)[n]) for n in range(5)))  # k widened finds more of them
     pruned = await Agent(TokenReflector(random_model(seed), max_tokens=12), shelf, options).ask("q?")
-    whole = await Agent(TokenReflector(random_model(seed), max_tokens=12), shelf, replace(options, prune=False)).ask("q?")
+    unpruned = replace(options, prune=False)
+    events: list[Event] = []
+    whole = await Agent(TokenReflector(random_model(seed), max_tokens=12), shelf, unpruned).ask("q?", observer=events.append)
     assert (pruned.text, pruned.status) == (whole.text, whole.status)
     assert pruned.usage.completion_tokens <= whole.usage.completion_tokens
-    if pruned.status == "abstained" and not pruned.expanded:  # nothing was written, since it would have been withheld
-        return
     assert pruned.score == whole.score
     assert [(c.segment.text, c.citation, c.score) for c in pruned.segments] == [
         (c.segment.text, c.citation, c.score) for c in whole.segments
     ]
-    assert whole.pruned == 0
+    assert {e.when for e in events if isinstance(e, Pruned)} <= {"irrelevant", "unsupported"}
 
 
 async def test_events_tell_the_whole_search() -> None:
