@@ -163,9 +163,10 @@ def open_retriever(
     """
     from selfrag import index
     from selfrag.index.search.hybrid import Filter
-    from selfrag.ingest import use_converters, use_ocr
 
     if files:
+        from selfrag.ingest import use_converters, use_ocr
+
         use_converters(settings.readers)
         use_ocr(settings.ocr)
     wanted = Filter.of(source, where)
