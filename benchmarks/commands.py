@@ -2,11 +2,13 @@
 
     python benchmarks/commands.py cold -c COLLECTION [--old CHECKOUT --old-home HOME] [--rounds 3] [--out FILE.md]
     python benchmarks/commands.py warm -c COLLECTION [--rounds 3]
+    python benchmarks/commands.py chat -c COLLECTION [--old CHECKOUT --old-home HOME]
     python benchmarks/commands.py batch QUESTIONS.jsonl -c COLLECTION [--limits 50 500] [--old CHECKOUT --old-home HOME]
 
 `cold` times `search` and `ask` for the same questions. `warm` times `ask` through a running `selfrag api`, in turns with `ask`
-without it, and counts the CPU seconds of the service to the question. `batch` times `batch` over the first N questions, for
-each N. ``--old`` is a checkout of another version, run with the same Python, whose collection COLLECTION is in ``--old-home``.
+without it, and counts the CPU seconds of the service to the question. `chat` is what a further question costs once everything is
+in memory: a chat of four questions less one of the first alone. `batch` times `batch` over the first N questions, for each N.
+``--old`` is a checkout of another version, run with the same Python, whose collection COLLECTION is in ``--old-home``.
 Versions take turns.
 
 Wall seconds on a machine with other work say little; CPU seconds of the process and its children stand beside them.
@@ -29,6 +31,7 @@ import harness
 import psutil
 
 QUESTIONS = ("When was the Eiffel Tower built?", "Who discovered the element selenium?", "What is the capital of Nepal?")
+CHAT = (*QUESTIONS, "Which phylum do earthworms belong to?")
 HERE = Path(__file__).parent.parent
 
 
@@ -49,18 +52,22 @@ class Version:
     checkout: Path
     home: Path
 
-    def run(self, *arguments: str) -> Cost:
-        """Raises SystemExit when the command fails; an abstention is an answer, too."""
+    def run(self, *arguments: str, typed: str = "") -> Cost:
+        """``typed`` is its standard input. Raises SystemExit when the command fails; an abstention is an answer, too."""
         env = {**os.environ, "PYTHONPATH": str(self.checkout), "SELFRAG_HOME": str(self.home), "NO_COLOR": "1"}
         started = time.perf_counter()
         process = subprocess.Popen(  # -P: without it the present folder's selfrag would be taken, whichever checkout is meant
             [sys.executable, "-P", "-m", "selfrag", *arguments],
             env=env,
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
+        assert process.stdin is not None
         assert process.stderr is not None
+        with process.stdin:
+            process.stdin.write(typed)
         said = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - started
@@ -126,6 +133,16 @@ def warm(version: Version, collection: str, rounds: int) -> dict[str, Cost]:
     return {name: median(costs) for name, costs in found.items()} | {"first through it": first, "the service": service_row}
 
 
+def chat(versions: Sequence[Version], collection: str) -> dict[str, Cost]:
+    found = {}
+    for version in versions:
+        first, every = (version.run("chat", "-c", collection, typed="".join(f"{q}\n" for q in some)) for some in (CHAT[:1], CHAT))
+        found[f"{version.name}, a further question"] = Cost(
+            *((a - b) / (len(CHAT) - 1) for a, b in ((every.wall, first.wall), (every.cpu, first.cpu))), every.peak
+        )
+    return found
+
+
 def batch(versions: Sequence[Version], collection: str, questions: Path, limits: Sequence[int]) -> dict[str, Cost]:
     found = {}
     for limit in limits:
@@ -153,7 +170,7 @@ def ratios(found: Mapping[str, Cost], pairs: Sequence[tuple[str, str]]) -> list[
 
 def main() -> None:
     parser = harness.parser(__doc__)
-    parser.add_argument("what", choices=["cold", "warm", "batch"])
+    parser.add_argument("what", choices=["cold", "warm", "chat", "batch"])
     parser.add_argument("questions", nargs="?", type=Path)
     parser.add_argument("-c", "--collection", required=True)
     parser.add_argument("--old", type=Path)
@@ -171,13 +188,16 @@ def main() -> None:
     elif options.what == "warm":
         found = warm(versions[0], options.collection, options.rounds)
         pairs = [("ask, through the service", "ask, cold")]
+    elif options.what == "chat":
+        found = chat(versions, options.collection)
+        pairs = [("new, a further question", "old, a further question")]
     else:
         if options.questions is None:
             parser.error("batch wants a file of questions")
         found = batch(versions, options.collection, options.questions, options.limits)
         few, many = f"batch of {min(options.limits)}", f"batch of {max(options.limits)}"
-        pairs = [(f"{name} {many}", f"{name} {few}") for name in ("new", "old")]
-        pairs += [(f"new {size}", f"old {size}") for size in (few, many)]
+        pairs = [(f"{name} {many}", f"{name} {few}") for name in ("new", "old") if many != few]
+        pairs += [(f"new {size}", f"old {size}") for size in dict.fromkeys((few, many))]
     load = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     lines = [f"`python benchmarks/commands.py {' '.join(sys.argv[1:2])}`, {load}", "", *table(found), "", *ratios(found, pairs)]
     print("\n".join(lines))

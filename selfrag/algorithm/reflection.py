@@ -244,7 +244,9 @@ def doubtful(segments: Sequence[Segment], options: SearchOptions) -> bool:
         return False
     uses = [segment.critique.isuse for segment in segments if "ISUSE" in segment.critique.distributions]
     useless = bool(uses) and sum(uses) / len(uses) < options.abstain_isuse
-    return strays(segments[0].critique, options) or useless or scores[0] < options.abstain_isrel or scores[1] < options.abstain_issup
+    return (
+        strays(segments[0].critique, options) or useless or scores[0] < options.abstain_isrel or scores[1] < options.abstain_issup
+    )
 
 
 def strays(critique: Critique, options: SearchOptions) -> bool:
