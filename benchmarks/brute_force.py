@@ -38,7 +38,7 @@ def fill(path: Path, count: int) -> None:
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             names = [f"{source}-{at}" for at in range(CHUNKS)]
             catalog.put_embeddings((name, row.tobytes()) for name, row in zip(names, vectors, strict=True))
-            entries = [Entry(name, "", (), 0, 0, None, None, None, name, "", "") for name in names]
+            entries = [Entry(name, "", (), (), 0, 0, None, None, None, name, "", "") for name in names]
             catalog.put(Source(f"/{source}", "", NO_HINTS), entries)
 
 

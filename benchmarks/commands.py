@@ -137,9 +137,9 @@ def chat(versions: Sequence[Version], collection: str) -> dict[str, Cost]:
     found = {}
     for version in versions:
         first, every = (version.run("chat", "-c", collection, typed="".join(f"{q}\n" for q in some)) for some in (CHAT[:1], CHAT))
-        found[f"{version.name}, a further question"] = Cost(
-            *((a - b) / (len(CHAT) - 1) for a, b in ((every.wall, first.wall), (every.cpu, first.cpu))), every.peak
-        )
+        further = len(CHAT) - 1
+        cost = Cost((every.wall - first.wall) / further, (every.cpu - first.cpu) / further, every.peak)
+        found[f"{version.name}, a further question"] = cost
     return found
 
 

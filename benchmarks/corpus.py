@@ -95,10 +95,7 @@ def hops(data: Path) -> dict[str, Corpus]:
             numbers = [(index.setdefault((title, text), len(index)), gold) for title, text, gold in _paragraphs(row)]
             found.setdefault(name, []).append((row["question"], frozenset(number for number, gold in numbers if gold)))
     titles, texts = zip(*index, strict=True)
-    return {
-        name: Corpus(name, titles, texts, *zip(*asked, strict=True))  # type: ignore[arg-type]
-        for name, asked in found.items()
-    }
+    return {name: Corpus(name, titles, texts, *zip(*asked, strict=True)) for name, asked in found.items()}
 
 
 def _paragraphs(row: dict[str, Any]) -> list[tuple[str, str, bool]]:

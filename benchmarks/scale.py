@@ -94,7 +94,7 @@ def write(home: Path, given: Path, size: int, url: str | None) -> dict[str, floa
 
 def entry(number: int, title: str, text: str) -> Entry:
     at = number % PER_SOURCE
-    return Entry(f"{number:032x}", text, (), at, at + 1, (at + 1, at + 1), None, None, str(number), words(title), words(text))
+    return Entry(f"{number:032x}", text, (), (), at, at + 1, (at + 1, at + 1), None, None, str(number), words(title), words(text))
 
 
 def search(home: Path, given: Path, url: str | None, queries: int) -> dict[str, float]:

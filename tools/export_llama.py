@@ -102,7 +102,7 @@ class Graph:
         self.initializers.append(helper.make_tensor(name, kind, shape, values))
         return name
 
-    def add(self, operator: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: object) -> str:
+    def add(self, operator: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any) -> str:
         self.nodes.append(helper.make_node(operator, inputs, outputs, domain=domain, **attributes))
         return outputs[0]
 
@@ -187,7 +187,7 @@ def _model(graph: Graph, shape: Shape) -> onnx.ModelProto:
     outputs = [tensor("logprobs", TensorProto.FLOAT, ["sequences", shape.tokenizer])]
     for lane in range(LANES):
         inputs += [tensor(f"last.{lane}", TensorProto.INT32, [1]), tensor(f"total.{lane}", TensorProto.INT32, [])]
-        room = [1, shape.kv_heads, f"capacity.{lane}", shape.head]
+        room: list[int | str | None] = [1, shape.kv_heads, f"capacity.{lane}", shape.head]
         places = [f"{lane}.{layer}.{kind}" for layer in range(shape.layers) for kind in ("key", "value")]
         inputs += [tensor(f"past.{place}", TensorProto.FLOAT, room) for place in places]
         outputs += [tensor(f"present.{place}", TensorProto.FLOAT, room) for place in places]

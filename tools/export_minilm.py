@@ -11,6 +11,7 @@ gives the mean of the last layer, the re-ranker the last layer itself.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
@@ -44,7 +45,7 @@ class Graph:
             self.weight(f"{name}.zero", (columns,), TensorProto.INT8),
         )
 
-    def add(self, operator: str, inputs: list[str], outputs: list[str], domain: str = MICROSOFT, **attributes: object) -> str:
+    def add(self, operator: str, inputs: list[str], outputs: list[str], domain: str = MICROSOFT, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(operator, inputs, outputs, domain=domain, **attributes))
         return outputs[0]
 
