@@ -33,7 +33,7 @@ class Unit:
     block: tuple[int, int] | None = None
 
 
-_MARKER = re.compile(r"\s*(?:(?:[-*+•‣▪◦·–]|\d{1,3}[.)]|\(?[a-z\d]{1,3}\))\s+|>\s?)*\s*")
+_MARKER = re.compile(r"\s*(?:(?:[-*+•‣▪◦·–]|(?:\d{1,3}|#)[.)]|\(?[a-z\d]{1,3}\))\s+|>\s?)*\s*")
 _ROW = re.compile(r"[ \t]*\|.*\|[ \t]*\Z|.*\S[ \t]+\|(?:[ \t]|\Z)")
 _BULLET = re.compile(r"^\s*[•‣▪◦·]\s", re.MULTILINE)
 _TAB = "=== "
@@ -127,7 +127,7 @@ def _led_to(first: int, last: int, parts: Sequence[Unit], text: str) -> tuple[in
 
 def _units(text: str) -> Iterator[Unit]:
     starts = [0, *(newline.end() for newline in re.finditer("\n", text)), len(text) + 1]
-    in_table = False
+    in_table = in_heading = False
     block: tuple[int, int] | None = None
     for token in _markdown().parse(text):
         begin, end = (starts[min(n, len(starts) - 1)] for n in token.map) if token.map else (0, 0)
@@ -144,12 +144,13 @@ def _units(text: str) -> Iterator[Unit]:
             case "bullet_list_close" | "ordered_list_close" if token.level == 0:
                 block = None
             case "heading_open":
+                in_heading = True
                 yield _trimmed(text, begin, end, opens=True)
+            case "heading_close":
+                in_heading = False
             case "fence":
                 yield from (replace(unit, block=block or (begin, end)) for unit in _code(text, starts, token.map or (0, 0)))
-            case "inline" if not in_table and token.level == 1 and text[begin:end].lstrip().startswith("#"):
-                pass  # the heading's words, which its own token has brought
-            case "inline" if not in_table:
+            case "inline" if not in_table and not in_heading:
                 yield from (replace(unit, block=block) for unit in _lines(text, begin, end))
 
 
@@ -209,6 +210,6 @@ def _trimmed(text: str, start: int, end: int, opens: bool = False, code: bool = 
         start += 1
     while end > start and text[end - 1].isspace():
         end -= 1
-    if not code and text.startswith("#", start):
+    if opens and text.startswith("#", start):
         start += len(text[start:end]) - len(text[start:end].lstrip("# "))
     return Unit(start, end, opens)

@@ -38,7 +38,7 @@ def sentence_spans(passage: str) -> list[tuple[int, int]]:
 
 def window(passage: str, at: int, words: int, rng: Random) -> str:
     """Whole sentences around character ``at``, about ``words`` words, the sentence at a random place among them."""
-    spans = sentence_spans(passage)
+    spans = sentence_spans(passage) or [(0, len(passage))]
     here = next((i for i, (a, b) in enumerate(spans) if a <= at < b), 0)
     low = high = here
     size = len(passage[slice(*spans[here])].split())

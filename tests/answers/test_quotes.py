@@ -125,6 +125,14 @@ def test_bullets_and_numbers_are_not_quoted() -> None:
     ]
 
 
+def test_a_paragraph_that_begins_with_a_hash_is_no_heading() -> None:
+    """Numbered items of reStructuredText and hashtags are read as sentences; a heading's words are one unit, in a list too."""
+    assert pieces("#. Sign in.\n#. Click the button.") == ["Sign in.", "Click the button."]
+    assert pieces("#1 is the best.") == ["#1 is the best."]
+    text = "# Title\n\nSome words.\n\n- ## Part\n"
+    assert [text[u.start : u.end] for u in units(text)] == ["Title", "Some words.", "Part"]
+
+
 @given(st.text(max_size=60), st.text(max_size=200), st.text(max_size=30))
 def test_offsets_always_lie_in_the_text(written: str, text: str, question: str) -> None:
     """Whatever the texts are, units follow one another, and a quote and its span lie where they say."""
