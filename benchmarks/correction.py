@@ -1,9 +1,12 @@
 """Measures corrective retrieval: the same questions with and without it, those that the documents do not answer, too.
 
-    python benchmarks/correction.py QUESTIONS -c COLLECTION [--answerable 40] [--out FILE]
+    python benchmarks/correction.py QUESTIONS -c COLLECTION [--ways off on] [--half 0|1] [--sample N] [--out FILE]
 
 QUESTIONS is JSONL with question and answers (none: the documents do not answer it), such as corpora/wikipedia/questions.jsonl.
-All unanswerable questions are asked, and a fixed random sample of the others.
+``off`` and ``on`` are `--no-correct` and `--correct`. ``refined:N`` is the last step of CRAG (decompose, filter, recompose): of
+each passage the model reads the N sentences most like the question, by the embedder, in their order; ``refined:1+N`` the first
+sentence, which says what the others are about, and N more. Ways are chosen on half 0 and reported on half 1. Requests that are
+equal are computed once, so what they cost is told in tokens.
 """
 
 from __future__ import annotations
@@ -11,57 +14,129 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import time
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import harness
+import numpy as np
+from ablation import Remembered
 
 from selfrag.agent import Agent, open_agent
+from selfrag.algorithm.sentences import units
+from selfrag.evaluation import intervals
+from selfrag.evaluation.tables import markdown_table
+from selfrag.index.embedders import EMBEDDED, Embedder, open_embedder
 from selfrag.train.passages import holds
-from selfrag.types import Corrected, Event
+from selfrag.types import Corrected, Event, Passage, Retriever
+
+
+class Refined:
+    """A retriever whose passages are cut to the sentences that matter."""
+
+    def __init__(self, inner: Retriever, embedder: Embedder, first: bool, count: int) -> None:
+        self.inner, self.embedder, self.first, self.count = inner, embedder, first, count
+        self.name = inner.name
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self.inner.warnings
+
+    def describe(self) -> Mapping[str, object]:
+        return {**self.inner.describe(), "refined": self.count}
+
+    async def search(self, query: str, k: int) -> list[Passage]:
+        return [self.refined(query, passage) for passage in await self.inner.search(query, k)]
+
+    def refined(self, query: str, passage: Passage) -> Passage:
+        parts = units(passage.text)
+        if len(parts) <= self.count + self.first:
+            return passage
+        texts = [passage.text[part.start : part.end] for part in parts]
+        likeness = self.embedder.documents(texts) @ self.embedder.queries([query])[0]
+        if self.first:
+            likeness[0] = np.inf
+        kept = sorted(np.argsort(-likeness, kind="stable")[: self.count + self.first])
+        return replace(passage, text=" ".join(texts[at] for at in kept))
+
+    async def close(self) -> None:
+        await self.inner.close()
 
 
 async def ask(agent: Agent, row: dict[str, Any], correct: bool) -> dict[str, Any]:
-    """Status, whether the answer is right, how many rounds it took, and seconds of the processor."""
+    """Status, whether the answer is right, the rounds that it took, and tokens read and written."""
     events: list[Event] = []
-    started = time.process_time()
     answer = await agent.ask(row["question"], replace(agent.options, correct=correct), events.append)
     return {
         "status": answer.status,
         "text": answer.text,
-        "right": bool(row.get("answers")) and holds(answer.text, row["answers"]),
+        "right": answer.status == "answered" and bool(row.get("answers")) and holds(answer.text, row["answers"]),
         "rounds": [(event.standing, event.best, event.query) for event in events if isinstance(event, Corrected)],
-        "seconds": time.process_time() - started,
+        "tokens": answer.usage.prompt_tokens + answer.usage.completion_tokens,
     }
+
+
+def way_of(agent: Agent, way: str, embedder: Embedder) -> Agent:
+    found = re.fullmatch(r"refined:(1\+)?(\d+)", way)
+    if found is None:
+        return agent
+    assert agent.retriever is not None
+    return Agent(agent.reflector, Refined(agent.retriever, embedder, bool(found[1]), int(found[2])), agent.options)
+
+
+def lines(rows: list[dict[str, Any]], ways: list[str]) -> list[list[str]]:
+    """A line for each way; differences from the first one are paired."""
+    told = []
+    able = [each for each in rows if each["answers"]]
+    unable = [each for each in rows if not each["answers"]]
+    right = {way: np.array([float(each[way]["right"]) for each in able]) for way in ways}
+    for way in ways:
+        ones = np.ones_like(right[way])
+        found = intervals.paired(right[ways[0]], ones, right[way], ones)
+        value, low, high = (100 * (each or 0.0) for each in (found.value, found.low, found.high))
+        told.append(
+            [
+                way,
+                f"{sum(each[way]['status'] == 'answered' for each in able)} of {len(able)}",
+                f"{int(right[way].sum())}",
+                "" if way == ways[0] else f"{value:+.1f} ({low:+.1f} to {high:+.1f})",
+                f"{sum(each[way]['status'] == 'answered' for each in unable)} of {len(unable)}",
+                f"{np.mean([each[way]['tokens'] for each in rows]):.0f}",
+                f"{sum(len(each[way]['rounds']) for each in rows)}",
+            ]
+        )
+    return told
 
 
 async def main() -> None:
     parser = harness.parser(__doc__)
     parser.add_argument("questions", type=Path)
     parser.add_argument("-c", "--collection", required=True)
-    parser.add_argument("--answerable", type=int, default=40)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    rows = [json.loads(each) for each in options.questions.read_text("utf-8").splitlines()]
+    parser.add_argument("--ways", nargs="*", default=["off", "on"])
+    parser.add_argument("--half", type=int, choices=(0, 1), help="only the questions with even (0) or odd numbers")
+    parser.add_argument("--sample", type=int, help="so many answerable ones at random; the others are all asked")
+    parser.add_argument("--out", type=Path, help="keeps what was answered, question by question")
+    given = parser.parse_args()
+    rows = [json.loads(each) for each in given.questions.read_text("utf-8").splitlines()]
+    if given.half is not None:
+        rows = rows[given.half :: 2]
     answerable = [row for row in rows if row.get("answers")]
     random.Random(0).shuffle(answerable)
-    asked = [row for row in rows if not row.get("answers")] + answerable[: options.answerable]
-    found = []
-    async with open_agent(options.collection) as agent:
+    asked = [row for row in rows if not row.get("answers")] + answerable[: given.sample]
+    found: list[dict[str, Any]] = []
+    async with open_agent(given.collection) as agent:
+        agent.reflector = replace(agent.reflector, engine=Remembered(agent.reflector.engine))  # type: ignore[type-var]
+        embedder = open_embedder(EMBEDDED)
         for row in asked:
-            found.append({"question": row["question"], "off": await ask(agent, row, False), "on": await ask(agent, row, True)})
-            if options.out:
-                options.out.write_text("".join(json.dumps(each) + "\n" for each in found), "utf-8")
-    first = len(asked) - len(answerable[: options.answerable])
-    for kind, some in (("answerable", slice(first, None)), ("unanswerable", slice(first))):
-        for way in ("off", "on"):
-            chosen = [each[way] for each in found[some]]
-            answered = sum(each["status"] == "answered" for each in chosen)
-            seconds = sum(each["seconds"] for each in chosen) / max(1, len(chosen))
-            right = sum(each["right"] for each in chosen)
-            print(f"{kind}, correction {way}: {len(chosen)} asked, {answered} answered, {right} right, {seconds:.1f} CPU s each")
+            answers = {way: await ask(way_of(agent, way, embedder), row, way != "off") for way in given.ways}
+            found.append({"question": row["question"], "answers": row.get("answers") or [], **answers})
+            if given.out:
+                given.out.write_text("".join(json.dumps(each) + "\n" for each in found), "utf-8")
+            print(f"{len(found)} of {len(asked)}", flush=True)
+    head = ["way", "answered", "right", "right, against the first way, points", "unanswerable: answered", "tokens", "rounds"]
+    print(markdown_table(head, lines(found, given.ways)))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
     python benchmarks/finetuned_embedder.py train DATA --out FOLDER [--minutes 35]
     python benchmarks/finetuned_embedder.py measure DATA --work WORK --tuned FOLDER [--sets wikipedia code]
 
-DATA is the folder with corpora/, dev/ and train/; WORK is that of benchmarks/retrieval.py, which indexes the collections. Training
-takes the questions, passages and BM25 hard negatives of `selfrag train reranker`. The loss is the cross entropy of a question's
-passage among all passages of the batch, each with a hard negative, at 384, 192 and 96 dimensions (Matryoshka, Kusupati et al.
-2022). FOLDER is written every few minutes, as the embedder reads it. Measured is what the program would run, 8-bit matrices and
-all: the embedder as it is, trained, and the mean of both weights (Wortsman et al. 2022), whole and cut to 192 dimensions.
+DATA is the folder with corpora/, dev/ and train/; WORK is that of benchmarks/retrieval.py, which indexes the collections.
+Training takes the questions, passages and BM25 hard negatives of `selfrag train reranker`. The loss is the cross entropy of a
+question's passage among all passages of the batch, each with a hard negative, at 384, 192 and 96 dimensions (Matryoshka,
+Kusupati et al. 2022). FOLDER is written every few minutes, as the embedder reads it. Measured is what the program would
+run, 8-bit matrices and all: the embedder as it is, trained, and the mean of both weights (Wortsman et al. 2022), whole and cut to
+192 dimensions.
 """
 
 from __future__ import annotations

@@ -1,18 +1,26 @@
 """Chooses the constants of the graph of names (selfrag/index/graph.py), and measures what it costs.
 
-    python benchmarks/graph.py DATA --work FOLDER [--out benchmarks/results/graph.md]
+    python benchmarks/graph.py DATA --work FOLDER [--themes] [--out benchmarks/results/graph.md]
 
 The collections are those of benchmarks/retrieval.py, which must have made them in FOLDER. Each constant in turn takes the value
 that is best on the questions with even numbers of all sets, those with one hop among them; the odd ones are reported. Best: the
 mean over the sets of three shares, a gold document first, and a gold document (with several hops: all of them) among 5 and 10.
+
+--themes tries a second level above the names and prints a table instead: nodes that join all chunks of one theme, which the walk
+comes to as it comes to names. A theme is a title or a heading, however many chunks are about it; or a community of chunks that
+share names, found by label propagation (Raghavan et al. 2007).
 """
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import harness
 import numpy as np
@@ -120,13 +128,129 @@ def size(collection: Collection) -> str:
     )
 
 
+# --- themes --------------------------------------------------------------------------------------------------------------------
+
+LARGEST = 300
+"""A theme of more chunks leads nowhere in particular."""
+Themes = dict[int, list[int]]
+"""The themes of each chunk."""
+
+
+def headings(db: sqlite3.Connection) -> Themes:
+    """Titles and headings as themes, those that too many chunks have left out."""
+    found: Themes = {}
+    query = "SELECT chunk, names.id, names.chunks FROM mentions JOIN names ON names.id = mentions.name WHERE about = 1"
+    rows = db.execute(query).fetchall()
+    sizes = Counter(name for _, name, _ in rows)
+    for chunk, name, mentioned in rows:
+        if mentioned > graph.COMMON and 2 <= sizes[name] <= LARGEST:  # rarer ones are nodes as it is
+            found.setdefault(chunk, []).append(name)
+    return found
+
+
+def communities(db: sqlite3.Connection, rounds: int = 8) -> Themes:
+    """Every chunk takes the label that weighs most among the chunks that it shares names with, until none changes."""
+    query = (
+        "SELECT chunk, names.id, about, chunks FROM mentions JOIN names ON names.id = mentions.name WHERE chunks BETWEEN 2 AND ?"
+    )
+    held: dict[int, list[tuple[int, float]]] = {}
+    holders: dict[int, list[int]] = {}
+    for chunk, name, about, shared in db.execute(query, (graph.COMMON,)):
+        held.setdefault(chunk, []).append((name, (graph._ABOUT if about else 1.0) / shared))
+        holders.setdefault(name, []).append(chunk)
+    label = {chunk: chunk for chunk in held}
+    order, rng = sorted(held), Random(0)
+    for _ in range(rounds):
+        rng.shuffle(order)
+        changed = 0
+        for chunk in order:
+            votes: Counter[int] = Counter()
+            for name, weight in held[chunk]:
+                for other in holders[name]:
+                    if other != chunk:
+                        votes[label[other]] += weight  # type: ignore[assignment]
+            best = max(votes, key=lambda each: (votes[each], -each), default=label[chunk])
+            changed += best != label[chunk]
+            label[chunk] = best
+        if not changed:
+            break
+    sizes = Counter(label.values())
+    return {chunk: [each] for chunk, each in label.items() if 2 <= sizes[each] <= LARGEST}
+
+
+class Themed:
+    """`graph.walk` with themes: each is a node that its chunks are linked with, ``weight`` times as heavily as with a name."""
+
+    def __init__(self, themes: Themes, weight: float) -> None:
+        self.themes, self.weight = themes, weight
+        self.members: dict[int, list[int]] = {}
+        for chunk, each in themes.items():
+            for theme in each:
+                self.members.setdefault(theme, []).append(chunk)
+
+    def __call__(self, db: sqlite3.Connection, seeds: Mapping[int, float], _: object = None) -> dict[int, float]:
+        reached = db.execute(
+            "SELECT DISTINCT there.chunk FROM mentions AS here JOIN names ON names.id = here.name"
+            " JOIN mentions AS there ON there.name = names.id"
+            f" WHERE here.chunk IN (SELECT value FROM json_each(?)) AND names.chunks BETWEEN 2 AND {graph.COMMON}",
+            (json.dumps([*seeds]),),
+        )
+        mates = (chunk for seed in seeds for theme in self.themes.get(seed, ()) for chunk in self.members[theme])
+        chunks = sorted({*seeds, *(row[0] for row in reached), *mates})
+        edges = db.execute(
+            "SELECT chunk, names.id, about, chunks FROM mentions JOIN names ON names.id = mentions.name"
+            f" WHERE chunk IN (SELECT value FROM json_each(?)) AND chunks BETWEEN 2 AND {graph.COMMON}",
+            (json.dumps(chunks),),
+        ).fetchall()
+        found = [(chunk, name, (graph._ABOUT if about else 1.0) / shared) for chunk, name, about, shared in edges]
+        found += [
+            (chunk, -1 - theme, self.weight / len(self.members[theme]))
+            for chunk in chunks
+            for theme in self.themes.get(chunk, ())
+        ]
+        if not found:
+            return {}
+        chunk, name, weight = (np.array(column) for column in zip(*found, strict=True))
+        start = np.array([seeds.get(each, 0.0) for each in chunks])
+        visits = graph.pagerank(np.searchsorted(chunks, chunk), name, weight, start)
+        most = float(visits.max())
+        return {each: float(score) / most for each, score in zip(chunks, visits, strict=True) if score > 0} if most else {}
+
+
+def themed(parts: Sequence[Part]) -> str:
+    """The table of both halves without themes, and with each kind and weight of them."""
+    plain, lines = graph.walk, []
+    for kind, make in (("none", None), ("titles and headings", headings), ("communities", communities)):
+        found = {}
+        for part in parts if make else ():
+            with part.searcher.catalog.transaction() as db:
+                found[part.name] = make(db)  # type: ignore[misc]
+        for weight in (1.0, 3.0, 10.0) if make else (0.0,):
+            cells = []
+            for half in (0, 1):
+                every = []
+                for part in parts:
+                    graph.walk = Themed(found[part.name], weight) if make else plain  # type: ignore[assignment]
+                    every.append(measured(part, half).mean(axis=0)[:SHARES])
+                cells += [f"{np.mean(every):.2f}", " · ".join(f"{each[1]:.1f}" for each in every)]
+            lines.append([kind, f"{weight:g}" if make else "", *cells])
+            print(lines[-1], flush=True)
+    graph.walk = plain
+    among = " · ".join(f"{NAMES[part.name].split()[0]}" for part in parts)
+    return markdown_table(["themes", "weight", "even half", f"even, among 5: {among}", "odd half", "odd, among 5"], lines)
+
+
 def main() -> None:
     parser = harness.parser(__doc__, "graph.md")
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--themes", action="store_true", help="try a second level, and only print what comes out")
     given = parser.parse_args()
     made = [prepared(name, given.data, given.work.resolve()) for name in SETS]
     parts = [part for part, _ in made]
+    if given.themes:
+        print(themed(parts))
+        return
     table = chosen(parts)
     before = [f"{quality(parts, half, walk=False):.2f}" for half in (0, 1)]
     halves = []
