@@ -42,7 +42,8 @@ class Agent:
 
     `open_agent` makes one from settings; this makes one from parts. ``retriever`` None means no documents: the agent abstains
     from every question that needs evidence. ``options`` None are the defaults of `SearchOptions`, without what was fitted for a
-    model. ``warnings`` holds messages for the user about how the agent was opened. Whoever opened the parts closes them.
+    model. ``warnings`` holds messages for the user about how the agent was opened. ``wider`` takes the place of ``retriever``
+    where a search is made again (`SearchOptions.correct`). Whoever opened the parts closes them.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class Agent:
         retriever: Retriever | None = None,
         options: SearchOptions | None = None,
         warnings: tuple[str, ...] = (),
+        wider: Retriever | None = None,
     ) -> None:
         self.reflector = reflector
         self.retriever = retriever
         self.options = options or SearchOptions()
         self.warnings = warnings
+        self.wider = wider
 
     def describe(self) -> dict[str, dict[str, object]]:
         """What answers depend on besides the question, the options and the model."""
@@ -83,11 +86,12 @@ class Agent:
             raise UsageError("the question is empty", 'selfrag ask "Who wrote Faust?"')
         tracer = telemetry.tracer()
         if tracer is None:
-            return await Search(self.reflector, self.retriever, options, question, instruction, observer).run()
+            return await Search(self.reflector, self.retriever, options, question, instruction, observer, self.wider).run()
         spans = telemetry.Spans(tracer, self.reflector, self.retriever)
         with spans.question(question) as span:
             watching = spans.observing(observer)
-            answer = await Search(spans.reflector, spans.retriever, options, question, instruction, watching).run()
+            wider = telemetry.TracedRetriever(self.wider, spans) if self.wider else None
+            answer = await Search(spans.reflector, spans.retriever, options, question, instruction, watching, wider).run()
             spans.answered(span, answer)
         return answer
 
@@ -96,6 +100,7 @@ class Agent:
 async def open_agent(
     collections: str | Sequence[str] = (),
     *,
+    also: Sequence[str] = (),
     source: Sequence[str] = (),
     where: Sequence[str] = (),
     hyde: str | None = None,
@@ -107,7 +112,8 @@ async def open_agent(
     """Opens an agent over ``collections`` (the default collection where none is named) and closes it at the end.
 
     ``files`` are searched without a stored index: paths, ``-`` for standard input, URLs of pages. They form an in-memory
-    collection for this agent, and are the only documents if ``collections`` is empty.
+    collection for this agent, and are the only documents if ``collections`` is empty. ``also`` are further collections, searched
+    where nothing relevant was found in those: they turn ``correct`` on.
 
     ``source`` (git-style patterns) and ``where`` ("key=value") restrict the sources that may answer; ``hyde`` names the instruct
     model of hypothetical passages; ``choices`` is a closed set of answers. ``given`` takes every setting by the name that
@@ -116,12 +122,13 @@ async def open_agent(
 
     Raises ConfigError for settings that are not allowed, CollectionError (before a model is loaded), ModelError, EngineError.
     """
+    given = {**given, "correct": True} if also else given
     now = settings_module.override(settings or settings_module.load(), given)
     names = (collections,) if isinstance(collections, str) else tuple(collections)
     async with AsyncExitStack() as stack:
         retriever = None
         if now.value("mode") != "never":
-            retriever = open_retriever(now, names, source, where, hyde, files)
+            retriever = open_retriever(now, names, source, where, hyde, files, also)
             stack.push_async_callback(retriever.close)
         model, profile = find_model(now), find_profile(now)
         if retriever:
@@ -131,7 +138,7 @@ async def open_agent(
         stack.push_async_callback(reflector.engine.close)
         options = check(search_options(now.search, fitted_options(now), tuple(choices)))
         log.debug("model %s on %s, collections %s, %s", model.name, reflector.engine.name, names or now.collection, options)
-        yield Agent(reflector, retriever, options, _warnings(model, profile))
+        yield Agent(reflector, retriever, options, _warnings(model, profile), retriever.wider if retriever else None)
 
 
 def fitted_options(settings: Settings) -> dict[str, float]:
@@ -155,8 +162,9 @@ def open_retriever(
     where: Sequence[str] = (),
     hyde: str | None = None,
     files: Sequence[str] = (),
+    also: Sequence[str] = (),
 ) -> CollectionRetriever:
-    """The collections and ``files`` as one retriever.
+    """The collections and ``files`` as one retriever, and with ``also`` as its ``wider`` one.
 
     Raises CollectionError for a collection that does not exist, InputError for a file that cannot be read, ModelError for the
     re-ranker or ``hyde``'s model.
@@ -180,8 +188,10 @@ def open_retriever(
         graph=settings.graph,
         files=files,
         embedder=settings.embedder,
+        also=also,
     )
-    retriever.hyde = open_hyde(settings, hyde) if hyde else None
+    if hyde:
+        retriever.use_hyde(open_hyde(settings, hyde))
     return retriever
 
 

@@ -473,7 +473,7 @@ class Opened(Step):
 class Corrected(Step):
     """Round ``number`` (from 1) of corrective retrieval: ``best`` is the best ISREL read so far, ``standing`` its grade.
 
-    ``passages`` holds the results for ``query`` that had not been read yet.
+    ``passages`` holds the results for ``query`` that had not been read yet; ``collection`` names what was searched.
     """
 
     number: int
@@ -481,6 +481,7 @@ class Corrected(Step):
     best: float
     query: str
     passages: tuple[Passage, ...]
+    collection: str
 
 
 @dataclass(frozen=True, slots=True)

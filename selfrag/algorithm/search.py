@@ -68,10 +68,11 @@ class Search:
         question: str,
         instruction: str | None,
         observer: Observer | None,
+        wider: Retriever | None = None,
     ) -> None:
         self.meter = CountingEngine(reflector.engine)
         self.reflector = reflector.using(self.meter)
-        self.retriever = retriever
+        self.retriever, self.wider = retriever, wider
         # A wording of the caller's says itself how much to answer ("in a few words").
         self.options = replace(options, join_isuse=1.0) if instruction else options
         self.question = question
@@ -148,7 +149,8 @@ class Search:
         return candidates
 
     async def correct(self, path: Path, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """More candidates for the first segment: while no passage is relevant enough, searches again with other queries."""
+        """More candidates for the first segment: while no passage is relevant enough, searches again with other queries, from
+        then on wherever it may."""
         more: list[Candidate] = []
         for number in range(1, correction.ROUNDS + 1):
             read = sorted((*candidates, *more), key=lambda c: -c.opening.critique.isrel)
@@ -157,12 +159,16 @@ class Search:
             if standing == "found":
                 break
             query = await self.reworded(number, [c.opening.passage for c in read if c.opening.passage])
-            if query is None:
+            if query is None and self.retriever is not (self.wider or self.retriever):
+                query = self.question
+            self.retriever = self.wider or self.retriever
+            if query is None or self.retriever is None:
                 continue
             seen = {c.opening.passage.chunk for c in read if c.opening.passage}
             found = await self.retrieve(query, 2 * self.options.k)
             fresh = tuple(passage for passage in found if passage.chunk not in seen)
-            self.tell(Corrected(0, path.id, number, standing, max(relevances, default=0.0), query, fresh))
+            best = max(relevances, default=0.0)
+            self.tell(Corrected(0, path.id, number, standing, best, query, fresh, self.retriever.name))
             more += await self.opened(0, [(path, passage, False) for passage in fresh], len(read))
         return more
 

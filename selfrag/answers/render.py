@@ -37,7 +37,7 @@ from selfrag.answers.schema import (
     evidence_means,
     utility,
 )
-from selfrag.types import SearchOptions
+from selfrag.types import SearchOptions, Standing
 
 ABSENT = "–"
 GROUPS = {"isrel": "ISREL", "issup": "ISSUP", "isuse": "ISUSE"}
@@ -308,7 +308,12 @@ def found_words(event: Searched) -> str:
     count, query = len(event["passages"]), clean(event["query"])
     if event["event"] == "retrieved":
         return f"{count} passages for: {query}"
-    return f"{event['standing']} (best ISREL {event['best']:.2f}), searched again: {count} more passages for: {query}"
+    return f"{again_words(event['standing'], event['best'], event.get('collection', ''))}: {count} more passages for: {query}"
+
+
+def again_words(standing: Standing, best: float, collection: str) -> str:
+    """Why and where was searched again."""
+    return f"{standing} (best ISREL {best:.2f}), searched again{f' in {clean(collection)}' if collection else ''}"
 
 
 def reconsidered_words(isuse: float, sentences: int) -> str:

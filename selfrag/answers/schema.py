@@ -189,6 +189,7 @@ class CorrectedJson(StepJson):
     best: float
     query: str
     passages: list[str]
+    collection: str
 
 
 class ReconsideredJson(StepJson):

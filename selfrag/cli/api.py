@@ -100,8 +100,9 @@ def settings_of(flags: AgentFlags, history: bool | None) -> Settings:
     """The settings of a service; each request may restrict the sources. Raises UsageError and ConfigError."""
     from selfrag.config import settings
 
-    if flags.source or flags.where or flags.hyde or flags.files:
-        raise UsageError("--source, --where, --hyde and --file are not for a service", "name source and where in each request")
+    if flags.source or flags.where or flags.hyde or flags.files or flags.also:
+        hint = "name source and where in each request"
+        raise UsageError("--also, --source, --where, --hyde and --file are not for a service", hint)
     return settings.load(history=history, **flags.given)
 
 

@@ -44,7 +44,7 @@ class Asker:
 
         self.flags, self.choices, self.rewriter, self.quiet = flags, choices, rewriter, quiet
         self.now = settings.load(**flags.given)
-        self._service = service and not flags.hyde and not flags.files and rewriter in (None, "rule", "off")
+        self._service = service and not (flags.hyde or flags.files or flags.also) and rewriter in (None, "rule", "off")
         self._agent: Agent | None = None
         self._engine: Engine | None = None
         self._stack = AsyncExitStack()

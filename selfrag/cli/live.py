@@ -47,7 +47,7 @@ class Board:
             case Retrieved(passages=passages):
                 self.doing = f"judging {len(passages)} passages"
             case Corrected(number=number):
-                self.doing = f"{event.standing}, searching again ({number}): {clean(event.query)}"
+                self.doing = f"{event.standing}, searching again in {clean(event.collection)} ({number}): {clean(event.query)}"
             case Reconsidered(sentences=sentences):
                 self.doing = f"of little use, judging {sentences} sentences"
             case Opened(candidate=candidate, passage=passage, critique=critique):
@@ -91,8 +91,8 @@ def line(event: Event) -> str | None:
             return render.decision_words(decision.action, decision.probability)
         case Retrieved(passages=passages):
             return f"{len(passages)} passages found"
-        case Corrected(standing=standing, best=best, query=query, passages=passages):
-            return f"{standing} (best ISREL {best:.2f}), searched again: {clean(query)}: {len(passages)} more passages"
+        case Corrected(standing=standing, best=best, query=query, passages=passages, collection=collection):
+            return f"{render.again_words(standing, best, collection)}: {clean(query)}: {len(passages)} more passages"
         case Reconsidered(isuse=isuse, sentences=sentences):
             return render.reconsidered_words(isuse, sentences)
         case Opened(passage=passage, critique=critique) if passage:

@@ -29,6 +29,15 @@ CollectionNames = Annotated[
     typer.Option("--collection", "-c", metavar="NAME", help="Collection to ask; may be repeated.  [default: default]"),
 ]
 
+Also = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--also",
+        metavar="NAME",
+        help="Search this collection, too, where nothing relevant was found (--correct); may be repeated.",
+    ),
+]
+
 Service = Annotated[
     bool,
     typer.Option("--service/--no-service", show_default=False, help="Use a running `selfrag api` with the same settings.  [on]"),
@@ -122,6 +131,7 @@ class AgentFlags:
     """The options of every command that asks: the documents, and in ``given`` the settings of model and search."""
 
     collection: CollectionNames = None
+    also: Also = None
     source: Sources = None
     where: Where = None
     hyde: HydeModel = None
@@ -135,6 +145,7 @@ class AgentFlags:
 
         opening = open_agent(
             self.collection or (),
+            also=self.also or (),
             source=self.source or (),
             where=self.where or (),
             hyde=self.hyde,

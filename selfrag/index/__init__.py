@@ -53,9 +53,10 @@ def open_retriever(
     graph: Graph = "off",
     files: Sequence[str] = (),
     embedder: str = EMBEDDED,
+    also: Sequence[str] = (),
 ) -> CollectionRetriever:
     """One collection, or several searched together, and a temporary one of ``files`` (paths, ``-`` for stdin, URLs), whose texts
-    ``embedder`` embeds.
+    ``embedder`` embeds. With the collections ``also`` its ``wider`` retriever searches these besides.
 
     Raises CollectionError for a missing collection, InputError for an unreadable file, ModelError for a re-ranker that cannot be
     loaded.
@@ -64,11 +65,15 @@ def open_retriever(
     from selfrag.index.rerankers import open_reranker
     from selfrag.index.retriever import CollectionRetriever
 
-    opened = [open_collection(home, name, chroma_url=chroma_url) for name in dict.fromkeys(collections)]
+    opened = {name: open_collection(home, name, chroma_url=chroma_url) for name in (*collections, *also)}
     shared = cache(open_embedder)
-    for each in opened:
+    for each in opened.values():
         each.open_embedder = shared
-    return CollectionRetriever([*_temporary(files, shared, embedder), *opened], filter, hyde, open_reranker(reranker), graph)
+    asked = [*_temporary(files, shared, embedder), *(opened.pop(name) for name in dict.fromkeys(collections))]
+    retriever = CollectionRetriever(asked, filter, hyde, open_reranker(reranker), graph)
+    if opened:
+        retriever.wider = CollectionRetriever([*asked, *opened.values()], filter, hyde, retriever.reranker, graph)
+    return retriever
 
 
 def _temporary(files: Sequence[str], open_embedder: Callable[[str], Embedder], embedder: str) -> list[Searchable]:

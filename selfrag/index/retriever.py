@@ -37,8 +37,11 @@ class CollectionRetriever:
     """Asks every collection and merges the hits by fused score, which is 0 to 1 within each, so it compares across embedders.
 
     ``filter`` restricts the sources. ``hyde`` generates a hypothetical passage for every query. ``graph`` says
-    whether names lead to further passages. ``reranker`` reorders the top passages of all collections together.
+    whether names lead to further passages. ``reranker`` reorders the top passages of all collections together. ``wider`` searches
+    further collections besides, for questions that these do not answer.
     """
+
+    wider: CollectionRetriever | None = None
 
     def __init__(
         self,
@@ -58,11 +61,13 @@ class CollectionRetriever:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What went wrong in a search that still returned results."""
-        return tuple(warning for each in self.collections for warning in each.warnings)
+        return tuple(warning for each in (self.wider or self).collections for warning in each.warnings)
 
     def describe(self) -> dict[str, object]:
         """What the passages of a query depend on, besides the documents."""
         described: dict[str, object] = {"collection": self.name}
+        if self.wider:
+            described["wider"] = self.wider.name
         if self.filter.sources:
             described["source"] = list(self.filter.sources)
         if self.filter.where:
@@ -112,9 +117,14 @@ class CollectionRetriever:
             if isinstance(each, Collection):
                 threading.Thread(target=each.warm, name="selfrag-warm", daemon=True).start()
 
+    def use_hyde(self, hyde: Hyde) -> None:
+        self.hyde = hyde
+        if self.wider:
+            self.wider.hyde = hyde
+
     async def close(self) -> None:
         """Closes the collections, the re-ranker and HyDE's engine."""
-        for each in self.collections:
+        for each in (self.wider or self).collections:
             each.close()
         if self.reranker:
             self.reranker.close()

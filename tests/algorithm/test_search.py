@@ -632,6 +632,20 @@ async def test_it_abstains_after_the_last_round_alone() -> None:
     assert (text, len(again), len(retriever.queries)) == ("", 2, 3)
 
 
+async def test_the_second_search_is_made_wherever_it_may() -> None:
+    """With a wider retriever only the first search stays narrow; question, answer and event say where was searched."""
+    engine = model({after(1): [judged(0.1), *words("one"), backed(0.9)], after(2): [judged(0.9), *words("two"), backed(0.9)]})
+    narrow, wide = FakeRetriever(lambda _: [passage(1)]), FakeRetriever(lambda _: [passage(1), passage(2)])
+    wide.name = "all"
+    options = replace(ASK, correct=True, abstain_isrel=0.2, found_isrel=0.5)
+    events: list[Event] = []
+    asking = Agent(TokenReflector(engine), narrow, options, wider=wide)
+    answer = await asking.ask("towers", observer=events.append)
+    assert (answer.text, answer.collection, narrow.queries, wide.queries) == ("two", "all", ["towers"], ["towers"])
+    assert [(e.collection, len(e.passages)) for e in events if isinstance(e, Corrected)] == [("all", 1)]
+    assert (await Agent(TokenReflector(engine), wide, options, wider=narrow).ask("towers")).collection == "all"
+
+
 async def test_without_correction_the_first_passages_are_all() -> None:
     """Without ``correct`` the search is the paper's."""
     text, again, retriever = await asked_again(0.1, 0.9, 0.9, correct=False)

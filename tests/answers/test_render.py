@@ -202,9 +202,9 @@ def test_colours_follow_the_level() -> None:
 
 def test_searching_again_is_part_of_the_tree() -> None:
     """A round of corrective retrieval shows what was thought of the passages before it, the new words, and what they found."""
-    again = Corrected(0, 0, 1, "not found", 0.12, "spindrift lighthouse", (BOOK,))
+    again = Corrected(0, 0, 1, "not found", 0.12, "spindrift lighthouse", (BOOK,), "notes,papers")
     trace = trace_json(answer(), (again,))
-    assert "not found (best ISREL 0.12), searched again: 1 more passages for: spindrift" in text(
+    assert "not found (best ISREL 0.12), searched again in notes,papers: 1 more passages for: spindrift" in text(
         render.tree(trace["answer"], trace["events"], trace["passages"])
     )
-    assert "not found (best ISREL 0.12), searched again: spindrift" in (live.line(again) or "")
+    assert "not found (best ISREL 0.12), searched again in notes,papers: spindrift" in (live.line(again) or "")

@@ -258,6 +258,31 @@ def test_asking_a_file_that_cannot_be_read(ready: Path, run: Run, tmp_path: Path
     assert run("ask", "-", "-f", "-").code == 2
 
 
+def test_also_searches_other_collections_where_nothing_was_found(
+    home: Path, tiny_model: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--also names a collection that is asked only where the others hold nothing relevant; its source is cited."""
+    monkeypatch.setenv("SELFRAG_MODEL", str(tiny_model))
+    monkeypatch.setenv("SELFRAG_EMBEDDER", "hashing")
+    for name, title, text in (
+        ("food", "Lyon", "Lyon is a city in France, known for its food."),
+        ("cities", "Seoul", "Seoul is the capital and largest city of South Korea."),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{title}.txt").write_text(text)
+        run("index", tmp_path / name, "-c", name)
+    asked = ("ask", QUESTION, "--mode", "always", "--abstain-isrel", 0.5, "--json")
+    without, with_it = run(*asked, "-c", "food"), run(*asked, "-c", "food", "--also", "cities")
+    assert (without.code, with_it.code) == (3, 0)
+    document = json.loads(with_it.out)
+    assert (document["collection"], document["citations"][0]["title"]) == ("food,cities", "Seoul")
+    assert "searched again in food,cities" in with_it.err
+    found_at_once = run(*asked, "-c", "cities", "--also", "food")
+    assert (json.loads(found_at_once.out)["collection"], "searched again" in found_at_once.err) == ("cities", False)
+    missing = run(*asked, "-c", "food", "--also", "none")
+    assert (missing.code, "none" in missing.err) == (1, True)
+
+
 @pytest.mark.parametrize("answered", [True, False])
 def test_correct_searches_again_and_invents_nothing(
     home: Path, tiny_model: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answered: bool
