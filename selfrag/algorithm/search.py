@@ -159,9 +159,8 @@ class Search:
             if standing == "found":
                 break
             query = await self.reworded(number, [c.opening.passage for c in read if c.opening.passage])
-            if query is None and self.retriever is not (self.wider or self.retriever):
-                query = self.question
-            self.retriever = self.wider or self.retriever
+            if self.wider and self.retriever is not self.wider:
+                self.retriever, query = self.wider, query or self.question
             if query is None or self.retriever is None:
                 continue
             seen = {c.opening.passage.chunk for c in read if c.opening.passage}
