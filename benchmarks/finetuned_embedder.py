@@ -1,7 +1,7 @@
 """Does contrastive training make the bundled embedder better? Trains it, and measures dense and fused recall beside it.
 
     python benchmarks/finetuned_embedder.py train DATA --out FOLDER [--minutes 35]
-    python benchmarks/finetuned_embedder.py measure DATA --work WORK --tuned FOLDER [--sets wikipedia code]
+    python benchmarks/finetuned_embedder.py measure DATA --work WORK [--tuned FOLDER] [--sets wikipedia code]
 
 DATA is the folder with corpora/, dev/ and train/; WORK is that of benchmarks/retrieval.py, which indexes the collections.
 Training takes the questions, passages and BM25 hard negatives of `selfrag train reranker`. The loss is the cross entropy of a
@@ -161,20 +161,26 @@ def cut(vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
 
 
 def measured(name: str, embedders: dict[str, MiniLMEmbedder], data: Path, work: Path) -> str:
-    """A table: every embedder and dimension, alone and with BM25."""
+    """A table: every embedder and dimension, alone and with BM25. The first embedder's vectors are those of the collection."""
     corpus, key = one(name, data)
     collection, numbers = indexed(corpus, key, "none" if name == "code" else "headings", work)
     searcher = collection._current()
     with searcher.mirror.reading(), searcher.catalog.transaction() as db:
-        rows = db.execute("SELECT key, path, title, text FROM chunks JOIN sources ON sources.id = chunks.source").fetchall()
+        query = (
+            "SELECT key, path, title, text, vector FROM chunks JOIN sources ON sources.id = source"
+            " JOIN embeddings ON embeddings.hash = embedding"
+        )
+        rows = db.execute(query).fetchall()
         words = [searcher._bm25(Question(question, 20), None) for question in corpus.questions]
     keys = [row[0] for row in rows]
     documents = [numbers[row[1]] for row in rows]
     at_key = dict(zip(keys, documents, strict=True))
-    texts = [f"{title}\n{text}" if title and name != "code" else text for _, _, title, text in rows]
+    texts = [f"{title}\n{text}" if title and name != "code" else text for _, _, title, text, _ in rows]
+    stored = np.array([np.frombuffer(row[4], np.float32) for row in rows])
     values: dict[str, NDArray[np.float64]] = {}
     for label, embedder in embedders.items():
-        passages, questions = embedder.documents(texts), embedder.queries(list(corpus.questions))
+        passages = embedder.documents(texts) if values else stored
+        questions = embedder.queries(list(corpus.questions))
         for count in (384, 192):
             cosines = cut(questions, count) @ cut(passages, count).T
             dense, fused = [], []
@@ -197,10 +203,12 @@ def measured(name: str, embedders: dict[str, MiniLMEmbedder], data: Path, work: 
     return f"{NAMES[name]}, {len(corpus.questions)} questions:\n\n{markdown_table(head, lines)}"
 
 
-def measure(data: Path, work: Path, tuned: Path, sets: Sequence[str]) -> None:
+def measure(data: Path, work: Path, tuned: Path | None, sets: Sequence[str]) -> None:
     bundled = embedded_folder()
     with tempfile.TemporaryDirectory() as folder:
-        folders = {"bundled": bundled, "trained": tuned, "mean of both": mean_of(bundled, tuned, Path(folder))}
+        folders = {"bundled": bundled}
+        if tuned:
+            folders |= {"trained": tuned, "mean of both": mean_of(bundled, tuned, Path(folder))}
         embedders = {label: MiniLMEmbedder(each, threads=1) for label, each in folders.items()}
     for name in sets:
         print(measured(name, embedders, data, work), end="\n\n", flush=True)
