@@ -308,12 +308,12 @@ def found_words(event: Searched) -> str:
     count, query = len(event["passages"]), clean(event["query"])
     if event["event"] == "retrieved":
         return f"{count} passages for: {query}"
-    return f"{again_words(event['standing'], event['best'], event.get('collection', ''))}: {count} more passages for: {query}"
+    return f"{again_words(event['standing'], event['best'], event['collection'])}: {count} more passages for: {query}"
 
 
 def again_words(standing: Standing, best: float, collection: str) -> str:
     """Why and where was searched again."""
-    return f"{standing} (best ISREL {best:.2f}), searched again{f' in {clean(collection)}' if collection else ''}"
+    return f"{standing} (best ISREL {best:.2f}), searched again in {clean(collection)}"
 
 
 def reconsidered_words(isuse: float, sentences: int) -> str:
