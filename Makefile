@@ -37,7 +37,7 @@ quick: dev
 
 docs: dev
 	$(BIN)/python -m pip install --quiet --group docs
-	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/zensical build --strict
 
 reference: dev
 	COLUMNS=100 $(BIN)/python tools/docs_reference.py
