@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import count, groupby
+from itertools import groupby
 from pathlib import PurePath
 
 from lxml import etree
@@ -19,7 +19,8 @@ from selfrag.ingest.formats.numbering import written
 from selfrag.ingest.formats.package import Package, attribute, below, child, children, local
 from selfrag.ingest.formats.superscripts import marked, resolved
 
-_TABLES = count(1)
+_NUMBER = "number"
+"""The attribute that numbers the tables of a document."""
 # fmt: off
 _UNSEEN = frozenset((
     "tracked-changes", "annotation-end", "sequence-decls", "forms", "variable-decls", "desc", "title", "change", "hidden-text",
@@ -37,7 +38,7 @@ def read_odt(path: PurePath, data: bytes, limits: Limits) -> Document:
     for text in margins.get("header", ()):
         draft.add(text, "header", "")
     draft.section()
-    root = package.xml("content.xml")
+    root = _content(package)
     _embed(package, root)
     _mark_raised(package, root)
     _Numbers(package, root).write(root)
@@ -57,7 +58,7 @@ def read_odp(path: PurePath, data: bytes, limits: Limits) -> Document:
     bullets or without: none is shown."""
     package = Package(data, "an OpenDocument presentation")
     draft = Draft(limits)
-    root = package.xml("content.xml")
+    root = _content(package)
     _mark_raised(package, root)
     for number, page in enumerate(below(root, "page"), 1):
         draft.section()
@@ -79,6 +80,14 @@ def read_odp(path: PurePath, data: bytes, limits: Limits) -> Document:
         for frame in (each for each in master if not attribute(each, "class") and local(each) != "notes"):
             draft.add("\n".join(text for text, *_ in _blocks(frame) if any(map(str.isalpha, text))), "every slide", "")
     return draft.document(path, "odp", _title(package))
+
+
+def _content(package: Package) -> etree._Element:
+    """The document's content, its tables numbered from 1."""
+    root = package.xml("content.xml")
+    for number, table in enumerate(below(root, "table"), 1):
+        table.set(_NUMBER, str(number))
+    return root
 
 
 def _embed(package: Package, root: etree._Element) -> None:
@@ -269,7 +278,7 @@ def _note(note: etree._Element) -> str:
 def _rows(table: etree._Element) -> Iterator[_Block]:
     """Each row in one line, its cells in their columns; a cell that spans rows says its text in each of them, one that spans
     columns in a header. A table inside a cell follows its row."""
-    number = next(_TABLES)
+    number = int(table.get(_NUMBER, "1"))
     first = True
     spans: dict[int, tuple[int, str]] = {}  # by column, the rows that a cell goes on for, and its text
     for row in _own(table, "table-row"):
