@@ -1,7 +1,7 @@
-"""OpenAI-compatible HTTP servers, for generation and embeddings alike: addresses, API keys, and what their answers mean.
+"""OpenAI-compatible HTTP servers for generation and embeddings: addresses, API keys, and how to interpret replies.
 
-An API key comes from the environment alone. It is sent only to the host that it is meant for, over TLS or to this machine, and
-appears in no message. Nothing here waits or routes: `engines/http/client.py` does that for generation, ``Caller`` for embeddings.
+An API key comes only from the environment. It is sent only to its own host, over TLS or to this machine, and appears in no
+message. Waiting and routing happen elsewhere: `engines/http/client.py` for generation, ``Caller`` for embeddings.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-# --- what an answer means ------------------------------------------------------------------------------------------------------
+# --- replies -------------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -201,7 +201,7 @@ def code_of(event: Mapping[str, Any], default: int) -> int:
 
 
 def said(body: str) -> str:
-    """The message in an error body, whichever of the usual places it stands in."""
+    """The message in an error body, from the usual places."""
     try:
         found = json.loads(body)
     except ValueError:
@@ -243,7 +243,7 @@ def _seconds(retry_after: str | None) -> float:
 
 
 class Caller:
-    """Asks one server and waits for it: at most ``attempts`` times, with pauses (seconds) that double from ``pause``."""
+    """Sends requests to one server and blocks: at most ``attempts`` tries, with pauses (seconds) that double from ``pause``."""
 
     def __init__(self, server: Endpoint, *, timeout: float = 120.0, attempts: int = 4, pause: float = 0.5) -> None:
         self.server = server
@@ -256,8 +256,8 @@ class Caller:
         )
 
     def fetch(self, path: str, payload: Mapping[str, Any] | None = None, refusals: frozenset[int] = frozenset()) -> Any:
-        """The JSON answer of ``path``; uses POST if there is a ``payload``. A status among ``refusals`` is the payload's fault
-        and not retried.
+        """The JSON answer of ``path``; uses POST if there is a ``payload``. A status among ``refusals`` means that the
+        payload is at fault; it is not retried.
 
         Raises TransientError when every attempt failed in a way that may pass, ClientError and EngineError at once.
         """

@@ -10,8 +10,8 @@ from pathlib import Path
 
 
 def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
-    """The file is replaced in one step, or stays as it is and nothing is left beside it. A link stays a link; a pipe or a device
-    is written to. Raises OSError, of ``path``."""
+    """Replaces the file atomically, or leaves it unchanged and no draft behind. Follows links; writes directly to a pipe or
+    device. Raises OSError, with ``path``."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         with path.open("wb") as stream:
             stream.writelines(pieces)
@@ -42,16 +42,16 @@ def is_url(text: str) -> bool:
 
 
 ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that move the cursor, ring the bell, begin an escape sequence, turn the direction of writing, or are no text."""
+"""Characters that move the cursor, ring the bell, start an escape sequence, change the text direction, or are not text."""
 
 
 def printable(text: str) -> str:
-    """``text`` as a terminal may show it: a character that acts becomes U+FFFD, a carriage return before a newline goes."""
+    """``text`` that is safe on a terminal: acting characters become U+FFFD, and a carriage return before a newline is removed."""
     return ACTING.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
 def printable_path(path: str) -> str:
-    """A path on one line as a terminal may show it: spaces and tabs stay as they are, a newline is written ``\\n``."""
+    """A path on one line that is safe on a terminal: spaces and tabs are kept, a newline becomes ``\\n``."""
     return printable(path.replace("\n", "\\n"))
 
 

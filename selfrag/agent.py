@@ -72,10 +72,10 @@ class Agent:
         observer: Observer | None = None,
         instruction: str | None = None,
     ) -> Answer:
-        """Searches for the best supported answer to ``question``. Abstaining is an answer, too: its ``status`` says so.
+        """Searches for the best supported answer to ``question``. An abstention is also an `Answer`; see its ``status``.
 
         ``options`` replace the agent's own, all of them. ``observer`` is called with every event of the search, in order, on the
-        event loop. ``instruction`` is what the model reads where that differs from what is searched for (a task's wording around
+        event loop. ``instruction`` is what the model reads, if that differs from the text to search for (a task's wording around
         the question). Cancelling the call stops generation.
 
         Raises UsageError for an empty question and for options that are not allowed, EngineError if generation fails,
@@ -132,7 +132,7 @@ async def open_agent(
             stack.push_async_callback(retriever.close)
         model, profile = find_model(now), find_profile(now)
         if retriever:
-            retriever.warm()  # it opens while the model is loaded here
+            retriever.warm()  # opens in threads while the model is loaded here
         thresholds = {**model.thresholds, **(profile.thresholds if profile else {})}
         reflector = open_reflector(now, model, profile, thresholds)
         stack.push_async_callback(reflector.engine.close)
@@ -252,7 +252,7 @@ def find_model(settings: Settings) -> ModelInfo:
 
 
 def _only_served(spec: str) -> str | None:
-    """The model of a server that serves a single one; None too where it still loads, which the engine waits for."""
+    """The model of a server that serves only one; None also while it is loading, which the engine waits for."""
     from selfrag.engines.http.presets import served_models
 
     try:
@@ -279,7 +279,7 @@ def find_profile(settings: Settings) -> Profile | None:
 
 
 def open_reflector(settings: Settings, model: ModelInfo, profile: Profile | None, thresholds: dict[str, float]) -> Reflector:
-    """The model behind its engine, and the way that it reflects."""
+    """The reflector for ``model``, with its engine."""
     from selfrag.engines import open_engine
 
     kind = reflection_kind(settings, model)

@@ -43,7 +43,7 @@ _EVALUATIONS = {"ISREL": "isrel", "ISSUP": "issup", "ISUSE": "isuse"}
 
 
 def tracer() -> Tracer | None:
-    """Where spans go; None where nothing has loaded OpenTelemetry's SDK, which then costs nothing here."""
+    """The tracer; None if OpenTelemetry's SDK is not loaded, so that tracing costs nothing."""
     if "opentelemetry.sdk.trace" not in sys.modules:
         return None
     from opentelemetry import trace
@@ -52,7 +52,7 @@ def tracer() -> Tracer | None:
 
 
 def exporter_named(environ: Mapping[str, str]) -> str:
-    """What the environment names to export spans with: otlp, console or another; "none" if nothing."""
+    """The exporter that the environment names: otlp, console or another; "none" without one."""
     if environment.OTEL_DISABLED.read(environ).lower() == "true":
         return "none"
     endpoint = environment.OTEL_ENDPOINT.read(environ) or environment.OTEL_TRACES_ENDPOINT.read(environ)
@@ -115,7 +115,7 @@ class Spans:
             yield span
 
     def answered(self, span: Span, answer: Answer) -> None:
-        """What came of it."""
+        """Records the answer."""
         span.set_attributes(
             {
                 "gen_ai.response.model": answer.model,
@@ -133,7 +133,7 @@ class Spans:
             span.set_attribute("gen_ai.output.messages", json.dumps(message, ensure_ascii=False))
 
     def observing(self, observer: Observer | None) -> Observer:
-        """An observer that records each selection, and passes everything on."""
+        """An observer that records each selection and passes every event to ``observer``."""
 
         def observe(event: Event) -> None:
             if isinstance(event, Selected):
@@ -163,7 +163,7 @@ class Spans:
 
 
 def evaluated(span: Span, critique: Critique) -> None:
-    """The critique that the model gave, an event for each group that it carries."""
+    """Records the critique, one event for each group that it has."""
     for group, name in _EVALUATIONS.items():
         if group in critique.distributions:
             values = {"gen_ai.evaluation.name": group, "gen_ai.evaluation.score.value": getattr(critique, name)}

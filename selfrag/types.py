@@ -24,7 +24,7 @@ ReflectionKind = Literal["tokens", "prompted"]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What a person needs to know of one option; its name, type and default are those of the field that it describes.
+    """The documentation of an option; its name, type and default are those of the dataclass field.
 
     Numbers lie in [``low``, ``high``]. ``flags`` are the names on the command line: None: ``--the-field's-name``, (): no flag.
     ``fitted`` says that a model's registry entry or a profile may bring a default of its own.
@@ -48,7 +48,7 @@ def option(default: Any, help: str, **more: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Words of a person, a document or a template. Whatever it contains, it never becomes a control token."""
+    """Text of a person, a document or a template. It never becomes a control token, whatever it contains."""
 
     text: str
 
@@ -79,7 +79,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """Tokens that an engine returned, played back by id: the same ids, so that nothing is read twice or differently."""
+    """Tokens that an engine returned, put back into a prompt by id, so that they are not tokenized again."""
 
     tokens: tuple[Token, ...]
 
@@ -102,8 +102,8 @@ class Request:
 
     Generation ends after ``max_tokens`` tokens, at end of sequence, or with the first token named in ``stop``, which is
     the completion's last. ``watch`` names the reflection tokens, ``choices`` the plain words (their first token counts)
-    whose log-probability is wanted at every generated position. ``answers`` are the sets of choices of which the reply names
-    one each, in order, where it is asked for more than one: an engine that knows no probabilities holds the reply to them.
+    whose log-probability is wanted at every generated position. If the reply names several choices in order, ``answers`` holds
+    the set of choices of each; an engine without probabilities constrains the reply to them.
     """
 
     prompt: Prompt
@@ -116,11 +116,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What came of a request. The end-of-sequence token, where it came, is the last of ``tokens``.
+    """The result of a request. If the end-of-sequence token was generated, it is the last of ``tokens``.
 
-    ``cached_tokens`` of the ``prompt_tokens`` were not computed again. ``exact`` says that every watched log-probability is
-    the model's own, none cut off by a top-k. ``stated`` says that the engine knows no probabilities: the choice that the model
-    stated has log-probability 0, the others have none, and so have the words written. ``requests`` were sent for it.
+    ``cached_tokens`` of the ``prompt_tokens`` were not computed again. ``exact`` means that every watched log-probability is
+    the model's own, none cut off by a top-k. ``stated`` means that the engine reports no probabilities: the choice that the
+    model stated has log-probability 0, as has all text, and other choices have none. ``requests`` counts the requests sent.
     """
 
     tokens: tuple[Token, ...]
@@ -131,7 +131,7 @@ class Completion:
     stated: bool = False
     requests: int = 1
     completion_tokens: int | None = None
-    """Tokens computed, where they are more than ``tokens``: a model's thinking, the scaffold of JSON."""
+    """Tokens computed, if more than ``tokens``: thinking, the scaffold of JSON."""
 
 
 OnToken = Callable[[Token], bool]
@@ -140,7 +140,7 @@ OnToken = Callable[[Token], bool]
 
 
 class Engine(Protocol):
-    """How text is generated. Callers start as many ``complete`` coroutines as they like; batching them is the engine's affair.
+    """How text is generated. Callers start as many ``complete`` coroutines as they like; the engine batches them.
 
     ``name`` is what JSON calls the engine, ``model`` what it serves, ``exact`` whether watched probabilities are complete.
     """
@@ -159,8 +159,8 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """``text`` is what ``passage[start:end]`` stands under: the header row of its table, or the first line of its record. One
-    that starts at 0 is not in the passage itself."""
+    """``text`` is the header of ``passage[start:end]``: the header row of its table, or the first line of its record. A header
+    that starts at 0 is not part of the passage."""
 
     start: int
     end: int
@@ -169,8 +169,8 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A chunk of a document. ``lines`` are 1-based and inclusive; ``page`` is 1-based; ``place`` is where it stands as its format
-    names it (``¶12``, ``slide 3``, ``Tariffs!A2:C9``); each is None where the format has none. ``score`` is the fused rank score.
+    """A chunk of a document. ``lines`` are 1-based and inclusive; ``page`` is 1-based; ``place`` is its location in the terms of
+    its format (``¶12``, ``slide 3``, ``Tariffs!A2:C9``); each is None if the format has none. ``score`` is the fused rank score.
 
     ``dense`` is the cosine similarity and ``bm25`` the BM25 score (larger is better); None where that side did not find it.
     """
@@ -188,12 +188,12 @@ class Passage:
     headers: tuple[Header, ...] = ()
 
     def header(self, offset: int = 0) -> str:
-        """What the text at ``offset`` stands under, outermost first, a line each; empty for most text."""
+        """The headers of the text at ``offset``, outermost first, one per line; empty for most text."""
         return "\n".join(dict.fromkeys(each.text for each in self.headers if each.start <= offset < each.end))
 
     @property
     def read(self) -> str:
-        """``text`` as a model reads it: below the header of the table that it begins inside."""
+        """``text`` as a model reads it: after the header of the table that it begins inside."""
         above = self.header()
         return f"{above}\n{self.text}" if above else self.text
 
@@ -201,8 +201,8 @@ class Passage:
 class Retriever(Protocol):
     """Finds passages; ``name`` is the collection's. Best first, at most ``k``, empty when nothing matches.
 
-    ``warnings`` say what went wrong in a search that found something all the same. ``describe`` names, for a stored run, what
-    the passages of a query depend on besides the documents.
+    ``warnings`` are about searches that returned results in spite of a problem. ``describe`` lists, for a stored run, what the
+    passages of a query depend on besides the documents.
     """
 
     name: str
@@ -307,8 +307,8 @@ class Reflector(Protocol):
     ``decide`` says what the next segment needs, under a retrieval threshold in [0, 1]. ``open`` reads ISREL of one passage and
     ``extend`` writes the opened segment, or returns None if ``alive`` stopped it. ``passage`` None means to write
     without evidence; ``carry`` means that the path's last passage stays in use; it is neither inserted nor judged again.
-    ``judge`` reads ISSUP and ISUSE of a given answer. ``using`` is the same reflector on another engine (one that
-    counts, say). ``describe`` names, for a stored run, what the judgements depend on besides the model.
+    ``judge`` reads ISSUP and ISUSE of a given answer. ``using`` is the same reflector with another engine (one
+    that counts tokens, for example). ``describe`` lists, for a stored run, what the judgements depend on besides the model.
     """
 
     @property
@@ -377,7 +377,7 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens computed by the engine, and how often it was asked. ``cached_tokens`` of the prompt were read once and kept."""
+    """Tokens computed by the engine, and the number of requests. ``cached_tokens`` of the prompt were reused from the cache."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -521,8 +521,8 @@ class Expanded(Step):
 
 @dataclass(frozen=True, slots=True)
 class Pruned(Step):
-    """A candidate was given up: its ``bound`` lay strictly below the score ``needed``, it broke the support constraint, or
-    its passage is so irrelevant that the program would abstain from an answer that begins with it."""
+    """A candidate was given up: its ``bound`` is strictly below the score ``needed``, it violates the support constraint, or its
+    passage is so irrelevant that the search would abstain from an answer that begins with it."""
 
     candidate: int
     passage: Passage | None
@@ -533,7 +533,7 @@ class Pruned(Step):
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """The paths kept after a step, best first; the last of these events names the answer alone."""
+    """The paths kept after a step, best first; the last of these events names only the answer."""
 
     step: int
     paths: tuple[int, ...]

@@ -1,1 +1,1 @@
-"""Questions by the thousand: reading them, answering them, and the file that survives a kill."""
+"""Batches of questions: reading them, answering them, and an output file that survives a kill."""

@@ -29,7 +29,7 @@ TRUE_OR_FALSE = ["true", "false"]
 
 
 def worded(task: str, question: str, /, **values: str) -> dict[str, Any]:
-    """The question, and the instruction that prompts/tasks/``task``.txt makes of it where that says more."""
+    """The question, and the instruction from prompts/tasks/``task``.txt if that differs."""
     instruction = prompts.load(f"tasks/{task}").render(**(values or {"question": question}))
     return {"question": question, "instruction": instruction if instruction != question else None}
 
@@ -61,7 +61,7 @@ def arc(record: Json) -> dict[str, Any]:
 
 
 def pubhealth(record: Json) -> dict[str, Any]:
-    """A health claim, "label" true or false; of other labels ("mixture", "unproven") no answer is known to be right."""
+    """A health claim, "label" true or false; other labels ("mixture", "unproven") have no known right answer."""
     label = str(record["label"]).strip().lower()
     asked = worded("pubhealth", record["claim"], claim=record["claim"])
     answers = [label] if label in TRUE_OR_FALSE else []

@@ -1,4 +1,4 @@
-"""How the rows of a batch look in a file: JSON Lines in the schema of `ask --json`, or CSV with the main metrics."""
+"""The formats of a batch's rows: JSON Lines in the schema of `ask --json`, or CSV with the main metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESERVED = frozenset((*error_json("", ""), "line", "hash", "passages"))
 
 
 class Format(Protocol):
-    """``read`` gives each whole row with its bytes, and stops before a torn last one."""
+    """``read`` yields each complete row with its bytes, and stops before an incomplete last row."""
 
     def encode(self, row: Json) -> bytes: ...
 
@@ -50,7 +50,7 @@ class JsonLines:
 
 
 class Csv:
-    """One line a question; the first row decides the names of the kept columns, what comes later goes to "more" as JSON."""
+    """One line per question. The first row fixes the columns; further keys of later rows go to the column "more" as JSON."""
 
     def __init__(self) -> None:
         self.columns: list[str] = []

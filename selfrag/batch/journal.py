@@ -1,7 +1,7 @@
-"""The output file of a batch, written one whole row at a time: a run can be killed at any instant and resumed later.
+"""The output file of a batch, written row by row: a run can be killed at any moment and resumed later.
 
-Beside OUT stands OUT.meta.json with the settings and the fingerprint of the input that OUT belongs to, so that a resumed run
-cannot mix two of them. Finished rows are identified by id and question digest, never by counting.
+OUT.meta.json holds the settings and the fingerprint of the input of OUT, so that a resumed run cannot mix two of them. Finished
+rows are identified by id and question digest, never by counting.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class MemorySink:
 
 @dataclass(slots=True)
 class StdoutSink:
-    """A sink on standard output; it knows nothing of earlier runs."""
+    """A sink on standard output, without rows of earlier runs."""
 
     format: Format = field(default_factory=JsonLines)
     done: Mapping[str, str] = field(default_factory=dict)
@@ -112,8 +112,8 @@ class Journal:
         self.descriptor: int | None = None
 
     def resume(self, stale: Mapping[str, str]) -> None:
-        """Keeps the finished rows and drops failed rows, a torn last line and rows that answer another question. ``stale``
-        gives, for rows of a changed input, the digest of the current question."""
+        """Keeps the finished rows; drops failed rows, an incomplete last line and rows that answer another question. ``stale``
+        maps the ids of a changed input to the digests of their current questions."""
         size = 0
         for row, raw in self.good(stale):
             size += len(raw)
@@ -131,7 +131,7 @@ class Journal:
                 yield row, raw
 
     def append(self, row: Json) -> None:
-        """Writes the row whole, past Python's buffers: a killed process loses at most a row that was not finished."""
+        """Writes the row without Python's buffering: a killed process loses at most the row being written."""
         rest = self.format.encode(row)
         try:
             if self.descriptor is None:
@@ -188,7 +188,7 @@ def format_of(out: Path) -> Format:
 
 
 def _check_ours(out: Path) -> None:
-    """InputError unless a run wrote ``out``: another file may be the only copy of something."""
+    """Raises InputError unless a run wrote ``out``, so that no other file is overwritten."""
     if out.exists() and out.stat().st_size and not meta_path(out).exists() and next(format_of(out).read(out), None) is None:
         raise foreign(out, 1)
 

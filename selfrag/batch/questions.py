@@ -1,4 +1,4 @@
-"""The questions that a run is about: a file in any known format, or standard input, whole or a part of it."""
+"""The questions of a run: a file in any known format, or standard input, all or some of them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from selfrag.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """The questions of a run. ``rows`` reads them again at each call (standard input: once); ``total`` is None if unknown,
-    ``fingerprint`` the digest of the file, ``sample`` the number and the seed of a sample."""
+    """``rows`` reads the questions again at each call (standard input: only once); ``total`` is None if unknown; ``fingerprint``
+    is the digest of the file; ``sample`` is the size and the seed of a sample."""
 
     name: str
     task: str
@@ -69,7 +69,7 @@ def _stdin(task: str | None) -> Iterator[Row]:
 
 
 def _length(path: Path, task: str, lines: int, everything: Callable[[], Iterator[Row]]) -> int:
-    """Exact where it is cheap; lines of text otherwise, which blank lines and quoted line breaks make a little too many."""
+    """The number of rows: exact if that is cheap, otherwise the number of lines, which may be slightly too high."""
     if task in ("squad", "asqa", "csv", "json") or path.suffix.lower() in (".csv", ".tsv", ".json"):
         return sum(1 for _ in everything())
     return lines

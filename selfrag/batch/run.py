@@ -1,7 +1,7 @@
-"""Many questions, one after the other and several at once: each is answered, fails in its row, or is left for the next run.
+"""Answers many questions, several at once: each is answered, fails in its row, or is left for the next run.
 
-Knows neither models nor terminals: ``ask`` answers one question, a `Sink` takes finished rows, ``tell`` receives the progress.
-Memory does not grow with the input: rows are read as they are needed.
+Knows neither models nor terminals: ``ask`` answers one question, a `Sink` stores finished rows, ``tell`` receives the progress.
+Rows are read when they are needed, so memory does not grow with the input.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class Batch:
         return output_row(row, error_json(row.question, why, row.id), ())
 
     async def persist(self, row: Row) -> tuple[Answer, tuple[FoundJson, ...]]:
-        """Tries again, after growing pauses, while the engine fails in a way that may pass."""
+        """Retries, with growing pauses, after errors that may be temporary."""
         options = replace(self.options, choices=row.choices) if row.choices else self.options
         for attempt in range(self.plan.retry + 1):
             seen = Seen(self.plan.keep_passages)
@@ -229,9 +229,9 @@ class Seen:
 
 
 class ReadAhead:
-    """Rows from a thread that stays at most ``ahead`` rows in front, so that a slow input keeps nobody waiting.
+    """Reads rows in a thread, at most ``ahead`` rows ahead, so that a slow input does not block the event loop.
 
-    A daemon thread, since a thread that waits for standard input cannot be stopped.
+    It is a daemon thread, since a thread that waits for standard input cannot be stopped.
     """
 
     def __init__(self, rows: Iterable[Row], ahead: int) -> None:
@@ -260,7 +260,7 @@ class ReadAhead:
         if isinstance(item, Row):
             self.room.release()
             return item
-        self.queue.put_nowait(item)  # every worker is to see the end
+        self.queue.put_nowait(item)  # for the other workers
         if item is not None:
             raise item
         return None
@@ -271,7 +271,7 @@ class ReadAhead:
 
 @contextmanager
 def interruptible(batch: Batch) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop the batch in an orderly way while this lasts. Only where signals can be had: the main thread."""
+    """Lets Ctrl-C and SIGTERM stop the batch in an orderly way. Does nothing outside the main thread, which gets no signals."""
     loop = asyncio.get_running_loop()
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""Keeps libraries from phoning home, downloading behind a person's back and hogging the machine. Imports none that could."""
+"""Keeps libraries from sending telemetry, downloading silently and occupying all cores. Imports none of them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def silence_libraries(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def allow_downloads(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Allows access to the model hub, for commands that say that they fetch something. Call it before libraries are imported."""
+    """Allows access to the model hub, for commands that announce a download. Call it before libraries are imported."""
     environ["HF_HUB_OFFLINE"] = environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "0"
     environ.pop("TQDM_DISABLE", None)

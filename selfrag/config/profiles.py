@@ -19,9 +19,9 @@ THRESHOLDS = ("retrieve", "isrel", "issup")
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What `selfrag calibrate` fitted.
+    """The result of `selfrag calibrate`.
 
-    ``thresholds`` in [0, 1]: "retrieve" above which evidence is looked for, "isrel" and "issup" below which the program
+    ``thresholds`` in [0, 1]: "retrieve" above which passages are retrieved, "isrel" and "issup" below which the program
     abstains. ``temperatures`` maps a reflection group ("ISREL") to a positive number; 1 where it is missing.
     """
 

@@ -1,1 +1,1 @@
-"""Conversations: what was asked and answered (`history`), and follow-ups as questions that stand alone (`followup`)."""
+"""Conversations: the history of questions and answers, and the rewriting of follow-ups."""

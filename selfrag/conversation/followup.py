@@ -1,7 +1,7 @@
-"""Follow-ups as questions that stand alone: "and when was she born?" after a question about Ada Lovelace.
+"""Rewrites follow-ups as questions that stand alone: "and when was she born?" after a question about Ada Lovelace.
 
-By rule, for English: a pronoun or a left-out part is filled from the last question and its answer where exactly one reading is
-likely. Anything else, other languages among it, stays as it was typed. `rewrite_with` asks an instruct model instead.
+The rules are for English: they replace a pronoun or complete a missing part from the last question and answer if exactly one
+reading is likely. Everything else, other languages too, stays as typed. `rewrite_with` asks an instruct model instead.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def turn_of(document: Mapping[str, Any]) -> Turn:
 
 
 def rewrite(typed: str, turns: Sequence[Turn]) -> str:
-    """``typed`` as a question that stands alone, after ``turns``, oldest first; ``typed`` itself where that is in doubt."""
+    """``typed`` as a question that stands alone, after ``turns``, oldest first; ``typed`` unchanged if its meaning is unclear."""
     if not turns or _foreign(typed):
         return typed
     last = turns[-1]
@@ -120,7 +120,7 @@ async def rewrite_with(engine: Engine, render: Callable[..., str], typed: str, t
     return found if found.endswith(("?", "？")) and len(found) <= _LONGEST else typed
 
 
-# --- rules: each gives the question, or "" where it does not apply or is in doubt ----------------------------------------------
+# --- rules: each returns the question, or "" if it does not apply or is unsure -------------------------------------------------
 
 
 def _bare(line: str, last: Turn) -> str:
@@ -222,11 +222,11 @@ def _pronouns(line: str, last: Turn) -> str:
     return _PRONOUNS.sub(replaced, line)
 
 
-# --- what the words stand for --------------------------------------------------------------------------------------------------
+# --- referents ----------------------------------------------------------------------------------------------------------------
 
 
 def _antecedent(word: str, last: Turn) -> str:
-    """The referent of ``word``, "" in doubt."""
+    """The referent of ``word``, "" if unsure."""
     topic, focus = _topic(last), _focus(last)
     asked = last.question
     who = re.match(r"(?i)^(?:who|whom|whose)\b", asked) is not None
@@ -356,7 +356,7 @@ def _speaks_of_person(last: Turn) -> bool:
 
 
 def _other_sex(word: str, last: Turn) -> bool:
-    """Whether the evidence speaks of a person of the other sex than ``word`` does."""
+    """Whether the evidence is about a person of the other sex than ``word``."""
     he, she = (
         len(re.findall(rf"(?i)\b(?:{words})\b", last.evidence)) for words in ("he|his|him|himself", "she|her|hers|herself")
     )

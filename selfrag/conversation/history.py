@@ -1,6 +1,6 @@
-"""The history: one SQLite file with every question, its answer as JSON, and what a person thought of it.
+"""The history: one SQLite file with every question, its answer as JSON, and its rating.
 
-A rollback journal instead of a write-ahead log keeps it one file, which only its owner may read (mode 0600). An answer is on the
+A rollback journal instead of a write-ahead log keeps it a single file, readable only by its owner (mode 0600). An answer is on
 disk when `add` returns. Any number of processes may write; each waits for the others.
 """
 
@@ -41,8 +41,8 @@ _PATIENCE = 30.0  # seconds to wait for other writers
 class Entry:
     """One question of a session.
 
-    ``asked`` is in seconds since 1970. ``typed`` is what the person wrote, which a follow-up's question in ``document`` differs
-    from. ``document`` is the answer as `ask --json` printed it. ``conditions`` holds what the judgements depend on besides the
+    ``asked`` is in seconds since 1970. ``typed`` is what the person wrote; for a follow-up, the question in ``document``
+    differs. ``document`` is the answer as `ask --json` printed it. ``conditions`` holds what the judgements depend on besides the
     model ("options", "reflector", "retriever").
     """
 
@@ -64,7 +64,7 @@ class History:
 
     @classmethod
     def open(cls, path: Path, limit: int = LIMIT) -> Self:
-        """Opens the file, and makes it if need be. ``limit`` is its size in bytes, above which `add` drops old answers."""
+        """Opens the file, creating it if necessary. Above ``limit`` bytes `add` drops old answers."""
         with _errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -81,7 +81,7 @@ class History:
     def _prepare(self) -> None:
         if self._version() == 0:
             with self._writing() as db:
-                if self._version() == 0:  # not by another process meanwhile
+                if self._version() == 0:  # no other process created it in the meantime
                     for statement in filter(str.strip, _SCHEMA.split(";")):
                         db.execute(statement)
                     db.execute(f"PRAGMA user_version={VERSION}")
@@ -102,7 +102,7 @@ class History:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of it, on the disk, or nothing."""
+        """A durable transaction."""
         with _errors(self.path):
             self.db.execute("BEGIN IMMEDIATE")
             try:
@@ -233,7 +233,7 @@ def entry_json(entry: Entry) -> Json:
 
 
 def fold(text: str) -> str:
-    """``text`` as it is compared: without upper case, composed."""
+    """``text`` for comparison: case-folded, NFC."""
     return unicodedata.normalize("NFC", text).casefold()
 
 

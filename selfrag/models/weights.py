@@ -1,4 +1,4 @@
-"""The weights of a Llama checkpoint as the graph for onnxruntime wants them: float32, one file, each at its place in it.
+"""The weights of a Llama checkpoint in the layout of the onnxruntime graph: float32, in one file, each at its offset.
 
 The graph and its description are shipped (tools/export_llama.py). The file is mapped into memory when the model is opened.
 """

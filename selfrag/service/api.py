@@ -30,7 +30,7 @@ T = TypeVar("T")
 Json = dict[str, Any]
 
 KEEP_ALIVE = 1.0
-"""Seconds after which a stream without news looks whether the client is still there, and sends a comment."""
+"""Seconds without an event after which a stream checks for the client and sends a comment."""
 
 
 def make_app(backend: Backend, rules: Rules) -> ASGIApp:
@@ -57,7 +57,7 @@ def make_app(backend: Backend, rules: Rules) -> ASGIApp:
 
 
 class Api:
-    """One method a route."""
+    """One method per route."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -169,11 +169,11 @@ def _internal(_request: Request, error: Exception) -> Response:
     )
 
 
-# --- clients that go away, and streams -----------------------------------------------------------------------------------------
+# --- disconnects and streams --------------------------------------------------------------------------------------------------
 
 
 async def attached(request: Request, work: Awaitable[T]) -> T:
-    """``work``, given up when the client goes away. Raises ClientDisconnect then."""
+    """The result of ``work``, which is cancelled if the client disconnects. Raises ClientDisconnect then."""
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -197,7 +197,7 @@ async def streamed(
     shown: Callable[[Event | Answered], Iterator[bytes]],
     first: bytes = b"",
 ) -> Response:
-    """A stream of what ``shown`` makes of each event and of the answer. What fails before the first event has an HTTP status."""
+    """Streams what ``shown`` makes of each event and of the answer. An error before the first event has an HTTP status."""
     news: asyncio.Queue[Event | Answered | BaseException] = asyncio.Queue()
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""The base of every service: an agent that stays open and returns answers, passages, sources and its state."""
+"""What every service shares: an open agent that returns answers, passages, sources and its state."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Keeper:
         self.settings = settings
 
     async def keep(self, asked: Question, found: Answered) -> Answered:
-        """``found``, on the disk. A history that cannot be written costs no answer, but a warning."""
+        """Stores ``found`` and returns it; if the history cannot be written, with a warning."""
         if not (self.settings.history and asked.history):
             return found
         try:
@@ -65,7 +65,7 @@ class Keeper:
 
 
 class Backend:
-    """One open agent for all requests. ``collections`` are asked where a request names none."""
+    """One open agent for all requests. ``collections`` are searched if a request names none."""
 
     def __init__(self, settings: Settings, agent: Agent, collections: Sequence[str], queue: Queue) -> None:
         from selfrag.index.embedders import open_embedder
@@ -136,7 +136,7 @@ class Backend:
         raise InputError(f"{place.source!r} is not a source of {searched}", "take `source` from a citation, to the letter")
 
     async def status(self) -> Json:
-        """What is served, and how it goes."""
+        """The state of the service."""
         from selfrag.index import maintenance
 
         rows = await asyncio.to_thread(maintenance.overview, self.settings.paths.data)

@@ -26,7 +26,7 @@ CONNECTING = 2.0  # seconds
 
 
 class ServiceLost(Exception):
-    """The service could not be reached, has too much to do, or ended before it answered: the question is asked elsewhere."""
+    """The service is unreachable, overloaded, or ended before it answered: ask elsewhere."""
 
 
 async def ask(service: Running, question: Json, observer: Observer, begin: Begin | None = None) -> Answered:
@@ -60,7 +60,7 @@ async def _posted(service: Running, path: str, body: Json | None, read: Callable
         try:
             connection.connect()
             if given_up.is_set():
-                raise ServiceLost("nobody waits for it")
+                raise ServiceLost("the request was cancelled")
             connection.sock.settimeout(None)  # an answer takes as long as it takes
             head = {"Authorization": f"Bearer {service.token}", "Content-Type": "application/json"}
             connection.request("GET" if body is None else "POST", path, None if body is None else json.dumps(body), head)
@@ -119,7 +119,7 @@ def _json(raw: bytes) -> Json:
 
 
 def _error(status: int, document: Json) -> Exception:
-    """The error that the service names, as this process would have raised it."""
+    """The exception for an error of the service, of the class that this process would raise."""
     said = document.get("error") or {}
     kind = getattr(errors, str(said.get("code")), None)
     if status == 503 or not (isinstance(kind, type) and issubclass(kind, errors.SelfragError)):

@@ -99,7 +99,7 @@ def _text(content: object, number: int) -> str:
 
 
 def _turns(said: Sequence[tuple[str, str]]) -> list[Turn]:
-    """The conversation so far, out of our own messages; follow-ups in it are understood in turn."""
+    """The conversation so far, parsed from our own messages; its follow-ups are rewritten one after the other."""
     turns: list[Turn] = []
     for (role, text), (next_role, reply) in pairwise(said):
         if role == "user" and next_role == "assistant" and text.strip():
@@ -114,8 +114,7 @@ def _turns(said: Sequence[tuple[str, str]]) -> list[Turn]:
 
 
 def pieces(answer: Answer, first: int = 0) -> Iterator[str]:
-    """The message in pieces: sentence by sentence with its citation, without those before ``first``, then the sources with their
-    critique."""
+    """The message in pieces: each sentence from number ``first`` on with its citation, then the sources with their critique."""
     document = answer_json(answer)
     if answer.status == "abstained":
         yield f"No answer: {render.why_abstained(document, answer.options)}"
@@ -128,7 +127,7 @@ def pieces(answer: Answer, first: int = 0) -> Iterator[str]:
 
 
 def sentence(number: int, cited: Cited) -> str:
-    """Segment ``number`` (from 0) of an answer with its citation, as it follows on the one before."""
+    """Segment ``number`` (from 0) of an answer with its citation, and what separates it from the previous one."""
     text = printable(cited.segment.text)
     between = "\n" if text.endswith(("```", "~~~")) else " "
     mark = f"{between}[{cited.citation}]" if cited.citation else ""
@@ -174,7 +173,7 @@ class Stream:
             self._sent += 1
 
     def last(self, answered: Answered) -> Iterator[Json]:
-        """What is missing of the answer, and what front ends do not show."""
+        """The rest of the answer, and the data that front ends do not show."""
         for piece in pieces(answered.answer, self._sent):
             yield _chunk(self._head, {"content": piece})
         yield {**_chunk(self._head, {}, "stop"), NAME: extra(self.chat, answered)}

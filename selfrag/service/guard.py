@@ -1,7 +1,7 @@
-"""Who may talk to the service: the checks that every HTTP request passes before anything reads its body.
+"""Access control: the checks of every HTTP request before its body is read.
 
-A page in a browser can send requests to a service on its own machine, and by DNS rebinding even read the answers. So the Host
-must be one that the service is known by, an Origin must be allowed by name, and beyond this machine a token is required.
+A web page can send requests to a service on the machine of its browser, and with DNS rebinding even read the answers. So the Host
+must be a known name of the service, an Origin must be allowed explicitly, and beyond this machine a token is required.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 MOST_BYTES = 2**20
 """Bytes of a request's body."""
 MOST_REQUESTS = 1000
-"""Requests at once; what they ask waits in a queue of its own."""
+"""Requests at once; their questions wait in a separate queue."""
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -35,7 +35,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True)
 class Rules:
-    """``tokens`` of which one is required, none for everybody; ``hosts`` and ``origins`` that are allowed besides loopback.
+    """``tokens``: one of them is required, if there are any; ``hosts`` and ``origins`` are allowed besides loopback.
 
     ``own_tokens`` are accepted too, but do not make a token required.
     """
@@ -70,8 +70,8 @@ class Rules:
 
 
 class Guard:
-    """Rejects requests against the rules and those above the most at once, answers CORS preflights of allowed origins, and cuts
-    off bodies that are too large."""
+    """Rejects requests that break the rules or exceed the limits, answers CORS preflights of allowed origins, and cuts off bodies
+    that are too large."""
 
     def __init__(self, app: ASGIApp, rules: Rules) -> None:
         self.app, self.rules, self.inside = app, rules, 0
@@ -93,7 +93,7 @@ class Guard:
                 await self.known(scope, receive, send)
 
     async def admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A request, no preflight, that may come from where it comes."""
+        """Handles a request (not a preflight) with an allowed Host and Origin."""
         if not self.rules.admits(Headers(scope=scope).get("authorization", "")):
             refused = refusal(401, "a token is required", "send the header Authorization: Bearer TOKEN", "authentication_error")
             await refused(scope, receive, send)
@@ -108,7 +108,7 @@ class Guard:
                 self.inside -= 1
 
     def problem(self, headers: Headers) -> Response | None:
-        """The reply to a request that is refused before anything reads its body."""
+        """The reply that refuses a request before its body is read, or None."""
         host, origin, length = headers.get("host", ""), headers.get("origin"), headers.get("content-length", "0")
         if not self.rules.known_host(host):
             return refusal(
@@ -141,10 +141,10 @@ def limited(receive: Receive, most: int) -> Receive:
 
 
 def error_body(message: str, hint: str | None, kind: str, code: str | None = None) -> dict[str, Any]:
-    """An error as OpenAI's clients read it, with our hint."""
+    """An error in the form that OpenAI's clients read, plus a hint."""
     return {"error": {"message": message, "hint": hint, "type": kind, "code": code or kind, "param": None}}
 
 
 def refusal(status: int, message: str, hint: str, kind: str, headers: Mapping[str, str] = {}) -> Response:
-    """After it the connection is closed: the body of the request is not read."""
+    """An error reply that closes the connection, since the body of the request is not read."""
     return JSONResponse(error_body(message, hint, kind), status, {"connection": "close", **headers})

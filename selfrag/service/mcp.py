@@ -1,7 +1,7 @@
 """The agent as tools for MCP clients: `ask`, `search`, `read` and `status`, with JSON Schemas of their inputs and outputs.
 
-A client is greeted at once: the agent is opened when its tools have been listed, or the first one is called. An error is a
-result marked as one, with what to do, so that the client's model can read it.
+The server answers at once: the agent is opened after the tools were listed, or when the first one is called. An error is a result
+marked as an error, with a hint, so that the client's model can read it.
 """
 
 from __future__ import annotations
@@ -214,8 +214,8 @@ _TOOLS: Mapping[str, Callable[[Answering, Json], Awaitable[tuple[str, Json]]]] =
 
 
 class LazyBackend:
-    """What answers: the service that ``remote`` finds, else a backend of this process, opened when it is first wanted, since
-    loading a model holds up everything else for some seconds."""
+    """The service that ``remote`` finds, else a backend of this process, opened on first use, since loading a model blocks
+    everything else for some seconds."""
 
     def __init__(self, remote: Callable[[], Answering | None]) -> None:
         self.remote = remote
@@ -223,7 +223,7 @@ class LazyBackend:
         self.ready: asyncio.Future[Backend] = asyncio.get_running_loop().create_future()
 
     async def backend(self, own: bool = False) -> Answering:
-        """Waits until one is open; ``own`` is this process's. Raises what went wrong, at every call."""
+        """The backend, once it is open; ``own`` forces that of this process. Raises the error if opening failed, at every call."""
         if not own and not self.wanted.is_set() and (found := self.remote()):
             return found
         self.wanted.set()

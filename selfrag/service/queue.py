@@ -1,4 +1,4 @@
-"""How many questions are worked on at once, how many may wait, and what became of them."""
+"""Limits the questions that run and wait at the same time, and counts their outcomes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Counts:
 
 
 class Queue:
-    """Lets ``running`` questions through at once, in order; ``waiting`` more wait, and any further one is refused."""
+    """Runs ``running`` questions at once, in order; ``waiting`` more wait, and further ones are refused."""
 
     def __init__(self, running: int = 4, waiting: int = 64) -> None:
         self.waiting = waiting

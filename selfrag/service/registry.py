@@ -1,7 +1,7 @@
-"""Which services run on this machine for this SELFRAG_HOME: a file for each, readable by its owner alone, and a lock beside it.
+"""The services that run on this machine for this SELFRAG_HOME: a file for each, readable only by its owner, and a lock.
 
-The lock says whether the service is alive: the system releases it whenever the process ends, for any reason. A file without a
-held lock is a leftover, and is removed.
+A service is alive while it holds its lock, which the system releases when the process ends for any reason. A file without a held
+lock is left over from a crash and is removed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Running:
 
 
 def setup(settings: Settings) -> dict[str, Any]:
-    """What must be equal for a service to answer as this process would: version, model, engine, thresholds, documents."""
+    """What must be equal for a service to give the same answers: version, model, engine, thresholds, documents."""
     profile = ""
     if settings.profile:
         path = profiles.path_of(settings.profile, settings.paths.profiles)
@@ -84,8 +84,8 @@ def running(settings: Settings) -> list[Running]:
 
 
 def find(settings: Settings, collections: Iterable[str] = ()) -> Running | None:
-    """A running service that answers as this process would with these settings, else None. None too where one of the
-    ``collections`` does not exist: this process says so before there is a question."""
+    """A running service with the same settings, else None; also None if one of the ``collections`` does not exist, which this
+    process reports itself."""
     if not folder_of(settings).is_dir() or not set(collections) <= set(index.names(settings.paths.data)):
         return None
     wanted = setup(settings)
@@ -118,5 +118,5 @@ def _read(file: Path) -> Running | None:
     try:
         mine = file.stat().st_uid == os.getuid()
         return Running(**json.loads(file.read_text("utf-8"))) if mine else None
-    except (OSError, ValueError, TypeError):  # it has ended meanwhile, or is of another version
+    except (OSError, ValueError, TypeError):  # it has just ended, or is another version
         return None

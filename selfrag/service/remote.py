@@ -59,7 +59,7 @@ class RemoteBackend:
 
 
 def finder(settings: Settings, collections: Sequence[str] = ()) -> Callable[[], RemoteBackend | None]:
-    """Finds the service that answers as this process would, each time anew: it may have been started or ended meanwhile."""
+    """Looks for a service with the same settings at every call: one may have started or ended."""
 
     def find() -> RemoteBackend | None:
         running = registry.find(settings, collections or (settings.collection,))

@@ -1,5 +1,4 @@
-"""What a client may ask for, read strictly from JSON: an unknown name or a value that is not allowed is an error, not ignored;
-and what comes of a question."""
+"""Requests of clients, parsed strictly from JSON (an unknown name or an invalid value is an error), and the result of a question."""
 
 from __future__ import annotations
 
@@ -20,8 +19,7 @@ LONGEST = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer, the retriever's warnings of what went wrong in a search that found something all the same, and what else the
-    answer depends on (`Agent.describe`)."""
+    """An answer, the retriever's warnings, and what else the answer depends on (`Agent.describe`)."""
 
     answer: Answer
     warnings: tuple[str, ...] = ()

@@ -52,7 +52,7 @@ class Unexpected(Exception):
         self.changes = changes
 
 
-# --- what is asked -------------------------------------------------------------------------------------------------------------
+# --- requests ------------------------------------------------------------------------------------------------------------------
 
 
 def payload(request: Request, server: ChatCapabilities) -> dict[str, Any]:
@@ -121,13 +121,13 @@ def _turn(part: Part) -> tuple[str, str]:
     )
 
 
-# --- what is answered ----------------------------------------------------------------------------------------------------------
+# --- replies -------------------------------------------------------------------------------------------------------------------
 
 
 class Visible:
-    """The text of a reply without the thinking between tags at its beginning, piece by piece.
+    """Removes the thinking between tags at the beginning of a reply, piece by piece.
 
-    ``state`` is "begins" until it is known what the reply begins with, then "thinks", "answers", or "thinks" and later "answers".
+    ``state`` is "begins" until the beginning is known, then "thinks" or "answers"; "thinks" becomes "answers" later.
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class Visible:
         self._held, self._strip = "", False
 
     def feed(self, piece: str) -> str:
-        """What ``piece`` adds to the visible text. Raises EngineError for an end of thinking whose beginning was not marked."""
+        """What ``piece`` adds to the visible text. Raises EngineError for an end tag of thinking without a start tag."""
         if self.state == "answers":
             return self._answered(piece)
         self._held += piece
@@ -193,7 +193,7 @@ class ChatReader:
 
     @property
     def wrote(self) -> bool:
-        """Whether anything of the answer is there, beyond thinking."""
+        """Whether any part of the answer has arrived, besides thinking."""
         return bool(self._text) or any(token.text for token in self.tokens)
 
     def take(self, event: Mapping[str, Any], where: str) -> bool:

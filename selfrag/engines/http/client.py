@@ -35,8 +35,8 @@ class Policy:
     """Concurrency, retries and time-outs; times in seconds.
 
     ``attempts`` bounds how often one request is put to servers that answer 429 or 5xx, ``pause`` is the first wait between
-    two of them and doubles up to ``longest``. ``patience`` is how long a request waits for servers that did answer before and
-    are gone now, as when one is started again. ``read`` is the longest silence of a server at work.
+    two attempts and doubles up to ``longest``. ``patience`` is how long a request waits for servers that answered before and are
+    unreachable now, for example during a restart. ``read`` is the longest silence of a working server.
     """
 
     in_flight: int = 512
@@ -153,7 +153,7 @@ class Client:
         return 0.0 if waits_itself or len(self.servers) > 1 else self.policy.wait(state.overloaded)
 
     def _back_off(self, server: Server, failure: TransientError) -> None:
-        """Once for all the calls that fail together."""
+        """Backs off from a server, once for all calls that fail together."""
         if server.backoff_until > time.monotonic():
             return
         server.failures += 1
@@ -208,8 +208,8 @@ class Client:
                 yield response
 
     async def _send(self, url: str, payload: Mapping[str, Any] | None, headers: Mapping[str, str]) -> httpx.Response:
-        """The head of the answer. Where the server had closed a kept connection, a second one is tried at once: that says nothing
-        of the server."""
+        """The head of the reply. If the server had closed a kept-alive connection, the request is sent again at once; that is not
+        an error of the server."""
         method = "GET" if payload is None else "POST"
         try:
             return await self._client.send(self._client.build_request(method, url, json=payload, headers=headers), stream=True)

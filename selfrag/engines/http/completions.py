@@ -72,13 +72,13 @@ def told_ids(answer: Mapping[str, Any], where: str) -> set[int]:
         return set(next(_positions(answer["choices"][0])).told)
     except (*_MALFORMED, StopIteration):
         raise EngineError(
-            f"{where} tells no token ids, without which reflection tokens cannot be told from words",
-            "serve the model with `selfrag serve` or llama.cpp, or let this one reflect in words: --reflection prompted",
+            f"{where} reports no token ids, without which reflection tokens cannot be distinguished from words",
+            "serve the model with `selfrag serve` or llama.cpp, or use prompts with this one: --reflection prompted",
         ) from None
 
 
 def tells_nothing(answer: Mapping[str, Any]) -> bool:
-    """Whether an answer has a text and not a single position."""
+    """Whether a reply has text but no positions."""
     return any(choice.get("text") and not choice.get("logprobs") for choice in answer.get("choices") or ())
 
 

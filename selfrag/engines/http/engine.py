@@ -85,7 +85,7 @@ class ServerEngine:
             # Tokens generated before a server broke off become part of the next prompt, so nothing is generated twice.
             limit = request.max_tokens - len(builder.tokens)
             body = completions.payload(can, prompt + builder.ids, limit, builder)
-            streaming = on_token is not None or (not can.stops and limit > 1)  # what goes on beyond its end is hung up on
+            streaming = on_token is not None or (not can.stops and limit > 1)  # selfrag ends it itself
             requests += 1
             async with aclosing(self._events(server, "/completions", body, streaming)) as events:
                 async for event in events:

@@ -1,4 +1,4 @@
-"""Servers by the name of their program: where they listen, which environment variable holds their key, how they are started."""
+"""Servers by name: their address, the environment variable of their key, and how to start them."""
 
 from __future__ import annotations
 

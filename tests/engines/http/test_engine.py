@@ -89,7 +89,7 @@ async def test_a_server_without_token_ids_is_refused(checkpoint: Path, alphabet:
     """Text alone cannot tell a control token from words that read like one."""
     alphabet.ids = False
     async with serving(alphabet) as urls:
-        with pytest.raises(EngineError, match="tells no token ids") as caught:
+        with pytest.raises(EngineError, match="reports no token ids") as caught:
             await engine(urls, checkpoint).complete(REQUEST)
     assert "--reflection prompted" in str(caught.value.hint)
 
