@@ -1,1 +1,1 @@
-"""Answers: their JSON schema, traces, citations, re-ranking of a stored search, and how they look on a terminal."""
+"""Answers: their JSON schema, traces, citations, re-ranking of a stored search, and rendering."""

@@ -13,7 +13,7 @@ State = Literal["unchanged", "moved", "changed", "missing"]
 
 
 def location(source: str, found: Mapping[str, Any]) -> str:
-    """Where a passage, a citation or a quote stands in ``source``, as a person looks it up: `a.md:7`, `a.pdf p.4`, `a.docx ¶12`.
+    """The location of a passage, a citation or a quote in ``source``, as people write it: `a.md:7`, `a.pdf p.4`, `a.docx ¶12`.
 
     ``found`` is any document of the answer schema with "lines", "page" and, where its format names places, "place".
     """

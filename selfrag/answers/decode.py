@@ -1,6 +1,6 @@
-"""Answers and events read back from their JSON: the other way round of `schema` and `trace`.
+"""Reads answers and events back from their JSON, the inverse of `schema` and `trace`.
 
-Everything that the JSON keeps comes back equal; the engine's tokens of a segment are not in it.
+Everything in the JSON is restored; the engine's tokens of a segment are not in it.
 """
 
 from __future__ import annotations

@@ -23,7 +23,9 @@ _SUPPORT = {reflection.FULLY: "full", reflection.PARTIALLY: "partial", reflectio
 def page(trace: Trace, base: Path | None = None) -> str:
     """The page of a search. ``base`` is the folder that paths are shown relative to."""
     template = resources.files(__package__).joinpath("page.html").read_text("utf-8")
-    data = json.dumps(content(trace, base), ensure_ascii=False).replace("<", "\\u003c")  # "</script>" in a document ends nothing
+    data = json.dumps(content(trace, base), ensure_ascii=False).replace(
+        "<", "\\u003c"
+    )  # so that "</script>" in a document does not end the script
     return template.replace("@DATA@", data.encode("utf-8", "replace").decode())
 
 
@@ -80,8 +82,8 @@ def segments(trace: Trace) -> list[Json]:
 
 
 def candidates(trace: Trace) -> list[Json]:
-    """Every candidate that was written, in order, with what `rescore` reads of it; whether it adds to its parent's words does not
-    depend on the weights."""
+    """Every written candidate, in order, with the fields that `rescore` uses. Whether it adds new words does not depend on the
+    weights."""
     paths = {0: beam.Path(0)}
     found = []
     for order, event in enumerate(expanded(trace)):
@@ -128,7 +130,7 @@ def quoted(trace: Trace) -> dict[str, list[Json]]:
 
 
 def tree(trace: Trace) -> list[Json]:
-    """What was decided, found, written and given up, in order, each below the path that it belongs to."""
+    """The decisions, passages and candidates, in order, each below the path that it belongs to."""
     top: list[Json] = []
     nodes: dict[int, Json] = {}
     kept = render.kept(trace.events)

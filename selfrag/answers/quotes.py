@@ -38,7 +38,7 @@ class Found:
 
 
 def quote_of(written: str, text: str, question: str = "") -> Found | None:
-    """What of ``text`` ``written`` rests on; None where ``text`` shares too little with it."""
+    """The part of ``text`` that ``written`` rests on; None if they share too little."""
     parts = units(text)
     if not parts or not written.strip():
         return None
@@ -87,7 +87,7 @@ def _with_what_was_asked(first: int, last: int, parts: Sequence[Unit], text: str
 
 
 def _with_its_subject(first: int, last: int, parts: Sequence[Unit], text: str) -> int:
-    """The first unit; where it begins with a pronoun, the sentence before it in its paragraph, which says whom it is about."""
+    """The first unit; if it begins with a pronoun, the sentence before it in the paragraph, which names the subject."""
     before = first - 1
     if before < 0 or parts[before].opens or not _PRONOUN.match(text, parts[first].start):
         return first
@@ -96,7 +96,7 @@ def _with_its_subject(first: int, last: int, parts: Sequence[Unit], text: str) -
 
 
 def _with_code(last: int, parts: Sequence[Unit], text: str, question: str) -> int:
-    """The last unit; where the question asks how, that of the code which follows it at once, for that is how it is done."""
+    """The last unit; if the question asks how, the last unit of a code block that follows directly."""
     if last + 1 == len(parts) or parts[last].block or not _HOW.match(question):
         return last
     between = text[parts[last].end : parts[last + 1].start]
@@ -111,15 +111,15 @@ def _shared(wanted: set[str], text: str, found: Iterable[Unit]) -> int:
     return len(wanted & {word for unit in found for word in content_words(text[unit.start : unit.end])})
 
 
-# --- words that stand in the text -----------------------------------------------------------------------------------------------
+# --- words of the text ----------------------------------------------------------------------------------------------------------
 
 _SAME = str.maketrans({**dict.fromkeys("‘’‚‛′`´", "'"), **dict.fromkeys("“”„‟″«»", '"'), **dict.fromkeys("‐‑‒–—―−", "-")})
 _DROPPED = frozenset("*_`'\u00ad\u200b\u200c\u200d\ufeff")
 
 
 def folded(text: str) -> tuple[str, list[int]]:
-    """``text`` without differences that say nothing: case, kinds of dashes and quotation marks, emphasis, white space; and for
-    each of its characters the offset in ``text`` that it comes from."""
+    """``text`` normalised in case, dashes, quotation marks, emphasis and white space, and for each of its characters the offset
+    in ``text``."""
     found: list[str] = []
     offsets: list[int] = []
     for offset, character in enumerate(text):
@@ -161,7 +161,7 @@ def _joined(text: str, at: int) -> bool:
     return 0 < at < len(text) and all(c.isalnum() and not is_wide(c) for c in text[at - 1 : at + 1])
 
 
-# --- words that do not ----------------------------------------------------------------------------------------------------------
+# --- other words ----------------------------------------------------------------------------------------------------------------
 
 
 def aligned(written: str, text: str, parts: Sequence[Unit], question: str = "") -> Found | None:

@@ -1,7 +1,7 @@
-"""Answers, evidence and searches as a person sees them: pure functions from the JSON documents to rich renderables.
+"""Renders answers, evidence and searches: pure functions from the JSON documents to rich renderables.
 
 They take the documents of `selfrag.answer/1` and `selfrag.trace/1`, so that a fresh answer, a batch row and a stored trace look
-the same. Words of questions, documents and models are put in as `Text`, never as markup: brackets in them stay brackets.
+the same. Text of questions, documents and models is never parsed as markup: brackets in it stay brackets.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def carried(segment: SegmentJson) -> list[tuple[str, float]]:
 def sentences(segments: Sequence[SegmentJson], first: int = 0) -> Table:
     """Each segment as it is shown, preceded by its critique and followed by its citation and remarks on low scores.
 
-    Those before ``first`` stand above it already, with the names of the columns: printed in parts, it reads the same.
+    Segments before ``first`` and the header are already printed: the parts together look the same.
     """
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), show_header=first == 0)
     for name in GROUPS.values():
@@ -156,11 +156,11 @@ def emphasised(quote: QuoteJson) -> Text:
 
 _FENCE = re.compile(r"^\s*(?:```|~~~).*\n?", re.MULTILINE)
 _LINES = re.compile(r"^(?:\s*(?:```|~~~|\||[-*+•]\s|\d{1,3}[.)]\s)|    )", re.MULTILINE)
-"""Begins a line that is to stay one."""
+"""The beginning of a line that must not be joined with others."""
 
 
 def flowing(text: str) -> str:
-    """Words of a document without their line breaks; code, tables and lists keep theirs. Fences of code are left out."""
+    """Text of a document without its line breaks; code, tables and lists keep theirs. Code fences are removed."""
     if _LINES.search(text):
         return re.sub(r"\n{3,}", "\n\n", _FENCE.sub("", printable(text)))
     return re.sub(r"\s+", " ", printable(text))
@@ -195,7 +195,7 @@ def places(document: AnswerJson, citation: CitationJson) -> list[Mapping[str, An
 
 
 def decided(document: AnswerJson) -> str:
-    """How it came to look for evidence, or not to."""
+    """Whether it retrieved, and why."""
     retrieval = document["retrieval"]
     did = "retrieved" if retrieval["decision"] else "answered without retrieval"
     if retrieval["probability"] is None:
@@ -221,7 +221,7 @@ def footer(document: AnswerJson) -> Text:
 
 
 def why_abstained(document: AnswerJson, options: SearchOptions | None = None) -> str:
-    """What was missing, in one sentence."""
+    """Why the program abstained, in one sentence."""
     if not document["citations"]:
         some = document["candidates"]["expanded"] + document["candidates"]["pruned"]
         return "no answer was supported by what was found." if some else "nothing was found that could answer it."

@@ -1,4 +1,4 @@
-"""Re-ranks a stored search under other weights. No model is asked."""
+"""Re-ranks a stored search with other weights, without a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from selfrag.types import Passage, SearchOptions, Segment, Support, Weights
 
 
 def rescore(trace: Trace, weights: Weights, require_support: Support | None = None) -> AnswerJson:
-    """The answer that the stored candidates give under other weights, in the answer schema; no model is asked.
+    """The answer from the stored candidates with other weights, in the answer schema.
 
     Only candidates that were written can win: after a pruned search, or where the beam would have gone elsewhere, a new search
     may find a better one. A trace made with ``--no-prune`` holds every candidate of its first step.

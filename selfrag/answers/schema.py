@@ -24,8 +24,8 @@ Pair = list[int]
 
 
 class HeaderJson(TypedDict):
-    """What ``text[start:end]`` of a passage stands under: its table's header row, or the first line of its record. One that
-    starts at 0 is not in the passage itself."""
+    """The header of ``text[start:end]`` of a passage: its table's header row, or the first line of its record. A header that
+    starts at 0 is not part of the passage."""
 
     start: int
     end: int
@@ -51,7 +51,7 @@ class CitationJson(PassageJson):
 
 
 class FoundJson(PlaceJson):
-    """A passage that was retrieved. ``text`` only where the run keeps it; ``isrel`` None where the passage was not read."""
+    """A passage that was retrieved. ``text`` only if the run stores it; ``isrel`` is None if the model did not read it."""
 
     title: str
     chunk: str
@@ -62,7 +62,7 @@ class FoundJson(PlaceJson):
 
 class QuoteJson(PlaceJson):
     """``text`` is the citation's ``text[start:end]``; ``span`` are offsets in the quote's own text; ``header`` is the header row
-    of the table that it stands in, or the first line of its record, where the quote does not hold it."""
+    of its table, or the first line of its record, if the quote does not contain it."""
 
     text: str
     start: int
@@ -304,7 +304,7 @@ def answer_json(answer: Answer, id: str | int | None = None) -> AnswerJson:
 
 
 def error_json(question: str, error: str, id: str | int | None = None) -> AnswerJson:
-    """A row for a question that could not be answered: every key of the schema, ``status`` "error", and why."""
+    """A row for a failed question: every key of the schema, ``status`` "error", and the reason."""
     return {
         "schema": SCHEMA,
         "id": id,
@@ -341,7 +341,7 @@ def cited_json(cited: Cited, question: str) -> SegmentJson:
 
 
 def quote_json(segment: Segment, question: str) -> QuoteJson | None:
-    """What the segment rests on in its passage; None without a passage, or where nothing in it can be shown."""
+    """The quote of the passage that the segment rests on; None without a passage or a matching quote."""
     passage = segment.passage
     found = quote_of(segment.text, passage.text, question) if passage else None
     if passage is None or found is None:

@@ -28,7 +28,7 @@ from selfrag.types import Answer, Critique, Event, Header, Passage, SearchOption
 
 
 class Recorder:
-    """An observer that keeps every event but the single pieces of text."""
+    """An observer that records every event except the single pieces of text."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -104,7 +104,7 @@ def load(path: Path) -> Trace:
 
 
 def read(document: TraceJson) -> Trace:
-    """The trace that this is the JSON of. KeyError, TypeError or ValueError if it is of none."""
+    """The trace in this JSON. Raises KeyError, TypeError or ValueError if it is not one."""
     passages = {chunk: passage_from(row) for chunk, row in document["passages"].items()}
     return Trace(document["answer"], options_from(document["options"]), tuple(document["events"]), passages)
 

@@ -1,1 +1,1 @@
-"""What runs are worth: metrics with intervals, comparison of two runs, and thresholds fitted on labelled questions."""
+"""Evaluation of runs: metrics with intervals, comparison of two runs, and thresholds fitted on labelled questions."""

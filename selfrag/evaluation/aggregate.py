@@ -1,4 +1,4 @@
-"""Every metric of a report that is a ratio of sums over questions, each with what to say when nothing counts for it."""
+"""The metrics of a report that are ratios of sums over questions, each with a note for an empty denominator."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def share_of(top: Value, bottom: Value, where: Where) -> Measure:
     return lambda o: (float(top(o)), float(bottom(o))) if where(o) else NOTHING
 
 
-# --- which questions count -----------------------------------------------------------------------------------------------------
+# --- conditions -------------------------------------------------------------------------------------------------------------
 
 
 answered: Where = attrgetter("answered")
@@ -80,7 +80,7 @@ def placed(o: Outcome) -> bool:
     return o.answered and o.scored and o.cited_gold is not None
 
 
-# --- what they add -------------------------------------------------------------------------------------------------------------
+# --- measures -----------------------------------------------------------------------------------------------------------------
 
 
 def against(metric: Callable[[str, Sequence[str]], float]) -> Measure:

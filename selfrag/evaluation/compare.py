@@ -1,4 +1,4 @@
-"""Two runs over the same questions, side by side: what changed, whether it can be chance, and where it arose."""
+"""Comparison of two runs over the same questions: differences, their significance, and the steps that caused them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STAGES: Mapping[Stage, str] = {
 
 
 def stage(o: Outcome) -> Stage:
-    """Where an answer went wrong: the first step of the search that lost it."""
+    """The first step of the search that lost the right answer."""
     if o.status == "error":
         return "failed"
     if o.gold.answerable is False:
@@ -75,8 +75,8 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """``moves`` counts the pairs of stages, first and second run. ``unpaired`` questions stand in one run alone, or were asked
-    differently under the same id; ``failed`` ones failed in one of the two. Both are left out."""
+    """``moves`` counts the pairs of stages, first and second run. ``unpaired`` questions are in one run only, or differ
+    under the same id; ``failed`` ones failed in one of the runs. Both are left out."""
 
     paired: int
     unpaired: int

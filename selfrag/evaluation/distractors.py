@@ -1,7 +1,7 @@
-"""Distracting passages among the candidates, as in The Power of Noise (Cuconasu et al. 2024): what do they do to the answers?
+"""Adds distracting passages to the candidates, as in The Power of Noise (Cuconasu et al. 2024).
 
-``related`` ones are those that the search ranks next, ``random`` ones are drawn from the whole collection. Neither holds the
-answer, as far as the gold answers, sources and passage of the question tell.
+``related`` ones are those that the search ranks next, ``random`` ones are drawn from the whole collection. Neither contains the
+answer, according to the gold answers, sources and passage of the question.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from selfrag.index.retriever import CollectionRetriever
 from selfrag.types import Passage
 
 _SPARE = 20
-"""Passages looked at beyond those that are needed, since some hold the answer."""
+"""Extra passages to look at, since some contain the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,10 @@ class Distractors:
 
 
 class Distracted:
-    """A retriever that gives what ``inner`` finds, and the distractors after that.
+    """A retriever that returns the passages of ``inner``, followed by distractors.
 
-    ``golds`` is what is known of each question, by its text. A search whose query does not begin with one of the questions (asked
-    again in other words) gets no distractors, since nobody knows what would answer it.
+    ``golds`` maps the text of each question to its gold labels. A query that does not begin with one of the questions (because it
+    was reworded) gets no distractors, since its answer is unknown.
     """
 
     def __init__(self, inner: CollectionRetriever, distractors: Distractors, golds: Mapping[str, Gold]) -> None:

@@ -1,7 +1,7 @@
-"""Abstention thresholds from a person's verdicts on answers, instead of questions with known answers.
+"""Fits abstention thresholds on rated answers instead of questions with known answers.
 
-An answer was right to be given if it is rated good, or if the program abstained and that is rated bad. Everything is read from
-the history at the temperatures that the answers were given with, which the fit keeps.
+Answering was right if an answer is rated good or an abstention is rated bad. Scores come from the history, at the temperatures of
+the answers, which the fit keeps.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How sure a metric is: bootstrap intervals and paired tests. All draws are seeded, so that a report can be made again."""
+"""Bootstrap intervals and paired tests. All draws are seeded, so that a report is reproducible."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Interval:
 
 
 def draws(count: int, resamples: int = RESAMPLES) -> Iterator[NDArray[np.int64]]:
-    """How often each of ``count`` questions is drawn in each resample: blocks of shape (resamples, count)."""
+    """How often each of ``count`` questions occurs in each resample: blocks of shape (resamples, count)."""
     random = np.random.default_rng(SEED)
     share = np.full(count, 1 / count)
     step = max(1, BLOCK // count)

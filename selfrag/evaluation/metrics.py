@@ -40,7 +40,7 @@ PASSAGES = ("gold_passage", "context", "passage")
 
 
 def gold_of(columns: Json) -> Gold:
-    """What the columns of a question say is right, under the names that data sets commonly use."""
+    """The gold labels in the columns of a question, under the names that data sets commonly use."""
     answers = next((texts(columns[name]) for name in ANSWERS if columns.get(name)), ())
     groups = tuple(texts(pair["short_answers"]) for pair in columns.get("qa_pairs") or () if pair.get("short_answers"))
     impossible = columns.get("unanswerable", columns.get("is_impossible"))
@@ -166,7 +166,7 @@ _CODE = re.compile(r"```|^\s*\||^\s*[$>#]", re.MULTILINE)
 
 
 def is_whole_sentence(text: str) -> bool:
-    """Whether it can be read alone: at least three words (six characters where words are not set apart), not begun in the middle
+    """Whether it is complete: at least three words (six characters where words are not set apart), not begun in the middle
     of a sentence, and ended; a row of a table and code count as whole."""
     plain = text.strip()
     first = next((c for c in plain if c.isalnum()), "")

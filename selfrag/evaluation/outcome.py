@@ -74,7 +74,7 @@ class Outcome:
 
     @property
     def confidence(self) -> float:
-        """What the program would abstain on: ISREL times ISSUP, the sequence term for an answer without evidence."""
+        """The confidence that decides on abstaining: ISREL times ISSUP; for an answer without evidence the sequence term."""
         return self.sequence if self.isrel is None or self.issup is None else self.isrel * self.issup
 
 

@@ -1,4 +1,4 @@
-"""A temperature for each reflection group, so that its probabilities come out as often right as they say."""
+"""A temperature for each reflection group, which calibrates its probabilities."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ class LazyBackend:
         self.ready: asyncio.Future[Backend] = asyncio.get_running_loop().create_future()
 
     async def backend(self, own: bool = False) -> Answering:
-        """The backend, once it is open; ``own`` forces that of this process. Raises the error if opening failed, at every call."""
+        """The backend, once it is open; ``own`` forces that of this process. Raises the error of opening, at every call."""
         if not own and not self.wanted.is_set() and (found := self.remote()):
             return found
         self.wanted.set()

@@ -1,4 +1,4 @@
-"""Requests of clients, parsed strictly from JSON (an unknown name or an invalid value is an error), and the result of a question."""
+"""Requests of clients, parsed strictly from JSON (unknown names and invalid values are errors), and the result of a question."""
 
 from __future__ import annotations
 

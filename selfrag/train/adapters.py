@@ -1,6 +1,6 @@
-"""An adapter folder as the start of another run: where it lies, its shape, its weights.
+"""Adapter folders as the start of another run: finding them, their shape, their weights.
 
-It holds what `selfrag train run` or peft wrote: `adapter_config.json` and `adapter_model.safetensors`.
+A folder has the files that `selfrag train run` or peft wrote: `adapter_config.json` and `adapter_model.safetensors`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from selfrag.models.build import scratch
 from selfrag.models.registry import entries
 from selfrag.train.lora import AdapterConfig, adapt, load
 
-# What decides how the weights are used, beside rank and blocks: an adapter that differs here is not of the kind trained here.
+# These settings decide how the weights are used, besides rank and blocks; an adapter that differs in one is not supported.
 SAME = ("lora_alpha", "target_modules", "use_rslora", "use_dora", "bias", "rank_pattern", "alpha_pattern", "modules_to_save")
 
 

@@ -26,8 +26,8 @@ def folder(out: Path) -> None:
 
 
 def check(out: Path, saved: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
-    """That the checkpoint of ``out`` was made with the rows, the order of batches and the shape of this run. Raises UsageError,
-    naming what differs."""
+    """Checks that the checkpoint of ``out`` has the rows, the batch order and the shape of this run. Raises UsageError, naming
+    the difference."""
     if saved["rows"] != mine["rows"]:
         raise UsageError(
             f"{out} was trained on other rows than these",

@@ -1,4 +1,4 @@
-"""`selfrag train eval`: one table of what a reflection model can do on the development files, beside its untrained base.
+"""`selfrag train eval`: metrics of a reflection model on the development files, next to its untrained base.
 
 Every metric is computed from the output of the product's own reflectors. Abstention thresholds are fitted on one half of the
 articles and scored on the other, so that no threshold is measured on the data that it was fitted on.
@@ -32,7 +32,7 @@ LONGEST = 3
 class Written:
     """An answer with the model's own critique: ISREL and ISSUP in [0, 1], ISUSE in [-1, 1]; None if it writes none.
 
-    It is written whether or not ISREL is high: abstaining is the business of a threshold.
+    It is written even if ISREL is low; thresholds decide on abstaining.
     """
 
     text: str
@@ -88,7 +88,7 @@ async def evaluate(reflector: Reflector, name: str, items: Items, say: Callable[
 
 
 async def p_retrieve(reflector: Reflector, question: str) -> float:
-    """The probability that evidence is needed; 1 where the model says nothing of it, as the search then retrieves."""
+    """The probability that evidence is needed; 1 if the model gives none, since the search then retrieves."""
     decision = await reflector.decide(question, (), 0.5)
     return 1.0 if decision.probability is None else decision.probability
 
@@ -98,7 +98,7 @@ async def isrel(reflector: Reflector, e: Evidence) -> float:
 
 
 async def issup(reflector: Reflector, e: Evidence, claim: str) -> tuple[float, ...]:
-    """The probabilities of Fully, Partially and No support, summing to 1; no support where the model says nothing."""
+    """The probabilities of Fully, Partially and No support, summing to 1; no support if the model gives none."""
     found = (await reflector.judge(e.question, e.shown, claim)).distributions.get("ISSUP")
     return tuple(found[token] for token in ISSUP) if found else (0.0, 0.0, 1.0)
 
@@ -108,7 +108,7 @@ async def isuse(reflector: Reflector, e: Evidence, answer: str) -> float:
 
 
 async def write(reflector: Reflector, e: Evidence) -> Written:
-    """An answer from this passage alone, going on with it for as long as the model wants to, ``LONGEST`` segments at most."""
+    """An answer from this passage only, of as many segments as the model writes, at most ``LONGEST``."""
     opening = await reflector.open(e.question, (), e.shown, carry=False)
     path: list[Segment] = []
     while segment := await reflector.extend(e.question, path, opening, _always):

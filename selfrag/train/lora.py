@@ -1,4 +1,4 @@
-"""The model that is trained: a base with the reflection vocabulary, LoRA on its upper blocks, the new tokens' rows."""
+"""The model to train: a base with the reflection vocabulary, LoRA on its upper blocks, and rows for the new tokens."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 class AdapterConfig:
     """LoRA of ``rank`` with scale ``scale`` on all linear layers of the blocks from ``first_block`` on.
 
-    ``rows_from_input``: the new rows also learn from where they are read. Without it a tied row learns from the output side
-    alone, and the blocks below ``first_block`` need no backward pass, which saves about a seventh of the time.
+    ``rows_from_input``: the new rows also learn from the input side. Without it, a tied row learns from the output side only,
+    and the blocks below ``first_block`` need no backward pass, which saves about a seventh of the time.
     """
 
     rank: int = 32
@@ -39,7 +39,7 @@ class AdapterConfig:
 def load(base: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
     """A causal language model and its tokenizer, with the fifteen reflection tokens added where they are missing.
 
-    On a CPU attention is two plain matrix products: its fused kernel made a step of 1,600 tokens 1.22 times as long.
+    On a CPU attention is two plain matrix products: with its fused kernel, a step of 1,600 tokens took 1.22 times as long.
 
     Raises ModelError if the model is found neither locally nor on the hub, or the hub cannot be reached.
     """

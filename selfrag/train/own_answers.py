@@ -1,8 +1,8 @@
-"""Rows that teach a model to judge what it writes itself: `selfrag train prepare --judging` (the recipe of a verifier).
+"""Rows that teach a model to judge its own answers: `selfrag train prepare --judging` (the recipe of a verifier).
 
-The model answers training questions from the passage that answers and from hard negatives of the search, as it would in a search.
-Gold answers and gold sentences say whether what it wrote is right. Its words are shown, never taught; the loss is on the critique
-alone, beside the right sentence, which is taught as in `sentence_sources`.
+The model answers training questions from the answering passage and from hard negatives, as in a search. Gold answers and gold
+sentences decide whether its answer is right. Its words carry no loss, only their critique does; the right sentence is taught as
+in `sentence_sources`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LIMITS = {
     "squad2": 420, "squad2-unanswerable": 220, "tydiqa_en_sentences": 250, "nq_gold_sentences": 200, "qed_sentences": 120,
     "selqa_sentences": 130, "docs_faq_en": 130, "fairytaleqa": 60, "halueval_qa": 150,
 }  # fmt: skip
-"""Questions by source; those of `-unanswerable` have a passage that looks as if it answered."""
+"""Questions by source; those of `-unanswerable` have a misleading passage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +111,11 @@ def _shown(passage: str, question: str, rng: Random) -> str:
     return window(passage, likest(passage, question), rng.randint(60, 150), rng)
 
 
-# --- what the model writes -----------------------------------------------------------------------------------------------------
+# --- answers of the model ------------------------------------------------------------------------------------------------------
 
 
 async def written(reflector: Reflector, found: Sequence[Case], say: Callable[[str], None], at_once: int = 16) -> list[list[str]]:
-    """The first segment that the model writes from each passage of each case, whatever it thinks of its relevance."""
+    """The first segment that the model writes from each passage of each case, regardless of its relevance."""
     limit, done = asyncio.Semaphore(at_once), 0
 
     async def one(case: Case) -> list[str]:
@@ -136,11 +136,11 @@ async def _segment(reflector: Reflector, question: str, title: str, passage: str
     return segment.text if segment else ""
 
 
-# --- what it is worth ----------------------------------------------------------------------------------------------------------
+# --- labels --------------------------------------------------------------------------------------------------------------------
 
 
 def is_right(said: str, case: Case) -> bool | None:
-    """Whether ``said`` answers, by the spans where there are any, else by the words of the gold sentences; None in between."""
+    """Whether ``said`` is a right answer, by the answer spans if any, else by the words of the gold sentences; None if unsure."""
     if case.answers and case.brief:
         best = token_f1(said, case.answers)
         return True if best >= 0.6 else False if best < 0.2 else None
@@ -151,8 +151,8 @@ def is_right(said: str, case: Case) -> bool | None:
 
 
 def support(said: str, passage: str, right: bool | None, brief: bool) -> WeightedPart:
-    """ISSUP as a rule can know it: words that stand in the passage are supported, in a short answer only if they are right; an
-    answer with a name or a number that the passage lacks is not. In between it is shown, not taught."""
+    """The label of ISSUP by rule: words of the passage are supported (in a short answer only if they are right); an answer with a
+    name or number that the passage lacks is not. Otherwise the token carries no loss."""
     inside = f" {normalise(passage)} "
     if f" {normalise(said)} " in inside:
         return control(FULLY if right or not brief else NO_SUPPORT, 0.5)
@@ -166,7 +166,7 @@ def judged(said: str, passage: str, right: bool | None, useful: int, brief: bool
 
 
 def row(case: Case, answers: Sequence[str]) -> Example:
-    """One reading of the question with each of its passages, behind each what the model wrote from it."""
+    """One row: the question with each of its passages, each followed by the model's answer from it."""
     passages: sentence_sources.Passages = []
     for index, ((title, passage), said) in enumerate(zip(case.passages, answers, strict=True)):
         own = bool(case.gold) and index == 0

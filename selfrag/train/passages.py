@@ -26,8 +26,8 @@ def sentences(passage: str) -> list[str]:
 
 
 def whole(answer: str) -> bool:
-    """Whether an answer is sentences that stand by themselves: three words or more, not begun in the middle, and closed by a
-    mark. Korean and the like have no capitals."""
+    """Whether an answer consists of complete sentences: three words or more, not begun in the middle, ended by a mark. Scripts
+    such as Korean have no capitals."""
     return len(answer.split()) > 2 and bool(re.search(r"[.!?。`\")\]]$", answer)) and not re.match(r"[a-z|,;:]\S* ", answer)
 
 
@@ -53,7 +53,7 @@ def window(passage: str, at: int, words: int, rng: Random) -> str:
 
 
 def likest(passage: str, question: str) -> int:
-    """Where the sentence of ``passage`` begins that shares most of the longer words of ``question``; the first such."""
+    """The start of the sentence of ``passage`` that shares most of the longer words of ``question``; the first of equals."""
     wanted = {w for w in _plain(question).split() if len(w) > 3}
     spans = sentence_spans(passage) or [(0, len(passage))]
     return max(spans, key=lambda span: len(wanted & set(_plain(passage[slice(*span)]).split())))[0]

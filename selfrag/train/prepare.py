@@ -23,10 +23,9 @@ from selfrag.train.sources import Record
 from selfrag.train.synthetic import instructions
 from selfrag.train.user_data import own_rows
 
-# Rows by source on which the bundled model was last trained: sentences for questions as they are typed, a tenth of the rows
-# spans for questions that want a few words, and enough of everything that it could do before. Most questions show their own
-# passage beside one that does not answer them, so that neither the question nor the words that it shares with a passage gives
-# the relevance away.
+# Rows by source that the bundled model was last trained on: sentences for questions as they are typed, in a tenth of the rows
+# spans for questions that ask for a few words, and enough of its earlier tasks. Most questions have their own passage and one
+# that does not answer them, so that neither the question nor the words that it shares with a passage reveal the relevance.
 LIMITS: Mapping[str, int] = {
     "docs_faq_en": 900, "docs_headings_en": 150, "docs_glossary": 150, "medquad": 220, "nq_gold_sentences": 450,
     "qed_sentences": 300,
@@ -164,7 +163,7 @@ def build(data: Path, config: PrepareConfig) -> list[Example]:
         rng(name + "-order").shuffle(with_sentence)
         drawn = rng(f"{name}-sentence")
         take(f"{name}-sentence", (sentence_sources.sentence_row(a, near, drawn) for a in with_sentence))
-    for name in SENTENCES:  # a Korean syllable takes several tokens: longer passages would not fit an example
+    for name in SENTENCES:  # a Korean syllable takes several tokens: longer passages would not fit
         found = [a for a in sentence_sources.answered(records(name), name) if not korean(name) or len(a.passage) < 260]
         near = HardNegatives(sorted({(a.title, a.passage) for a in found}))
         take(name, (sentence_sources.sentence_row(a, near, r) for r in [rng(f"{name}-rows")] for a in found))

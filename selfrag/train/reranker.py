@@ -1,11 +1,11 @@
 """Trains a re-ranker: a cross-encoder that starts from the embedder's own layers.
 
-It reads a question and a passage together. Its score is learned from three things of the last layer: how like the means of the
-two sides are, how well each word of the question is met by its likest word of the passage (late interaction, Khattab and Zaharia
-2020), and the first position. The first two are good before any training, so that few examples suffice. Word and position
-embeddings stay as they are, and are not written: the re-ranker takes them from the embedder's package.
+It reads a question and a passage together. Its score combines three features of the last layer: the similarity of the means of
+both sides, the mean similarity of each word of the question to its most similar word of the passage (late interaction, Khattab
+and Zaharia 2020), and the first position. The first two work before any training, so that few examples suffice. Word and position
+embeddings are frozen and not written: the re-ranker takes them from the embedder's package.
 
-The loss is the cross entropy of the passage that answers among `DRAWN` others. All is float32: in bfloat16 many CPUs take
+The loss is the cross entropy of the answering passage among `DRAWN` others. Everything is float32: in bfloat16 many CPUs take
 an hour for what float32 does in a minute.
 """
 

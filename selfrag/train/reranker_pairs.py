@@ -25,7 +25,7 @@ NEGATIVES = 15
 """Negatives kept of each question; training draws a few of them in each epoch."""
 
 WORDS = 110
-"""A passage is cut to about so many words around its answer, as chunks of an index are."""
+"""Passages are cut to about this many words around their answer, like the chunks of an index."""
 
 Text = tuple[str, str]
 """Title and text of a passage."""
@@ -111,7 +111,7 @@ def _group(data: Path, files: Sequence[str], rng: Random) -> Iterator[Example]:
 
 
 def _fit(found: Iterable[Text], positive: Text, forbidden: Sequence[str]) -> tuple[Text, ...]:
-    """Those that say something else than ``positive`` and hold no answer, each once."""
+    """The texts that differ from ``positive`` and contain no answer, each once."""
     other = (text for text in dict.fromkeys(found) if text[1][:80] != positive[1][:80] and not holds(text[1], list(forbidden)))
     return tuple(islice(other, NEGATIVES))
 
@@ -128,7 +128,7 @@ def _cut(passage: str, answer: str, rng: Random) -> str:
 
 
 def _open_questions(data: Path) -> Iterator[Example]:
-    """Questions without a passage, over the summaries: the best one that holds an answer is taken to answer."""
+    """Questions without a passage, over the summaries: the best summary that contains an answer counts as the positive."""
     summaries = [(str(row["title"]), str(row["text"])) for row in load(data / "corpora" / "wikipedia_vital_10k.jsonl.gz")]
     neighbours = HardNegatives(summaries)
     held_out = {row["question"].casefold() for row in load(data / "dev" / "nq_wikipedia_vital.jsonl.gz")}
@@ -150,7 +150,7 @@ def _open_questions(data: Path) -> Iterator[Example]:
 
 
 def _code(rng: Random, count: int = 1500) -> Iterator[Example]:
-    """Definitions of the standard library, asked for by what their docstring says or by their name."""
+    """Definitions of the standard library, asked for by their docstring or their name."""
     chunks: list[Text] = []
     defined: list[tuple[str, str, Text]] = []
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")) + sorted(

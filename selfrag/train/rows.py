@@ -1,9 +1,9 @@
 """A packed example: one prompt and passage with several responses behind it, one JSON object a line.
 
-The root branch holds the prompt and usually a passage; every other branch stands behind its parent and is an alternative to its
-siblings, which it never sees. One reading of a passage so teaches several responses. A part is words (`text`), one reflection
-token (`control`) or the end of sequence (`end`), with a `loss` weight: 0 shows it, 1 teaches it. Which part stands where is
-`algorithm.grammar`'s affair.
+The root branch holds the prompt and usually a passage; every other branch follows its parent and is an alternative to its
+siblings, which it never sees. So one prefill of a passage teaches several responses. A part is text (`text`), one reflection
+token (`control`) or the end of sequence (`end`), with a `loss` weight: 0 only shows it, 1 teaches it. `algorithm.grammar` defines
+the order of the parts.
 
     {"id": "squad2-1", "source": "squad2", "branches": [
       {"parent": -1, "parts": [{"text": "### Instruction:\\n…"}, {"control": "[Retrieval]", "loss": 1}, …]},
@@ -46,7 +46,7 @@ class WeightedPart:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """Parts behind those of ``parent`` (an earlier branch's index; -1 for the root)."""
+    """Parts that follow those of ``parent`` (an earlier branch's index; -1 for the root)."""
 
     parent: int
     parts: tuple[WeightedPart, ...]
@@ -88,7 +88,7 @@ def paragraph(title: str, passage: str) -> tuple[WeightedPart, ...]:
 def packed(
     example_id: str, source: str, root: Iterable[WeightedPart], responses: Iterable[Iterable[WeightedPart]] = ()
 ) -> Example:
-    """A root with response branches that all stand directly behind it."""
+    """A root with response branches directly after it."""
     branches = [Branch(-1, tuple(root)), *(Branch(0, tuple(response)) for response in responses)]
     return Example(example_id, source, tuple(branches))
 

@@ -204,7 +204,7 @@ class Trainer:
         return self.state
 
     def clock(self) -> float:
-        """Seconds, the same in every process, so that all of them save at the same step; also learns whether any is to stop."""
+        """Seconds, equal in every process, so that all save at the same step; also updates whether any process is to stop."""
         here = torch.tensor([time.monotonic(), self.stop.is_set()], dtype=torch.float64, device=self.accelerator.device)
         now, asked = (self.accelerator.reduce(here, "mean") if self.accelerator.num_processes > 1 else here).tolist()
         self.stopping = asked > 0
@@ -275,7 +275,7 @@ class Trainer:
         self.say(f"going on from step {self.state.step}")
 
     def _known(self) -> dict[str, Any]:
-        """What a checkpoint is tied to: the rows, and all that orders the batches or shapes the weights."""
+        """What a checkpoint depends on: the rows, the order of batches, the shape of the weights."""
         c = self.config
         settings = {"batch_tokens": c.batch_tokens, "max_tokens": c.max_tokens, "seed": c.seed, "rank": c.adapter.rank,
                     "first_block": c.adapter.first_block, "processes": self.accelerator.num_processes}  # fmt: skip

@@ -1,7 +1,7 @@
-"""Rows that teach whole sentences: questions with the sentences of a passage that answer them. Pure: `rng` is the only chance.
+"""Rows that teach whole sentences: questions with the sentences of a passage that answer them. Pure: chance comes from `rng`.
 
-Every sentence of a passage is a response branch behind one reading of it. The ones that answer are taught and judged; the others
-are judged alone: the passage says them, so they are fully supported, and they do not answer, so their utility is 1 or 2.
+Every sentence of a passage is a response branch after one prefill of it. The answering ones are taught and judged; the others are
+only judged: the passage says them, so they are fully supported, and they do not answer, so their utility is 1 or 2.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Answered:
 
 
 def answered(records: Iterable[Record], source: str) -> Iterator[Answered]:
-    """The records whose answer sentences can be read alone: not cut off, not lists, at most 60 words each."""
+    """The records whose answer sentences are complete: not cut off, not lists, at most 60 words each."""
     for r in records:
         gold = tuple(s.strip() for s in r.get("sentence_answers", ()) if s.strip())[:3]
         meta = r.get("meta") or {}
@@ -69,8 +69,8 @@ def of_spans(questions: Iterable[Question]) -> Iterator[Answered]:
 
 
 def taught(gold: Sequence[str]) -> Response:
-    """The answer: its first sentence, then the others from the same evidence. The words that choose a sentence weigh most, those
-    that only copy it on weigh little."""
+    """The answer: its first sentence, then the others from the same evidence. The words that choose a sentence have most of the
+    loss; those that only continue copying it have little."""
     parts: Response = (control(RELEVANT), *copied(gold[0]), control(FULLY))
     for sentence in gold[1:]:
         parts += (control(CONTINUE), *copied(sentence))
@@ -78,7 +78,8 @@ def taught(gold: Sequence[str]) -> Response:
 
 
 def copied(sentence: str) -> tuple[WeightedPart, ...]:
-    """A sentence whose first three words are taught in full and the rest at a fifth; cut before a space, tokens stay the same."""
+    """A sentence with full loss on its first three words and a fifth on the rest. The cut before a space does not change
+    tokens."""
     cut = [m.start() for m in re.finditer(r" (?=\S)", sentence)][2:3]
     return (text(sentence[: cut[0]], 1.0), text(sentence[cut[0] :], 0.2)) if cut else (text(sentence, 0.7),)
 
@@ -120,7 +121,7 @@ def falsified(sentence: str, passage: str, rng: Random) -> str:
 
 
 def own_branches(a: Answered, passage: str, most: int, rng: Random) -> list[Response]:
-    """What is learned from a passage that answers: its gold sentences, up to ``most`` others, one made false."""
+    """The branches of an answering passage: its gold sentences, up to ``most`` others, and a falsified one."""
     found: list[Response] = [taught(a.gold)]
     found += [judged(g, FULLY, 5 if n == 0 else 4) for n, g in enumerate(a.gold) if len(a.gold) > 1]
     rest = others(a, passage)
@@ -153,7 +154,8 @@ def negative(a: Answered, near: HardNegatives, words: int, rng: Random) -> tuple
 
 
 def negative_branches(a: Answered, other: str, rng: Random) -> list[Response]:
-    """A passage that does not answer: irrelevant; what it says itself is supported and useless, the right answer is not in it."""
+    """The branches of a passage that does not answer: it is irrelevant, its own sentence is supported but useless, and the right
+    answer is not supported."""
     found: list[Response] = [irrelevant(rng.random() < 0.15)]
     at = likest(other, a.question)
     said = next((other[b:e].strip() for b, e in sentence_spans(other) if b == at), "")
@@ -165,7 +167,7 @@ def negative_branches(a: Answered, other: str, rng: Random) -> list[Response]:
 
 
 def sentence_row(a: Answered, near: HardNegatives, rng: Random, most: int = 3) -> Example:
-    """A question as it is typed, before its passage and mostly one that does not answer it, with their sentences as branches."""
+    """A question as it is typed, with its passage and mostly one that does not answer it, and their sentences as branches."""
     words = length(rng) if rng.random() < 0.5 else rng.randint(60, 110)
     passage = cut(a, words, rng)
     said = explain(a.question, rng) if rng.random() < 0.08 else asked(a.question, rng)
@@ -176,7 +178,7 @@ def sentence_row(a: Answered, near: HardNegatives, rng: Random, most: int = 3) -
 
 
 def howto(records: Iterable[Record]) -> Iterator[Answered]:
-    """Command-line help: the answer is the sentence that names the command, which the page does not say in these words."""
+    """Command-line help: the answer is a sentence with the command, which the page words differently."""
     for r in records:
         if r.get("long_answer") and r["sentence_answers"][0] in r["passage"]:
             yield Answered(
@@ -185,7 +187,7 @@ def howto(records: Iterable[Record]) -> Iterator[Answered]:
 
 
 def howto_row(a: Answered, near: HardNegatives, rng: Random) -> Example | None:
-    """As `sentence_row`; the wrong answers are the page's other commands, said in the same words."""
+    """Like `sentence_row`; the wrong answers are the page's other commands in the same wording."""
     made = re.findall(r"^- (.+):\n(`[^\n]+`)", a.passage, re.MULTILINE)
     if len(a.passage.split()) > 110 or len(made) < 2:
         return None
@@ -205,7 +207,7 @@ def howto_row(a: Answered, near: HardNegatives, rng: Random) -> Example | None:
 
 
 def claim_rows(records: Iterable[Record], source: str, prompts: Sequence[str], rng: Random) -> Iterator[Example]:
-    """Claims that people judged, several of one evidence as branches behind one reading: support alone is learned."""
+    """Claims judged by people, the claims of one evidence as branches after one prefill: they teach only support."""
     by_passage: dict[tuple[str, str], list[Record]] = {}
     for r in records:
         if r.get("label") in ("supported", "not_supported") and len(r["passage"].split()) <= 190:

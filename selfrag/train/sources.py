@@ -1,6 +1,6 @@
-"""From each published data set to training rows. Pure: records in, rows out; `rng` is the only chance.
+"""Training rows from each published data set. Pure: records in, rows out; chance comes from `rng`.
 
-A wrong answer is shown before its critique, never taught (no loss on its words). Support and utility are correctness by rule:
+A wrong answer is shown before its critique, with no loss on its words. Support and utility follow from correctness by rule:
 right 5, right but wordier than asked 4, half supported 3, wrong answer from the right passage 2, irrelevant passage 1.
 """
 
@@ -73,7 +73,7 @@ def irrelevant(refuse: bool) -> tuple[WeightedPart, ...]:
 
 
 def length(rng: Random) -> int:
-    """Words of a passage: often short, since short passages teach more a token; mostly as long as a chunk, as they are met."""
+    """Words of a passage: often short, since short passages teach more per token; mostly as long as a chunk."""
     return rng.randint(35, 80) if rng.random() < 0.4 else rng.randint(100, 190)
 
 
@@ -88,18 +88,18 @@ def asked(question: str, rng: Random) -> str:
 
 
 def short(question: str, rng: Random) -> str:
-    """The question as one who wants a few words types it; half the time in the words of the task prompts."""
+    """The question with a request for a few words; half the time in the wording of the task prompts."""
     return rng.choice(SHORT[:1] if rng.random() < 0.5 else SHORT).format(q=question)
 
 
 def explain(question: str, rng: Random) -> str:
-    """The question as one who wants sentences types it."""
+    """The question with a request for sentences."""
     return rng.choice(EXPLAIN).format(q=question)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question with a passage; without `answers` it cannot be answered from it. `at`: where the answer stands."""
+    """A question with a passage; without `answers` the passage does not answer it. `at`: the offset of the answer."""
 
     id: str
     source: str
@@ -154,7 +154,7 @@ def question_row(q: Question, rng: Random) -> Example:
 
 
 def tempting(q: Question, passage: str) -> list[tuple[WeightedPart, ...]]:
-    """The wrong answer to a question without one, and its sentence, which the passage does say."""
+    """A plausible wrong answer to an unanswerable question, and the passage's sentence that contains it."""
     found = [judged(t, NO_SUPPORT, 1) for t in q.tempting[:1]]
     sentence = sentence_at(passage, passage.find(q.tempting[0])) if q.tempting and q.tempting[0] in passage else ""
     return [*found, judged(sentence, FULLY, 1)] if 3 < len(sentence.split()) <= 50 else found
@@ -183,9 +183,8 @@ def hard_negatives(q: Question, near: HardNegatives, rng: Random) -> list[tuple[
 
 
 def contrastive_pair(q: Question, near: HardNegatives, rng: Random) -> tuple[str, tuple[str, str]] | None:
-    """A cut of the question's own passage, and title and cut of a passage that the search would confuse with it, or now and then
-    of its own without the sentences that contain an answer. Both cuts have the same length and lie where the question's words
-    are, so that only their content distinguishes them."""
+    """A cut of the question's own passage, and title and cut of a hard negative, sometimes its own passage without the answering
+    sentences. Both cuts have the same length and contain words of the question, so that only their content differs."""
     wrong = hard_negatives(q, near, rng)
     if not wrong or holds(wrong[0][1], q.answers):
         return None
@@ -217,8 +216,8 @@ def contrastive_row(q: Question, near: HardNegatives, rng: Random) -> Example | 
 
 
 def explain_row(q: Question, near: HardNegatives, rng: Random) -> Example | None:
-    """`contrastive_row` with a question that wants sentences: from its own passage the sentence that answers it, half the time
-    carried on with the next one."""
+    """`contrastive_row` with a question that asks for sentences: the answering sentence of its own passage, half the time
+    followed by the next one."""
     found = contrastive_pair(q, near, rng)
     if not found:
         return None
@@ -292,7 +291,7 @@ def nearest(lines: list[str], claim: str, words: int) -> list[str]:
 
 
 def topic(passage: str) -> str:
-    """What a text begins with, up to its first verb or mark; at most five words."""
+    """The beginning of a text, up to its first verb or mark; at most five words."""
     head = re.split(r" (?:is|was|are|were|has|had|refers|of the)\b|[(,.:;]", passage, maxsplit=1)[0]
     return " ".join(head.split()[:5]) or "Notes"
 

@@ -1,7 +1,7 @@
 """Instructions that need no evidence, built by rule, with answers where a rule can know them.
 
-They borrow words of the same passages that questions are asked of and often look like questions, so that the choice between
-`[Retrieval]` and `[No Retrieval]` cannot be read off the genre.
+They use words of the same passages as the questions and often look like questions, so that the genre does not reveal the choice
+between `[Retrieval]` and `[No Retrieval]`.
 """
 
 from __future__ import annotations

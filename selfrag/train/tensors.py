@@ -1,7 +1,7 @@
-"""A packed example as tensors: every branch's tokens once, each branch seeing its ancestors and itself only.
+"""A packed example as tensors: every branch's tokens once, each branch attending only to its ancestors and itself.
 
-Tokens stand in one sequence, branch after branch; the 4-D attention mask and the positions make each path from the root look
-exactly as if it stood alone. Parts are encoded by the tokenizer that encodes prompts at inference.
+The branches form one sequence; the 4-D attention mask and the positions make each path from the root look exactly as if it were
+alone. Parts are encoded by the tokenizer that encodes prompts at inference.
 """
 
 from __future__ import annotations

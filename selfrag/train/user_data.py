@@ -1,4 +1,4 @@
-"""A person's own rows, in either of two forms: the published Self-RAG format, or questions with labels. Pure."""
+"""Training rows from users' files in one of two forms: the published Self-RAG format, or labelled questions. Pure."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def published(record: Mapping[str, Any], name: str) -> Example:
 
 
 def parse_output(output: str) -> tuple[WeightedPart, ...]:
-    """The output string as parts that teach, but for the words of each passage and its closing mark."""
+    """The parts of an output string, with loss on all but the passages and their markers."""
     parts: list[WeightedPart] = []
     inside, start = False, 0
     for match in [*_TOKENS.finditer(output), None]:
