@@ -160,11 +160,12 @@ class Engine(Protocol):
 @dataclass(frozen=True, slots=True)
 class Header:
     """``text`` is the header of ``passage[start:end]``: the header row of its table, or the first line of its record. A header
-    that starts at 0 is not part of the passage."""
+    that starts at 0 is not part of the passage. ``place`` is that of the table or the record, where the format names places."""
 
     start: int
     end: int
     text: str
+    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +191,16 @@ class Passage:
     def header(self, offset: int = 0) -> str:
         """The headers of the text at ``offset``, outermost first, one per line; empty for most text."""
         return "\n".join(dict.fromkeys(each.text for each in self.headers if each.start <= offset < each.end))
+
+    def where(self, start: int, end: int) -> str | None:
+        """The place of ``text[start:end]``: that of the innermost record or table that holds it, else the passage's."""
+        held = [each.place for each in self.headers if each.place and self._begin(each) <= start and end <= each.end]
+        return held[-1] if held else self.place
+
+    def _begin(self, header: Header) -> int:
+        """Where the header itself begins, if it stands in the passage."""
+        at = self.text.rfind(header.text, 0, header.start)
+        return at if at >= 0 and not self.text[at + len(header.text) : header.start].strip() else header.start
 
     @property
     def read(self) -> str:

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict  # pydantic, which makes the JSON Schema
 
 from selfrag.algorithm import reflection
 from selfrag.answers.quotes import quote_of
-from selfrag.types import Answer, Cited, Critique, Mode, Passage, ReflectionKind, Segment, Standing, Status, Timing, Usage
+from selfrag.types import Answer, Cited, Critique, Header, Mode, Passage, ReflectionKind, Segment, Standing, Status, Timing, Usage
 
 SCHEMA: Literal["selfrag.answer/1"] = "selfrag.answer/1"
 TRACE_SCHEMA: Literal["selfrag.trace/1"] = "selfrag.trace/1"
@@ -25,11 +25,12 @@ Pair = list[int]
 
 class HeaderJson(TypedDict):
     """The header of ``text[start:end]`` of a passage: its table's header row, or the first line of its record. A header that
-    starts at 0 is not part of the passage."""
+    starts at 0 is not part of the passage. ``place`` is that of the table or the record, where the format names places."""
 
     start: int
     end: int
     text: str
+    place: NotRequired[str]
 
 
 class PlaceJson(TypedDict):
@@ -351,7 +352,7 @@ def quote_json(segment: Segment, question: str) -> QuoteJson | None:
         "source": passage.source,
         "lines": lines_within(passage.text, passage.lines, found.start, found.end),
         "page": passage.page,
-        "place": passage.place,
+        "place": passage.where(found.start, found.end),
         "start": found.start,
         "end": found.end,
         "span": list(found.span) if found.span else None,
@@ -393,8 +394,13 @@ def passage_json(passage: Passage) -> PassageJson:
         "place": passage.place,
         "chunk": passage.chunk,
         "text": passage.text,
-        "headers": [{"start": each.start, "end": each.end, "text": each.text} for each in passage.headers],
+        "headers": [header_json(each) for each in passage.headers],
     }
+
+
+def header_json(header: Header) -> HeaderJson:
+    found: HeaderJson = {"start": header.start, "end": header.end, "text": header.text}
+    return {**found, "place": header.place} if header.place else found
 
 
 def critique_of(row: CritiqueJson | JudgedJson, distributions: Mapping[str, Mapping[str, float]]) -> Critique:

@@ -254,8 +254,9 @@ class _Outline:
         self._inside = [span for span in self._inside if start < span.end]
         for span in self._inside:
             below = max(0, self._below_header(span) - start)
-            if below < min(span.end, end) - start:
-                yield Header(below, min(span.end, end) - start, _shortened(span.header))
+            last = min(span.end, end)
+            if below < last - start:
+                yield Header(below, last - start, _shortened(span.header), self._document.place(max(span.start, start), last))
 
     def _below_header(self, span: Span) -> int:
         """Where the text under a span's header begins: behind the lines that are it, unless the span is the rest of a table."""

@@ -154,3 +154,25 @@ def test_a_header_reaches_model_and_quote_through_a_search() -> None:
     assert quote.get("header") == "Station | Opened | Line"
     assert passage.text[quote["start"] : quote["end"]] == quote["text"] == "|Halt 250|1950|Red|"
     collection.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [("Fee: 40", "S!A3:B3"), ("Name: Bo", "S!A3:B3"), ("Name: Ann\nFee: 30\n\nName: Bo\nFee: 40", "S!A2:B3")],
+)
+def test_a_quote_cites_the_cells_of_its_row(words: str, place: str) -> None:
+    """A quote from one row of a sheet names that row's cells, one from several the passage's."""
+    rows = [("Name", "Fee"), ("Ann", "30"), ("Bo", "40")]
+    cells = "".join(
+        "<table:table-row>"
+        + "".join(f"<table:table-cell><text:p>{cell}</text:p></table:table-cell>" for cell in row)
+        + "</table:table-row>"
+        for row in rows
+    )
+    names = 'xmlns:office="o" xmlns:table="t" xmlns:text="x"'
+    content = f'<o {names}><office:spreadsheet><table:table table:name="S">{cells}</table:table></office:spreadsheet></o>'
+    (chunk,) = split(parse(PurePath("a.ods"), packed(content_xml=content)))
+    passage = Passage("c", "", chunk.text, "a.ods", place=chunk.place, headers=chunk.headers)
+    start = passage.text.index(words)
+    assert passage.where(start, start + len(words)) == place
+    assert passage_from(passage_json(passage)) == passage
