@@ -12,6 +12,7 @@ from collections.abc import Sequence as Values
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import accumulate
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,9 @@ class OnnxModel:
         return self._layers * 2 * self._heads * self._size * 4
 
     def allocate(self, capacity: int) -> KeysAndValues:
-        return np.empty((self._layers, 2, self._heads, capacity, self._size), np.float32)
+        """Memory of its own, not the allocator's: what no token has reached takes no room, and what is dropped is free at once."""
+        room = mmap(-1, capacity * self.kv_bytes)
+        return np.frombuffer(room, np.float32).reshape(self._layers, 2, self._heads, capacity, self._size)
 
     def running(self) -> AbstractContextManager[object]:
         return nullcontext()

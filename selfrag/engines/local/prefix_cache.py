@@ -14,7 +14,6 @@ from typing import Any
 from selfrag.engines.local.sequence import Sequence
 
 _ROUND = 64
-_AHEAD = 128
 
 
 class PrefixCache:
@@ -44,7 +43,7 @@ class PrefixCache:
         sequence = self._extended(best, length, capacity) if best else None
         if sequence is None:
             self._make_room(capacity)
-            sequence = Sequence([], self._allocate(self._ample(capacity)), shared=(best.kv, length) if best else None)
+            sequence = Sequence([], self._allocate(capacity), shared=(best.kv, length) if best else None)
         sequence.tokens = list(ids)
         self.active.append(sequence)
         return sequence
@@ -85,10 +84,6 @@ class PrefixCache:
         elif capacity <= sequence.capacity:
             return sequence
         return None
-
-    def _ample(self, capacity: int) -> int:
-        """``capacity`` and, if there is room, what an answer takes: what is judged now is mostly written from next."""
-        return capacity + _AHEAD if self.tokens + capacity + _AHEAD <= self._limit else capacity
 
     def _make_room(self, capacity: int) -> None:
         while self._idle and self.tokens + capacity > self._limit:
