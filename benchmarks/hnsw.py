@@ -24,6 +24,7 @@ from pathlib import Path
 import chromadb
 import harness
 import numpy as np
+from chromadb.api.collection_configuration import CreateCollectionConfiguration, CreateHNSWConfiguration
 from chromadb.config import Settings
 from numpy.typing import NDArray
 from passages import grown, vectors
@@ -43,10 +44,11 @@ def nearest(stored: NDArray[np.float32], queries: NDArray[np.float32], k: int) -
 def build(folder: Path, stored: NDArray[np.float32], setting: str, batch: int, sync: int) -> dict[str, float]:
     """Writes the vectors as the program does; processor seconds, bytes, peak memory."""
     neighbours, construction = map(int, setting.split("/"))
-    hnsw = {"space": "cosine", "max_neighbors": neighbours, "ef_construction": construction}
-    hnsw |= {"batch_size": batch, "sync_threshold": sync}
+    hnsw = CreateHNSWConfiguration(
+        space="cosine", max_neighbors=neighbours, ef_construction=construction, batch_size=batch, sync_threshold=sync
+    )
     client = chromadb.PersistentClient(str(folder), settings=Settings(anonymized_telemetry=False))
-    collection = client.create_collection("hnsw", embedding_function=None, configuration={"hnsw": hnsw})
+    collection = client.create_collection("hnsw", embedding_function=None, configuration=CreateCollectionConfiguration(hnsw=hnsw))
     started = time.process_time()
     for at in range(0, len(stored), _BATCH):
         some = stored[at : at + _BATCH]

@@ -28,9 +28,9 @@ import harness
 from selfrag import ingest
 from selfrag.config.library_env import silence_libraries
 from selfrag.index import open_collection
-from selfrag.index.embedders import EMBEDDED, open_embedder
+from selfrag.index.embedders import EMBEDDED, WINDOW, open_embedder
 from selfrag.index.sync.chunks import index_chunks
-from selfrag.index.sync.pipeline import WINDOW, Options
+from selfrag.index.sync.pipeline import Options
 
 
 def write_files(data: Path, folder: Path, count: int) -> None:

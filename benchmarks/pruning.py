@@ -14,6 +14,7 @@ import platform
 import resource
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,8 +62,8 @@ async def measure(questions: list[str], collection: str, model: str) -> list[Ask
         await ask(agent, questions[0], prune=True)  # what is loaded lazily is loaded now
         for index, question in enumerate(questions):
             found = {prune: await ask(agent, question, prune) for prune in ((True, False) if index % 2 else (False, True))}
-            answers, seconds, cpu = zip(found[True], found[False], strict=True)
-            asked.append(Asked(question, answers, seconds, cpu))
+            (first, wall, cpu), (second, other_wall, other_cpu) = found[True], found[False]
+            asked.append(Asked(question, (first, second), (wall, other_wall), (cpu, other_cpu)))
             print(f"{index + 1}/{len(questions)} {'same' if asked[-1].same else 'DIFFERENT'} {question}", file=sys.stderr)
     return asked
 
@@ -70,7 +71,7 @@ async def measure(questions: list[str], collection: str, model: str) -> list[Ask
 def report(asked: list[Asked], command: str, model: str) -> str:
     """Markdown: totals of both runs and their ratio."""
     commit = harness.COMMIT
-    figures = {
+    figures: dict[str, Callable[[Asked, int], float]] = {
         "tokens written": lambda a, i: a.answers[i].usage.completion_tokens,
         "prompt tokens computed": lambda a, i: a.answers[i].usage.prompt_tokens - a.answers[i].usage.cached_tokens,
         "candidates written to the end": lambda a, i: a.answers[i].expanded,

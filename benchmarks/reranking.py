@@ -49,10 +49,10 @@ async def with_isrel(hits: Hits, questions: list[str], model: str, dtype: str) -
 
 async def with_hyde(collection: Collection, questions: list[str], model: str, dtype: str) -> Hits:
     engine = open_engine("transformers", model, dtype=dtype, reflection="prompted")
-    hyde = Hyde(collection, engine, prompts.load("hyde").render)
-    found = await asyncio.gather(*(hyde.find(Question(question, FIRST)) for question in questions))
+    hyde = Hyde(model, engine, prompts.load("hyde").render)
+    written = await asyncio.gather(*(hyde.write(question) for question in questions))
     await engine.close()
-    return list(found)
+    return collection.find_now([Question(q, FIRST, hypotheses=said) for q, said in zip(questions, written, strict=True)])
 
 
 async def main() -> None:

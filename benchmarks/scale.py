@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -51,7 +51,7 @@ class Lookup:
 
     def __init__(self, folder: Path) -> None:
         self.name, self.dimension = "lookup", DIMENSION
-        self.fingerprint = {"revision": "1", "dimension": DIMENSION}
+        self.fingerprint: Mapping[str, str | int] = {"revision": "1", "dimension": DIMENSION}
         self._known = dict(zip(rows(folder / "questions.jsonl"), vectors(folder / "questions.f32"), strict=True))
 
     def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -189,9 +189,9 @@ def main() -> None:
     options.add_argument("--queries", type=int, default=100)
     options.add_argument("--chroma", default="")
     options.add_argument("--out", type=Path)
-    given = options.parse_args()
+    told = options.parse_args()
     lines = [
-        f"`python benchmarks/scale.py FOLDER --work WORK --sizes {given.sizes} --queries {given.queries}`,"
+        f"`python benchmarks/scale.py FOLDER --work WORK --sizes {told.sizes} --queries {told.queries}`,"
         f" {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start. Times are of a query, k = 10, p50 / p95.",
         "",
         "| chunks | real vectors | dense, CPU ms | BM25, CPU ms | fused, CPU ms | fused, wall ms | exact dense, CPU ms |"
@@ -199,11 +199,11 @@ def main() -> None:
         " Chroma CPU s | words CPU s | chunks/CPU s | MiB writing | MiB searching | MiB comparing | MiB catalog | MiB vectors |",
         "|---:" * 22 + "|",
     ]
-    for size in map(int, given.sizes.split(",")):
-        lines.append(row(size, given.chroma, given.queries, given.folder, given.work / str(size)))
+    for count in map(int, told.sizes.split(",")):
+        lines.append(row(count, told.chroma, told.queries, told.folder, told.work / str(count)))
         print(lines[-1], file=sys.stderr, flush=True)
-        if given.out:
-            harness.write(given.out, "Search by size", "\n".join(lines))
+        if told.out:
+            harness.write(told.out, "Search by size", "\n".join(lines))
     print("\n".join(lines))
 
 

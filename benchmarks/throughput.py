@@ -73,15 +73,22 @@ class Run:
 # --- questions and passages ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Given:
     """A retriever that knows the passages of every question beforehand."""
 
     passages: dict[str, list[Passage]]
     name: str = "given"
+    warnings: tuple[str, ...] = ()
+
+    def describe(self) -> dict[str, object]:
+        return {}
 
     async def search(self, query: str, k: int) -> list[Passage]:
         return self.passages[query][:k]
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 def words(text: str) -> set[str]:
@@ -287,7 +294,7 @@ def report(found: dict[str, Any], arguments: argparse.Namespace) -> str:
 
 
 def middle(runs: list[Run], measure: str) -> float:
-    return statistics.median(getattr(run, measure) for run in runs)
+    return float(statistics.median(getattr(run, measure) for run in runs))
 
 
 def ratios(runs: dict[str, list[Run]], way: str) -> str:

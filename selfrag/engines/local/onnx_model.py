@@ -103,7 +103,7 @@ class OnnxModel:
         return self._layers * 2 * self._heads * self._size * 4
 
     def allocate(self, capacity: int) -> KeysAndValues:
-        """Memory of its own, not the allocator's: what no token has reached takes no room, and what is dropped is free at once."""
+        """Memory of its own, outside the allocator: what no token has reached takes no room, what is dropped is free at once."""
         room = mmap(-1, capacity * self.kv_bytes)
         return np.frombuffer(room, np.float32).reshape(self._layers, 2, self._heads, capacity, self._size)
 
