@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_OPTION_OF = {"retrieve": "threshold", "isrel": "abstain_isrel", "issup": "abstain_issup", "isuse": "abstain_isuse",
+OPTION_OF = {"retrieve": "threshold", "isrel": "abstain_isrel", "issup": "abstain_issup", "isuse": "abstain_isuse",
               "reconsider": "reconsider_isuse", "join": "join_isuse"}  # fmt: skip
 """The option that each fitted threshold is the default of."""
 
@@ -145,7 +145,7 @@ def fitted_options(settings: Settings) -> dict[str, float]:
     """The search options that were fitted: for the model, or by `selfrag calibrate` for the profile that the settings name."""
     model, profile = find_model(settings), find_profile(settings)
     thresholds = {**model.thresholds, **(profile.thresholds if profile else {})}
-    fitted = {_OPTION_OF[name]: value for name, value in thresholds.items()}
+    fitted = {OPTION_OF[name]: value for name, value in thresholds.items()}
     return fitted | {f"w_{name}": value for name, value in model.weights.items()}
 
 
@@ -298,4 +298,5 @@ def open_reflector(settings: Settings, model: ModelInfo, profile: Profile | None
     from selfrag.reflectors.tokens import TokenReflector
 
     above = settings.relevant_above if settings.relevant_above is not None else thresholds.get("isrel", 0.0)
-    return TokenReflector(engine, temperatures=profile.temperatures if profile else model.temperatures, relevant_above=above)
+    scaling = profile or model
+    return TokenReflector(engine, temperatures=scaling.temperatures, biases=scaling.biases, relevant_above=above)

@@ -31,6 +31,13 @@ JUDGEMENTS = (*RETRIEVE, *ISREL, *ISSUP, *ISUSE)
 """The thirteen that carry a probability."""
 
 UTILITY_WEIGHTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+WORTH: Mapping[str, Mapping[str, float]] = {
+    "Retrieve": {RETRIEVAL: 1.0},
+    "ISREL": {RELEVANT: 1.0},
+    "ISSUP": {FULLY: 1.0, PARTIALLY: 0.5},
+    "ISUSE": {token: (weight + 1) / 2 for token, weight in zip(ISUSE, UTILITY_WEIGHTS, strict=True)},
+}
+"""What each token of a group counts in the probability that the group stands for, in [0, 1]; 0 where it is missing."""
 ABSENT = -100.0
 """The log-probability of a watched token that a position does not report, as in the published short form."""
 
@@ -164,15 +171,19 @@ def critique(tokens: Sequence[Token], opening: Critique | None = None) -> Critiq
     return Critique(rel, sup, use, sequence, found, opening.retrieval if opening else 0.0)
 
 
-def temper(token: Token, temperatures: Mapping[str, float]) -> Token:
-    """``token`` with the log-probabilities of each group named in ``temperatures`` divided by its temperature (> 0).
+def temper(token: Token, temperatures: Mapping[str, float], biases: Mapping[str, float]) -> Token:
+    """``token`` with the log-probabilities of each group divided by its temperature (> 0), and moved by its bias times what the
+    token is worth: Platt scaling of the group's probability.
 
-    Only ratios within a group are ever read, so the missing normalisation does not matter. No temperatures: the same token.
+    Only ratios within a group are ever read, so the missing normalisation does not matter. Nothing named: the same token.
     """
-    scale = {name: temperatures[group] for group, names in GROUPS.items() if group in temperatures for name in names}
-    if not scale:
-        return token
-    return replace(token, watched={name: value / scale.get(name, 1.0) for name, value in token.watched.items()})
+    watched = dict(token.watched)
+    for group in temperatures.keys() | biases.keys():
+        for name in GROUPS[group]:
+            if name in watched:
+                shift = biases.get(group, 0.0) * WORTH[group].get(name, 0.0)
+                watched[name] = watched[name] / temperatures.get(group, 1.0) + shift
+    return replace(token, watched=watched) if temperatures or biases else token
 
 
 def verdict(critique: Critique, group: str) -> str | None:

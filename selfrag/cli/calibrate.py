@@ -1,4 +1,4 @@
-"""`selfrag calibrate`: fits a model's thresholds and temperatures on labelled questions, and keeps them as a profile."""
+"""`selfrag calibrate`: fits a model's temperatures, biases and thresholds on labelled questions, and keeps them as a profile."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from selfrag.errors import SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
     from selfrag.config.profiles import Profile
-    from selfrag.evaluation.calibrate import Fit
+    from selfrag.evaluation.calibrate import Fit, Held
+    from selfrag.types import SearchOptions
 
 Rows = list[dict[str, Any]]
-Held = list[tuple[str, float | None, float | None]]
 ANY_RELEVANCE = 1e-9
 """Treats every passage as relevant, since the relevance threshold is being fitted."""
 
@@ -50,13 +50,14 @@ def calibrate(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fit when to retrieve, when to abstain, and the temperature of each reflection group.
+    """Fit how far the critique can be trusted, and when to retrieve and to abstain.
 
-    The questions are answered twice, with evidence and without. The retrieval threshold is the one that makes most answers
-    right; if the questions do not decide it, it does not change. The abstention thresholds maximise the macro-F1 of
-    answerability, or satisfy --max-risk. With --from-history nothing is answered: the abstention thresholds are fitted on the
-    answers that you rated good or bad. Metrics before and after are reported on held-out folds. `--profile NAME` then uses the
-    profile in ask, chat, batch and eval.
+    The questions are answered twice, with evidence and without. ISREL and ISUSE get the temperature and the bias with which they
+    are right as often as they say (Platt scaling), Retrieve a temperature. The retrieval threshold is the one that makes most
+    answers right; if the questions do not decide it, it does not change. The abstention thresholds maximise the macro-F1 of
+    answerability, or satisfy --max-risk. The thresholds of the second look and of joining move with ISUSE. With --from-history
+    nothing is answered: the abstention thresholds are fitted on the answers that you rated good or bad. Metrics before and after
+    are reported on held-out folds. `--profile NAME` then uses the profile in ask, chat, batch and eval.
 
     \b
     Examples:
@@ -84,12 +85,13 @@ def calibrate(
     profiles.path_of(name, folder)
     if out:
         out.mkdir(parents=True, exist_ok=True)
-    with_evidence, alone, before = asyncio.run(both(flags, running, file, out, quiet))
+    with_evidence, alone, now = asyncio.run(both(flags, running, file, out, quiet))
     found = examples(with_evidence, {str(row["id"]): row for row in alone})
-    fitted = fit(found, max_risk, before["retrieve"])
-    held = crossed(found, before, max_risk=max_risk)
+    fitted = fit(found, now.thresholds, max_risk)
+    held = crossed(found, now.thresholds, max_risk=max_risk)
     model = next((row["model"] for row in with_evidence if row["status"] != "error"), "")
-    profile = Profile(name, model, fitted.thresholds, fitted.temperatures)
+    scaling = fitted.scaling.after(now.scaling)
+    profile = Profile(name, model, fitted.thresholds, scaling.temperatures, scaling.biases)
     keep(profile, fitted, held, len(found), f"questions of {Path(file).name}", None if dry_run else folder, json, quiet)
     if len(found) < len(with_evidence):
         terminal.say(f"{len(with_evidence) - len(found)} questions failed or have no label, and were left out", quiet)
@@ -113,29 +115,37 @@ def calibrate_from_history(flags: AgentFlags, name: str, max_risk: float | None,
         found, kept, left = feedback.examples(history.rated(), model)
     for reason, count in left.items():
         terminal.say(f"{count} rated answers were left out: {reason}", quiet)
-    fitted = feedback.fit(found, kept, max_risk)
-    held = feedback.crossed(found, {"isrel": options.abstain_isrel, "issup": options.abstain_issup}, max_risk)
-    profile = Profile(name, model, fitted.thresholds, fitted.temperatures)
+    fitted = feedback.fit(found, max_risk)
+    held = feedback.crossed(found, thresholds_of(options), max_risk)
+    profile = Profile(name, model, fitted.thresholds, kept.temperatures, kept.biases)
     folder = None if dry_run else now.paths.profiles
     keep(profile, fitted, held, len(found), "rated answers of the history", folder, json, quiet)
 
 
-async def both(
-    flags: AgentFlags, running: RunFlags, file: str, out: Path | None, quiet: bool
-) -> tuple[Rows, Rows, dict[str, float]]:
-    """The rows with evidence and without it, at temperature 1, and the thresholds that hold now.
+def thresholds_of(options: SearchOptions) -> dict[str, float]:
+    """The thresholds of a search, by the names that a profile gives them."""
+    from selfrag.agent import OPTION_OF
+
+    return {name: getattr(options, option) for name, option in OPTION_OF.items()}
+
+
+async def both(flags: AgentFlags, running: RunFlags, file: str, out: Path | None, quiet: bool) -> tuple[Rows, Rows, Fit]:
+    """The rows with evidence and without it, and the scaling and the thresholds that hold now.
 
     An incomplete run ends the command.
     """
+    from selfrag.evaluation.calibrate import Fit
+    from selfrag.evaluation.temperatures import Scaling
     from selfrag.reflectors.tokens import TokenReflector
 
     questions = running.questions(file)
     async with flags.open(quiet=quiet) as agent:
-        now = agent.options
-        before = {"retrieve": now.threshold, "isrel": now.abstain_isrel, "issup": now.abstain_issup}
+        now, scaling = agent.options, Scaling()
         if isinstance(agent.reflector, TokenReflector):
-            agent.reflector = replace(agent.reflector, temperatures={}, relevant_above=ANY_RELEVANCE)
+            scaling = Scaling(agent.reflector.temperatures, agent.reflector.biases)
+            agent.reflector = replace(agent.reflector, relevant_above=ANY_RELEVANCE)
         free = replace(now, abstain_isrel=0.0, abstain_issup=0.0, abstain_isuse=-1.0, threshold=0.0, require_support=None)
+        free = replace(free, join_isuse=1.0)  # one answer, one critique
         runs = []
         for name, options in (("evidence", free), ("alone", replace(free, mode="never"))):
             to = out / f"{name}.jsonl" if out else None
@@ -143,7 +153,7 @@ async def both(
             if tally.stopped:
                 raise typer.Exit(exit_code(tally))
             runs.append(rows)
-    return runs[0], runs[1], before
+    return runs[0], runs[1], Fit(scaling, thresholds_of(now))
 
 
 def keep(profile: Profile, fitted: Fit, held: Held, count: int, what: str, folder: Path | None, json: bool, quiet: bool) -> None:
@@ -163,10 +173,12 @@ def text(profile: Profile, fitted: Fit, held: Held, count: int) -> str:
 
     thresholds = "  ".join(f"{name} {value:.3f}" for name, value in profile.thresholds.items())
     temperatures = "  ".join(f"{name} {value:.2f}" for name, value in profile.temperatures.items())
+    biases = "  ".join(f"{name} {value:+.2f}" for name, value in profile.biases.items())
     table = text_table(["on held-out folds", "before", "after"], [[label, number(a), number(b)] for label, a, b in held])
     notes = [f"note: {note}" for note in fitted.notes]
     head = f"profile {profile.name}: {count} questions, model {profile.model}"
-    return "\n".join([head, f"thresholds    {thresholds}", f"temperatures  {temperatures}", *notes, "", table])
+    scaling = [f"temperatures  {temperatures}", f"biases        {biases}"]
+    return "\n".join([head, f"thresholds    {thresholds}", *scaling, *notes, "", table])
 
 
 def document(profile: Profile, fitted: Fit, held: Held, count: int, path: Path | None) -> dict[str, Any]:
@@ -178,6 +190,7 @@ def document(profile: Profile, fitted: Fit, held: Held, count: int, path: Path |
         "questions": count,
         "thresholds": dict(profile.thresholds),
         "temperatures": dict(profile.temperatures),
+        "biases": dict(profile.biases),
         "held_out": [{"metric": label, "before": a, "after": b} for label, a, b in held],
         "notes": list(fitted.notes),
     }

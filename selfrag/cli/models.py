@@ -107,6 +107,7 @@ def described(info: ModelInfo) -> dict[str, Any]:
         "thresholds": dict(info.thresholds),
         "weights": dict(info.weights),
         "temperatures": dict(info.temperatures),
+        "biases": dict(info.biases),
     }
 
 

@@ -1,4 +1,4 @@
-"""Named profiles: thresholds and temperatures fitted on labelled questions, one TOML file each under the config directory."""
+"""Named profiles: what was fitted on labelled questions, one TOML file each under the config directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from selfrag._util import write_whole
 from selfrag.algorithm.reflection import GROUPS
 from selfrag.errors import ConfigError, UsageError
 
-THRESHOLDS = ("retrieve", "isrel", "issup")
+_LOWEST = {"retrieve": 0.0, "isrel": 0.0, "issup": 0.0, "isuse": -1.0, "reconsider": -1.0, "join": -1.0}
+"""The thresholds, each with its least value; 1 is the largest of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,16 @@ class Profile:
     """The result of `selfrag calibrate`.
 
     ``thresholds`` in [0, 1]: "retrieve" above which passages are retrieved, "isrel" and "issup" below which the program
-    abstains. ``temperatures`` maps a reflection group ("ISREL") to a positive number; 1 where it is missing.
+    abstains; in [-1, 1]: "isuse" below which it abstains, "reconsider" below which it takes a second look, "join" above which it
+    adds what other passages say. ``temperatures`` maps a reflection group ("ISREL") to a positive number, 1 where it is missing,
+    ``biases`` to a number of log-odds, 0 where it is missing.
     """
 
     name: str
     model: str
     thresholds: Mapping[str, float] = field(default_factory=dict)
     temperatures: Mapping[str, float] = field(default_factory=dict)
+    biases: Mapping[str, float] = field(default_factory=dict)
 
 
 def path_of(name: str, folder: Path) -> Path:
@@ -47,20 +51,22 @@ def load(name: str, folder: Path) -> Profile:
         raise UsageError(f"no profile is named {name!r} (known: {known})", mend) from None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}", mend) from error
-    if unknown := set(found) - {"model", "note", "thresholds", "temperatures"}:
+    if unknown := set(found) - {"model", "note", "thresholds", "temperatures", "biases"}:
         raise ConfigError(f"{path}: unknown key {min(unknown)!r}", mend)
     try:
-        thresholds = _numbers(found.get("thresholds", {}), THRESHOLDS, 0.0, 1.0)
-        temperatures = _numbers(found.get("temperatures", {}), tuple(GROUPS), math.ulp(0.0), math.inf)
+        thresholds = _numbers(found.get("thresholds", {}), _LOWEST, 1.0)
+        temperatures = _numbers(found.get("temperatures", {}), dict.fromkeys(GROUPS, math.ulp(0.0)), math.inf)
+        biases = _numbers(found.get("biases", {}), dict.fromkeys(GROUPS, -math.inf), math.inf)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}", mend) from None
-    return Profile(name, str(found.get("model", "")), thresholds, temperatures)
+    return Profile(name, str(found.get("model", "")), thresholds, temperatures, biases)
 
 
-def _numbers(table: Mapping[str, Any], known: tuple[str, ...], low: float, high: float) -> dict[str, float]:
+def _numbers(table: Mapping[str, Any], lowest: Mapping[str, float], high: float) -> dict[str, float]:
     for name, value in table.items():
-        if name not in known:
-            raise ValueError(f"{name!r} is not one of {', '.join(known)}")
+        if name not in lowest:
+            raise ValueError(f"{name!r} is not one of {', '.join(lowest)}")
+        low = lowest[name]
         if not isinstance(value, int | float) or isinstance(value, bool) or not (low <= value <= high and math.isfinite(value)):
             raise ValueError(f"{name} is {value!r}, not a number between {low:g} and {high:g}")
     return {name: float(value) for name, value in table.items()}
@@ -77,6 +83,7 @@ def save(profile: Profile, folder: Path, note: str = "") -> Path:
         "note": note,
         "thresholds": dict(profile.thresholds),
         "temperatures": dict(profile.temperatures),
+        "biases": dict(profile.biases),
     }
     write_whole(path, [tomlkit.dumps(table).encode()])
     return path

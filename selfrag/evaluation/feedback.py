@@ -1,7 +1,7 @@
 """Fits abstention thresholds on rated answers instead of questions with known answers.
 
-Answering was right if an answer is rated good or an abstention is rated bad. Scores come from the history, at the temperatures of
-the answers, which the fit keeps.
+Answering was right if an answer is rated good or an abstention is rated bad. Scores come from the history, at the temperatures and
+biases of the answers, which the fit keeps.
 """
 
 from __future__ import annotations
@@ -12,41 +12,43 @@ from typing import Any
 
 from selfrag.conversation.history import Entry
 from selfrag.errors import InputError
-from selfrag.evaluation.calibrate import FEW, Fit, cross_validated, fit_abstention, judgements
-from selfrag.evaluation.temperatures import Example
+from selfrag.evaluation.calibrate import FEW, NEUTRAL, Fit, Held, cross_validated, fit_abstention, judgements
+from selfrag.evaluation.temperatures import Example, Scaling
 
 Json = Mapping[str, Any]
 _METRICS = ("answerability, macro-F1", "answer rate", "accuracy of what is answered")
 
 
-def examples(entries: Sequence[Entry], model: str) -> tuple[list[Example], dict[str, float], Counter[str]]:
-    """The rated answers of ``model``, the temperatures of the newest of them, and why others were left out, counted."""
+def examples(entries: Sequence[Entry], model: str) -> tuple[list[Example], Scaling, Counter[str]]:
+    """The rated answers of ``model``, the scaling of the newest of them, and why others were left out, counted."""
     mine = [entry for entry in entries if entry.document["model"] == model]
     left = Counter({"answered by another model": len(entries) - len(mine)})
-    kept = temperatures(mine[-1]) if mine else {}
+    kept = scaling(mine[-1]) if mine else Scaling()
     found = []
     for entry in mine:
-        isrel, issup = judgements(entry.document["segments"])
-        if temperatures(entry) != kept:
+        example = _example(entry)
+        if scaling(entry) != kept:
             left["answered at other temperatures"] += 1
-        elif not isrel:
+        elif not example.isrel:
             left["answered without evidence"] += 1
         else:
-            found.append(_example(entry, isrel, issup))
+            found.append(example)
     return found, kept, +left
 
 
-def temperatures(entry: Entry) -> dict[str, float]:
-    return dict(entry.conditions.get("reflector", {}).get("temperatures", {}))
+def scaling(entry: Entry) -> Scaling:
+    reflector = entry.conditions.get("reflector", {})
+    return Scaling(reflector.get("temperatures", {}), reflector.get("biases", {}))
 
 
-def _example(entry: Entry, isrel: tuple[float, ...], issup: tuple[tuple[float, ...], ...]) -> Example:
+def _example(entry: Entry) -> Example:
     worth = (entry.verdict == "good") == (entry.document["status"] == "answered")
-    return Example(answerable=worth, right=worth, right_alone=None, p_retrieve=None, isrel=isrel, issup=issup)
+    isrel, issup, isuse = judgements(entry.document["segments"])
+    return Example(worth, worth, right_alone=None, p_retrieve=None, isrel=isrel, issup=issup, isuse=isuse)
 
 
-def fit(found: Sequence[Example], kept: Mapping[str, float], max_risk: float | None = None) -> Fit:
-    """Thresholds of ISREL and ISSUP. Raises InputError if the verdicts do not separate good answers from bad ones."""
+def fit(found: Sequence[Example], max_risk: float | None = None) -> Fit:
+    """Thresholds of abstention. Raises InputError if the verdicts do not separate good answers from bad ones."""
     right = sum(e.right for e in found)
     if not 0 < right < len(found):
         what = "there are no rated answers" if not found else f"all {len(found)} rated answers were judged alike"
@@ -54,16 +56,13 @@ def fit(found: Sequence[Example], kept: Mapping[str, float], max_risk: float | N
     notes = ["Retrieve: feedback does not say whether evidence was needed: its threshold stays as it is"]
     if len(found) < FEW:
         notes.append(f"{len(found)} answers are few: other ones may give quite other thresholds; {FEW} and more say something")
-    isrel, issup = fit_abstention(found, {}, max_risk)
-    return Fit(dict(kept), {"isrel": isrel, "issup": issup}, tuple(notes))
+    return Fit(Scaling(), fit_abstention(found, Scaling(), max_risk), tuple(notes))
 
 
-def crossed(
-    found: Sequence[Example], before: Mapping[str, float], max_risk: float | None = None
-) -> list[tuple[str, float | None, float | None]]:
-    """Metrics on held-out folds: (name, before, after). ``before`` holds the thresholds of now."""
+def crossed(found: Sequence[Example], before: Mapping[str, float], max_risk: float | None = None) -> Held:
+    """``before`` holds the thresholds of now."""
 
     def refit(training: Sequence[Example]) -> Fit:
-        return Fit({}, dict(zip(("isrel", "issup"), fit_abstention(training, {}, max_risk), strict=True)))
+        return Fit(Scaling(), fit_abstention(training, Scaling(), max_risk))
 
-    return [row for row in cross_validated(found, {"retrieve": 0.0, **before}, refit) if row[0] in _METRICS]
+    return [row for row in cross_validated(found, {**NEUTRAL, **before}, refit) if row[0] in _METRICS]

@@ -1,24 +1,27 @@
-"""A temperature for each reflection group, which calibrates its probabilities."""
+"""A temperature and a bias for each reflection group, which calibrate its probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from selfrag.algorithm.reflection import FULLY, GROUPS, ISSUP, ISUSE, PARTIALLY, UTILITY_WEIGHTS
+from selfrag.algorithm.reflection import GROUPS, ISREL, RELEVANT, RETRIEVAL, RETRIEVE, WORTH
 
 Floats = NDArray[np.float64]
-TEMPERATURES = np.geomspace(0.2, 5, 81)
+TEMPERATURES = np.geomspace(0.2, 5, 41)
+BIASES = np.linspace(-4, 4, 81)
 LEAST = 20
-"""Labelled examples below which no temperature is fitted."""
+"""Labelled examples below which nothing is fitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A labelled question. Distributions are those of temperature 1; ``passages`` pairs ISREL with being gold."""
+    """A labelled question; ``passages`` pairs ISREL with being gold."""
 
     answerable: bool
     right: bool
@@ -30,40 +33,69 @@ class Example:
     passages: tuple[tuple[float, bool], ...] = ()
 
 
-def tempered(distributions: Floats, temperature: float) -> Floats:
-    """Distributions of shape (n, tokens) at another temperature."""
-    logs = np.log(np.clip(distributions, 1e-12, 1.0)) / temperature
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Temperatures and biases by group, 1 and 0 where they are missing."""
+
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    biases: Mapping[str, float] = field(default_factory=dict)
+
+    def read(self, group: str, distributions: Floats) -> Floats:
+        """The probability in [0, 1] that distributions of shape (n, tokens) stand for, once scaled."""
+        return scaled(group, distributions, self.temperatures.get(group, 1.0), self.biases.get(group, 0.0))
+
+    def after(self, first: Scaling) -> Scaling:
+        """The scaling that does what ``first`` does, and then this one."""
+        groups = {*first.temperatures, *first.biases, *self.temperatures, *self.biases}
+        temperatures, biases = {}, {}
+        for group in groups:
+            by = self.temperatures.get(group, 1.0)
+            temperatures[group] = first.temperatures.get(group, 1.0) * by
+            biases[group] = first.biases.get(group, 0.0) / by + self.biases.get(group, 0.0)
+        return Scaling(temperatures, biases)
+
+    def utility(self, isuse: float) -> float:
+        """What becomes of an ISUSE in [-1, 1] whose distribution lies on the lowest and the highest utility; -1 and 1 stay."""
+        if abs(isuse) == 1:
+            return isuse
+        odds = math.log((1 + isuse) / (1 - isuse)) / self.temperatures.get("ISUSE", 1.0) + self.biases.get("ISUSE", 0.0)
+        return math.tanh(odds / 2)
+
+
+def scaled(group: str, distributions: Floats, temperature: float, bias: float) -> Floats:
+    worth = np.array([WORTH[group].get(token, 0.0) for token in GROUPS[group]])
+    logs = np.log(np.clip(distributions, 1e-12, 1.0)) / temperature + bias * worth
     powers = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    return np.asarray(powers @ worth / powers.sum(axis=1))
 
 
-def pair(probability: Sequence[float]) -> Floats:
+def two(group: Sequence[str], token: str, probability: Sequence[float]) -> Floats:
+    """Distributions over ``group``: ``token`` has the probability, the group's first other token the rest."""
     values = np.array(probability, dtype=np.float64).reshape(-1)
-    return np.stack([values, 1 - values], axis=1)
+    found = np.zeros((len(values), len(group)))
+    found[:, next(i for i, other in enumerate(group) if other != token)] = 1 - values
+    found[:, group.index(token)] = values
+    return found
 
 
-def expected(weights: Mapping[str, float], group: Sequence[str]) -> Callable[[Floats], Floats]:
-    return lambda distributions: np.asarray(distributions @ np.array([weights.get(token, 0.0) for token in group]))
+def relevance(probability: Sequence[float]) -> Floats:
+    return two(ISREL, RELEVANT, probability)
 
 
-READ: Mapping[str, Callable[[Floats], Floats]] = {
-    "Retrieve": lambda d: d[:, 0],
-    "ISREL": lambda d: d[:, 0],
-    "ISSUP": expected({FULLY: 1.0, PARTIALLY: 0.5}, ISSUP),
-    "ISUSE": expected({t: (w + 1) / 2 for t, w in zip(ISUSE, UTILITY_WEIGHTS, strict=True)}, ISUSE),
-}
-"""The probability, in [0, 1], that a group's distributions represent."""
+def retrieval(probability: Sequence[float]) -> Floats:
+    return two(RETRIEVE, RETRIEVAL, probability)
 
 
 def labelled(found: Sequence[Example], group: str) -> tuple[Floats, Floats]:
-    """Distributions of ``group`` with their target: a passage is gold, an answer is right, retrieval is needed."""
+    """Distributions of ``group`` with their target: a passage is gold, an answer is right, retrieval is needed. ISSUP has none:
+    a right answer may lack support, and a wrong one may have it."""
     if group == "ISREL":
         pairs = [item for e in found for item in e.passages]
-        return pair([p for p, _ in pairs]), np.array([hit for _, hit in pairs], dtype=np.float64)
+        return relevance([p for p, _ in pairs]), np.array([hit for _, hit in pairs], dtype=np.float64)
     if group == "Retrieve":
         asked = [e for e in found if e.answerable and e.right_alone is not None and e.p_retrieve is not None]
-        return pair([e.p_retrieve or 0.0 for e in asked]), np.array([not e.right_alone for e in asked], dtype=np.float64)
-    rows = [(d, e.right) for e in found for d in (e.issup if group == "ISSUP" else (e.isuse,)) if d]
+        return retrieval([e.p_retrieve or 0.0 for e in asked]), np.array([not e.right_alone for e in asked], dtype=np.float64)
+    rows = [(e.isuse, e.right) for e in found if e.isuse and group == "ISUSE"]
     values = np.array([d for d, _ in rows], dtype=np.float64).reshape(len(rows), len(GROUPS[group]))
     return values, np.array([right for _, right in rows], dtype=np.float64)
 
@@ -73,10 +105,15 @@ def log_loss(probability: Floats, label: Floats) -> float:
     return float(-(label * np.log(p) + (1 - label) * np.log(1 - p)).mean())
 
 
-def fit_temperature(found: Sequence[Example], group: str) -> tuple[float, str | None]:
-    """The temperature with the least log-loss; 1, with the reason, if there is nothing to fit it on."""
+def fit_scaling(found: Sequence[Example], group: str) -> tuple[float, float, str | None]:
+    """Temperature and bias with the least log-loss (Platt 1999, with his targets); 1 and 0, with the reason, if there is nothing
+    to fit them on. Retrieve has no bias: labelled questions nearly all need evidence, what a person types need not."""
     values, label = labelled(found, group)
-    if len(label) < LEAST or not 0 < label.sum() < len(label):
-        return 1.0, f"{group}: {len(label)} labelled examples, {int(label.sum())} of them positive: its temperature stays 1"
-    losses = [log_loss(READ[group](tempered(values, t)), label) for t in TEMPERATURES]
-    return float(TEMPERATURES[int(np.argmin(losses))]), None
+    positive = int(label.sum())
+    if len(label) < LEAST or not 0 < positive < len(label):
+        return 1.0, 0.0, f"{group}: {len(label)} labelled examples, {positive} of them positive: it stays as it is"
+    target = np.where(label > 0, (positive + 1) / (positive + 2), 1 / (len(label) - positive + 2))
+    grid = list(product(TEMPERATURES, BIASES if group != "Retrieve" else (0.0,)))
+    losses = [log_loss(scaled(group, values, t, b), target) for t, b in grid]
+    temperature, bias = grid[int(np.argmin(losses))]
+    return float(temperature), float(bias), None

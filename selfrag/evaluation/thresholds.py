@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
-Thresholds = tuple[float, float]
-"""Of ISREL and ISSUP. What lies below either is abstained from."""
+Thresholds = tuple[float, ...]
+"""Of ISREL and ISSUP, and of the utility where that is given, too. What lies below one of them is abstained from."""
 
 
 def between(values: Floats, most: int = 60) -> Floats:
@@ -29,7 +29,7 @@ def between(values: Floats, most: int = 60) -> Floats:
 
 
 def keeps(scores: NDArray[Any], thresholds: Thresholds) -> Booleans:
-    """``scores``: (n, 2) of ISREL and ISSUP; true where neither is below its threshold."""
+    """``scores``: (n, 2) of ISREL and ISSUP, or (n, 3); true where none is below its threshold."""
     return np.asarray((scores >= np.array(thresholds)).all(axis=1))
 
 
@@ -48,7 +48,8 @@ def fit_abstention(
     """The thresholds of the best macro-F1 of answering what is ``good`` and abstaining from the rest; with ``max_risk`` those
     that answer most while at most this share of the answers is not ``right``. Of equals the lowest.
 
-    ``scores``: (n, 2) of ISREL and ISSUP; ``good`` and ``right``: (n,), ``right`` as ``good`` if it is not given.
+    ``scores``: (n, 2) of ISREL and ISSUP, or (n, 3) with the utility in [0, 1]; ``good`` and ``right``: (n,), ``right`` as
+    ``good`` if it is not given.
     """
     wrong = ~(good if right is None else right)
 
@@ -58,8 +59,8 @@ def fit_abstention(
             return macro_f1(keep, good)
         return float(keep.mean()) if keep.any() and wrong[keep].mean() <= max_risk else 0.0
 
-    grid = product(between(scores[:, 0]), between(scores[:, 1]))
-    return best(((float(isrel), float(issup)) for isrel, issup in grid), value)
+    most = 60 if scores.shape[1] == 2 else 20
+    return best((tuple(map(float, each)) for each in product(*(between(column, most) for column in scores.T))), value)
 
 
 def fit_retrieval(p: Floats, right: Floats, right_alone: Floats, now: float) -> float | None:

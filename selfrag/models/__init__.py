@@ -115,6 +115,7 @@ def _registered(entry: Entry, cache: Path) -> ModelInfo:
         licence=entry.licence,
         thresholds=entry.thresholds,
         temperatures=entry.temperatures,
+        biases=entry.biases,
         weights=entry.weights,
         reflection=entry.reflection,
     )

@@ -41,6 +41,7 @@ class Entry:
     graph: str | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
     temperatures: Mapping[str, float] = field(default_factory=dict)
+    biases: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     reflection: ReflectionKind | None = None
     sha256: Mapping[str, str] = field(default_factory=dict)
@@ -73,6 +74,7 @@ class ModelInfo:
     card: Path | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
     temperatures: Mapping[str, float] = field(default_factory=dict)
+    biases: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     reflection: ReflectionKind | None = None
 

@@ -35,15 +35,16 @@ STOP = frozenset((*RETRIEVE, *ISUSE))
 class TokenReflector:
     """Reads every critique as probabilities of the model's own reflection tokens.
 
-    ``max_tokens`` limits a segment. ``temperatures`` maps a group ("Retrieve", "ISREL", "ISSUP", "ISUSE") to the temperature
-    (> 0) that calibrates it; groups not named stay as the model gives them. From a passage whose ISREL is at least
-    ``relevant_above`` (0 to 1) the model writes after `[Relevant]`, even where `[Irrelevant]` is the likelier: a threshold for a
-    model that is too strict, as there is one for Retrieve. 0 leaves the choice to the model.
+    ``max_tokens`` limits a segment. ``temperatures`` and ``biases`` map a group ("Retrieve", "ISREL", "ISSUP", "ISUSE") to the
+    temperature (> 0) and the bias (in log-odds) that calibrate it; groups not named stay as the model gives them. From a passage
+    whose ISREL is at least ``relevant_above`` (0 to 1) the model writes after `[Relevant]`, even where `[Irrelevant]` is the
+    likelier: a threshold for a model that is too strict, as there is one for Retrieve. 0 leaves the choice to the model.
     """
 
     engine: Engine
     max_tokens: int = 100
     temperatures: Mapping[str, float] = field(default_factory=dict)
+    biases: Mapping[str, float] = field(default_factory=dict)
     relevant_above: float = 0.0
     kind: ReflectionKind = "tokens"
 
@@ -51,7 +52,8 @@ class TokenReflector:
         return replace(self, engine=engine)
 
     def describe(self) -> dict[str, object]:
-        return {"reflection": self.kind, "temperatures": dict(self.temperatures), "relevant_above": self.relevant_above}
+        scaling = {"temperatures": dict(self.temperatures), "biases": dict(self.biases)}
+        return {"reflection": self.kind, **scaling, "relevant_above": self.relevant_above}
 
     async def decide(self, instruction: str, path: Sequence[Segment], threshold: float) -> Decision:
         """Free after a segment, whose last position already says it; one position read at the start."""
@@ -83,7 +85,7 @@ class TokenReflector:
             return draft.segment(finished=True)
 
         def on_token(token: Token) -> bool:
-            draft.add(reflection.temper(token, self.temperatures))
+            draft.add(self._calibrated(token))
             return alive(draft.critique, draft.sequence_bound, token.text)
 
         before = prompt(instruction, path, *lead_in(opening.passage, opening.carry), *replayed(draft.tokens))
@@ -112,7 +114,10 @@ class TokenReflector:
 
     async def _first(self, before: Prompt, watch: tuple[str, ...]) -> Completion:
         done = await self.engine.complete(Request(before, 1, STOP, watch))
-        return replace(done, tokens=tuple(reflection.temper(token, self.temperatures) for token in done.tokens))
+        return replace(done, tokens=tuple(map(self._calibrated, done.tokens)))
+
+    def _calibrated(self, token: Token) -> Token:
+        return reflection.temper(token, self.temperatures, self.biases)
 
 
 class Draft:

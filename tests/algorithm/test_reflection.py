@@ -190,10 +190,18 @@ def test_votes_are_stripped_and_summed() -> None:
 def test_temperature_flattens_one_group_alone() -> None:
     """A temperature above 1 draws the probabilities of its group together and leaves the others."""
     token = control(RELEVANT, logs((ISREL[0], 0.1), (ISREL[1], 0.9), (FULLY, 0.9), (NO_SUPPORT, 0.1)))
-    tempered = reflection.temper(token, {"ISREL": 2.0})
+    tempered = reflection.temper(token, {"ISREL": 2.0}, {})
     assert reflection.isrel(tempered.watched) == pytest.approx(0.75)
     assert reflection.issup(tempered.watched) == reflection.issup(token.watched)
-    assert reflection.temper(token, {}) is token
+    assert reflection.temper(token, {}, {}) is token
+
+
+def test_a_bias_moves_the_log_odds_of_one_group_alone() -> None:
+    """A bias adds to the log-odds of a group's probability; the others stay."""
+    token = control(RELEVANT, logs((ISREL[0], 0.5), (ISREL[1], 0.5), (FULLY, 0.9), (NO_SUPPORT, 0.1)))
+    moved = reflection.temper(token, {}, {"ISREL": -math.log(3)})
+    assert reflection.isrel(moved.watched) == pytest.approx(0.25)
+    assert reflection.issup(moved.watched) == reflection.issup(token.watched)
 
 
 def test_an_answer_without_evidence_is_not_doubted() -> None:

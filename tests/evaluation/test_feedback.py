@@ -23,9 +23,8 @@ def entry(isrel: float, verdict: Verdict, status: str = "answered", model: str =
 def fitted(entries: Sequence[Entry]) -> float:
     found, kept, left = feedback.examples(entries, "m")
     assert not left
-    fit = feedback.fit(found, kept)
-    assert fit.temperatures == {"ISREL": 1.0}
-    return fit.thresholds["isrel"]
+    assert kept.temperatures == {"ISREL": 1.0}
+    return feedback.fit(found).thresholds["isrel"]
 
 
 def test_the_threshold_lies_between_good_and_bad() -> None:
@@ -59,7 +58,7 @@ def test_what_is_left_out() -> None:
 @pytest.mark.parametrize("entries", [[], [entry(0.5, "good"), entry(0.6, "good")]])
 def test_verdicts_that_say_nothing(entries: list[Entry]) -> None:
     """Without both good and bad ones nothing is fitted, and the error names the command that rates answers."""
-    found, kept, _ = feedback.examples(entries, "m")
+    found, _, _ = feedback.examples(entries, "m")
     with pytest.raises(InputError) as error:
-        feedback.fit(found, kept)
+        feedback.fit(found)
     assert "selfrag feedback" in str(error.value.hint)
