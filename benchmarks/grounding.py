@@ -2,8 +2,7 @@
 
     python benchmarks/grounding.py DATA/dev/grounding.jsonl.gz [--model MODEL] [--limit N] [--out benchmarks/results/grounding.md]
 
-A claim counts as supported only where it is fully supported. Published on LLM-AggreFact, whose sets are others: HHEM-2.1 (0.1B)
-71.8, MiniCheck (0.4B) 73 mean balanced accuracy.
+A claim counts as supported only where it is fully supported.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 from corpus import read_rows
 
@@ -58,10 +58,16 @@ async def main(given: argparse.Namespace) -> None:
     limit = asyncio.Semaphore(16)
     async with open_agent(mode="never", model=given.model) as agent:
         score = await asyncio.gather(*(judged(agent.reflector, row, limit) for row in rows))
-        text = f"# Support of judged claims\n\nModel: {agent.reflector.engine.model}\n\n{table(rows, list(score))}\n"
-    print(text)
+        found, model = table(rows, list(score)), agent.reflector.engine.model
+    print(found)
     if given.out:
-        given.out.write_text(f"{text}\n{(__doc__ or '').split('A claim')[-1].join(('A claim', ''))}", encoding="utf-8")
+        head = harness.provenance(f"{model}, {len(rows)} of {given.claims.name}")
+        harness.write(given.out, "Support of judged claims", found, NOTE, head=head)
+
+
+NOTE = """Balanced accuracy in per cent; the best threshold is chosen on these very claims, for both columns. A claim counts as
+supported only where it is fully supported. Published, on other sets: HHEM-2.1 (0.1B) 71.8 and MiniCheck (0.4B) 73 mean balanced
+accuracy on LLM-AggreFact; TinyLettuce (17M) 68.5 example F1 on RAGTruth."""
 
 
 if __name__ == "__main__":
