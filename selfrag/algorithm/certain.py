@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from selfrag.algorithm import reflection
 from selfrag.algorithm.beam import Path, cite, text_of
 from selfrag.algorithm.joined import joined
-from selfrag.types import Cited, Critique, Event, Expanded, Joined, Opened, Pruned, SearchOptions, Segment, Selected
+from selfrag.algorithm.sentences import defined
+from selfrag.types import Cited, Critique, Event, Expanded, Joined, Opened, Pruned, Retrieved, SearchOptions, Segment, Selected
 
 _ROUNDING = 1e-9
 """Scores are sums in another order here: a path this close to the best one may still win."""
@@ -50,11 +51,14 @@ class Certain:
         self._opened: dict[int, tuple[Path, Critique]] = {}
         self._continued: set[int] = set()
         self._firsts: dict[int, Path] = {}
+        self._definition = False  # asked for
 
     def __call__(self, event: Event) -> None:
         if self.options.choices:
             return
         match event:
+            case Retrieved(step=0, query=question):
+                self._definition = bool(defined(question))
             case Opened(path=path, candidate=candidate, critique=critique):
                 self._opened[candidate] = self._paths[path], critique
             case Expanded(path=path, candidate=candidate, segment=segment):
@@ -132,7 +136,8 @@ class Certain:
 
     def _reconsidered(self, first: Segment) -> bool:
         """Whether sentences of the passages may yet take the place of this segment, before the first step is over."""
-        return self._left == self._steps - 1 and first.critique.isuse < self.options.reconsider_isuse
+        waits = first.critique.isuse < self.options.reconsider_isuse or self._definition
+        return self._left == self._steps - 1 and waits and self.options.reconsider_isuse > -1
 
     def _doubtful(self, each: _Open) -> bool:
         """Whether the program may abstain from an answer that becomes of this: with the worst critiques that may follow."""

@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import fields, replace
+from itertools import islice
 from typing import Any, Literal, TypeVar
 
 from selfrag import prompts
@@ -19,7 +20,7 @@ from selfrag.algorithm.beam import Candidate, Path, Pool, cite, text_of
 from selfrag.algorithm.joined import additions, joined
 from selfrag.algorithm.meter import CountingEngine, Stopwatch
 from selfrag.algorithm.reflection import path_score
-from selfrag.algorithm.sentences import ROOM, completed, leads, pieces
+from selfrag.algorithm.sentences import ROOM, completed, defined, defines, leads, pieces, points
 from selfrag.errors import UsageError
 from selfrag.types import (
     Answer,
@@ -182,29 +183,34 @@ class Search:
         return correction.rewritten(self.question, passages, number)
 
     async def reconsider(self, pool: Pool) -> None:
-        """Where the best first segment is of little use, sentences of the most relevant passages become candidates, too.
+        """Where the best first segment is of little use, sentences of the most relevant passages become candidates, too; also
+        where it does not define what the question asks for, and one of them does.
 
         A sentence that is there is judged in a fraction of the time that writing one takes. Of each passage the best one counts.
         """
         best = next(iter(pool.best()), None)
-        if not best or not best.passage or self.options.choices:
-            return
-        if (isuse := best.segments[0].critique.isuse) >= self.options.reconsider_isuse:
+        if not best or not best.passage or self.options.choices or self.options.reconsider_isuse <= -1:
             return
         relevant = [pair for pair in self.nearest if pair[0].isrel >= self.options.abstain_isrel]
         read = sorted(relevant, key=lambda pair: -pair[0].isrel)[:PASSAGES]
-        judged = await together(self.judged(critique, passage) for critique, passage in read)
+        isuse, name = best.segments[0].critique.isuse, defined(self.question)
+        if isuse >= self.options.reconsider_isuse and (
+            defines(best.segments[0].text, name)
+            or not any(defines(sentence, name) for _, passage in read for sentence in sentences_of(passage))
+        ):
+            return
+        judged = await together(self.judged(replace(critique, sequence=1.0), passage) for critique, passage in read)
         self.tell(Reconsidered(0, 0, isuse, sum(map(len, judged))))
         for (critique, passage), sentences in zip(read, judged, strict=True):
             if sentences:
                 self.quote(pool, Opening(passage, critique), max(sentences, key=self.score))
 
     async def judged(self, opening: Critique, passage: Passage) -> list[Segment]:
-        """The sentences of ``passage`` as segments. Nothing is generated, so their sequence term is 1."""
+        """The sentences of ``passage`` as segments, with the ISREL and the sequence term of ``opening``."""
         found = sentences_of(passage)
         critiques = await together(self.reflector.judge(self.instruction, passage, sentence) for sentence in found)
         return [
-            Segment(sentence, passage, judged_again(replace(opening, sequence=1.0), critique))
+            Segment(sentence, passage, judged_again(opening, critique))
             for sentence, critique in zip(found, critiques, strict=True)
         ]
 
@@ -293,7 +299,7 @@ class Search:
             if text:
                 words.append(text)
                 self.tell(Wrote(candidate.id, text))
-            if passage and leads("".join(words)):  # it is judged when it is written, with what it leads to
+            if passage and self.says_nothing("".join(words)):  # what takes its place is judged when it is written
                 critique = candidate.opening.critique
             bound, needed = self.bound(candidate, critique, sequence), pool.needed()
             if bound >= needed or not self.may_prune(parent, pool):
@@ -322,10 +328,18 @@ class Search:
         if step == 0:
             self.firsts.append(path)
 
+    def says_nothing(self, text: str) -> bool:
+        """Whether ``text`` only leads to what follows or sends the reader elsewhere, where that was not the question."""
+        return leads(text) or (points(text) and not self.question.casefold().startswith("where"))
+
     async def completed(self, segment: Segment) -> Segment:
-        """The segment; one that only leads to a list or to code of its passage with that, and judged with it."""
+        """The segment; one that only leads to a list or to code of its passage with that, and judged with it. In place of one
+        that only sends the reader elsewhere, the best sentence of its passage."""
         if segment.passage is None or self.options.choices:
             return segment
+        if not leads(segment.text) and self.says_nothing(segment.text):
+            others = await self.judged(segment.critique, segment.passage)
+            return max((replace(segment, text=s.text, critique=s.critique) for s in others), key=self.score, default=segment)
         text = completed(segment.text, segment.passage.text)
         if text == segment.text:
             return segment
@@ -402,7 +416,8 @@ class Search:
 
 def sentences_of(passage: Passage) -> list[str]:
     """The first sentences of a passage that may answer by themselves."""
-    return [piece for piece in pieces(passage.text) if 12 <= len(piece) <= ROOM and not leads(piece)][:SENTENCES]
+    whole = (piece for piece in pieces(passage.text) if 12 <= len(piece) <= ROOM and not leads(piece) and not points(piece))
+    return list(islice(whole, SENTENCES))
 
 
 def judged_again(critique: Critique, judged: Critique) -> Critique:
