@@ -85,6 +85,8 @@ def trust(judged: Sequence[Outcome], correct: Floats, confidence: Floats) -> Ite
     """How well confidence is calibrated, over the answered questions with known answers."""
     nothing, one_kind = "nothing was answered that can be judged", "all answers are right, or all are wrong"
     yield Line("ece", "calibration error (ECE)", noted(intervals.statistic(curves.ece, confidence, correct), nothing))
+    use = np.array([(o.isuse + 1) / 2 for o in judged], dtype=np.float64)
+    yield Line("ece_isuse", "calibration error of ISUSE", noted(intervals.statistic(curves.ece, use, correct), nothing))
     yield Line("aurc", "area under risk–coverage", noted(intervals.statistic(curves.aurc, confidence, correct), nothing))
     for name, signal in SIGNALS.items():
         values = np.array([signal(o) for o in judged], dtype=np.float64)
