@@ -52,13 +52,21 @@ class Certain:
         self._continued: set[int] = set()
         self._firsts: dict[int, Path] = {}
         self._definition = False  # asked for
+        self._sides: set[int] = set()  # roots of the searches for a question's sides
 
     def __call__(self, event: Event) -> None:
         if self.options.choices:
             return
         match event:
-            case Retrieved(step=0, query=question):
+            case Retrieved(step=0, path=path, query=question):
                 self._definition = bool(defined(question))
+                self._sides |= {path} - {0}
+            case Expanded(path=path, candidate=candidate, segment=segment) if path in self._sides:
+                self._firsts[candidate] = Path(
+                    candidate, (segment,), (reflection.segment_score(segment.critique, self.options.weights),)
+                )
+            case Opened(path=path) | Pruned(path=path) if path in self._sides:
+                pass
             case Opened(path=path, candidate=candidate, critique=critique):
                 self._opened[candidate] = self._paths[path], critique
             case Expanded(path=path, candidate=candidate, segment=segment):

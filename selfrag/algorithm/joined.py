@@ -1,7 +1,8 @@
 """An answer from several passages: the best sentence, and after it what other candidates add to it. Pure: paths in, path out.
 
 A model that ends its answer after one sentence has still judged a sentence from each of several passages. To an open question
-(what is, how, why, which) those that it holds useful by themselves, and that say something new, belong to the answer, too.
+(what is, how, why, which) those that it holds useful by themselves, and that say something new, belong to the answer, too. So
+does what a search of its own finds on each side of a question with two.
 """
 
 from __future__ import annotations
@@ -38,19 +39,48 @@ def asks_for_one(question: str) -> bool:
     return bool(_ONE.match(question.strip()))
 
 
+_TWO = re.compile(
+    r"\s*(?:"
+    r"(?:what(?:'s|’s| is| are) )?(?:the )?(?:main |key )?differences? between (.+?) and (.+?)"
+    r"|compare (.+?) (?:and|with|to) (.+?)"
+    r"|how (?:does|do|is|are) (.+?) (?:differ(?:ent)? from|compare (?:to|with)) (.+?)"
+    r"|(.+?) (?:vs\.?|versus) (.+?)"
+    r"|(.+?) or (.+?): (?:which|what) .+?"
+    r")[\s.?!]*",
+    re.IGNORECASE,
+)
+_ARTICLE = re.compile(r"(?:an?|the) ", re.IGNORECASE)
+
+
+def sides(question: str) -> list[str]:
+    """Each side of a question with two (``the difference between A and B``) as a question; none for other questions. English."""
+    match = _TWO.fullmatch(question)
+    names = [_ARTICLE.sub("", name, count=1) for name in match.groups() if name] if match else []
+    return [f"What is {name}?" for name in names if len(name.split()) <= 5]
+
+
 def allowed(question: str, options: SearchOptions) -> int:
     """How many segments the answer to ``question`` may be joined of."""
     return 1 if asks_for_one(question) or options.choices else min(MOST, options.max_segments)
 
 
-def additions(best: Path, others: Iterable[Path], question: str, options: SearchOptions) -> list[Path]:
-    """Those of ``others``, in order of score, whose segment belongs to the answer ``best``, too.
+def joinable(best: Path, question: str, options: SearchOptions) -> bool:
+    """Whether anything may be added to the answer ``best``."""
+    one = len(best.segments) == 1 and best.finished and bool(best.segments[0].text)
+    return one and allowed(question, options) > 1 and not reflection.doubtful(best.segments, options)
 
-    Each has one segment, from a passage that is not used yet, useful above ``options.join_isuse``, and no reason to abstain. Only
-    what a beam keeps counts, so that the answer is the same whatever was pruned.
+
+def additions(
+    best: Path, others: Iterable[Path], question: str, options: SearchOptions, found: Iterable[Path] = ()
+) -> list[Path]:
+    """Those of ``others``, in order of score, whose segment belongs to the answer ``best``, too, and those of ``found``, the best
+    paths of the searches for the question's sides.
+
+    Each has one segment, from a passage that is not used yet, useful above ``options.join_isuse``, and no reason to abstain. Of
+    ``others`` only what a beam keeps counts, so that the answer is the same whatever was pruned.
     """
     most = allowed(question, options)
-    if len(best.segments) != 1 or not best.finished or not best.segments[0].text or reflection.doubtful(best.segments, options):
+    if not joinable(best, question, options):
         return []
     answer = [best]
     for other in sorted(others, key=lambda path: path.rank)[: options.beam_width]:
@@ -58,6 +88,9 @@ def additions(best: Path, others: Iterable[Path], question: str, options: Search
             break
         if other.id != best.id and _belongs(other.segments[0], [path.segments[0] for path in answer], question, options):
             answer.append(other)
+    for side in found:
+        if len(answer) < options.max_segments and _belongs(side.segments[0], [p.segments[0] for p in answer], question, options):
+            answer.append(side)
     return answer[1:]
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 from selfrag import prompts
 from selfrag.algorithm import correction, reflection
 from selfrag.algorithm.beam import Candidate, Path, Pool, cite, text_of
-from selfrag.algorithm.joined import additions, joined
+from selfrag.algorithm.joined import additions, joinable, joined, sides
 from selfrag.algorithm.meter import CountingEngine, Stopwatch
 from selfrag.algorithm.reflection import path_score
 from selfrag.algorithm.sentences import ROOM, completed, defined, defines, leads, pieces, points
@@ -81,6 +81,7 @@ class Search:
         self.tell: Callable[[Event], None] = observer or (lambda _: None)
         self.retrieving, self.clock = Stopwatch(), Stopwatch()
         self.ids = 0
+        self.root = Path(self.next_id())
         self.decision = Decision("retrieve")
         self.nearest: tuple[tuple[Critique, Passage], ...] = ()
         self.expanded = self.pruned = 0
@@ -89,7 +90,7 @@ class Search:
     async def run(self) -> Answer:
         with self.clock.running():
             paths = await self.paths()
-        answer, warnings = self.joined(self.chosen(paths)), []
+            answer, warnings = await self.joined(self.chosen(paths)), []
         if not answer.segments and not self.nearest and self.decision.action == "retrieve":
             warnings.append("no passage was found for the question")
         if self.meter.stated:
@@ -103,7 +104,7 @@ class Search:
     async def paths(self) -> list[Path]:
         """The paths after the last step, best first, all finished."""
         steps = 1 if self.options.choices else self.options.max_segments
-        kept = [Path(self.next_id())]
+        kept = [self.root]
         for step in range(steps):
             live = [p for p in kept if not p.finished]
             if not live:
@@ -200,7 +201,7 @@ class Search:
         ):
             return
         judged = await together(self.judged(replace(critique, sequence=1.0), passage) for critique, passage in read)
-        self.tell(Reconsidered(0, 0, isuse, sum(map(len, judged))))
+        self.tell(Reconsidered(0, self.root.id, isuse, sum(map(len, judged))))
         for (critique, passage), sentences in zip(read, judged, strict=True):
             if sentences:
                 self.quote(pool, Opening(passage, critique), max(sentences, key=self.score))
@@ -216,9 +217,8 @@ class Search:
 
     def quote(self, pool: Pool, opening: Opening, segment: Segment) -> None:
         """Puts a sentence of a passage into ``pool``, as an answer of its own."""
-        root = Path(0)
-        candidate = Candidate(self.next_id(), root, opening, self.ids)
-        self.tell(Opened(0, root.id, candidate.id, opening.passage, opening.critique))
+        candidate = Candidate(self.next_id(), self.root, opening, self.ids)
+        self.tell(Opened(0, self.root.id, candidate.id, opening.passage, opening.critique))
         self.put(0, candidate, segment, pool, last=True)
 
     async def expand(self, step: int, path: Path) -> tuple[list[Passage | None], bool]:
@@ -375,12 +375,29 @@ class Search:
         path = next(p for name, p in valid if name == winner)
         return replace(path, segments=(replace(path.segments[0], text=winner),)) if path.segments else path
 
-    def joined(self, best: Path) -> Path:
-        """The answer with what other passages add to it."""
-        more = additions(best, self.firsts, self.question, self.options)
+    async def joined(self, best: Path) -> Path:
+        """The answer with what other passages add to it, and the searches for the sides of a question with two."""
+        may = self.options.mode != "never" and self.options.join_isuse < 1 and joinable(best, self.question, self.options)
+        asked = sides(self.question) if may else []
+        found = [path for question in asked if (path := await self.side(question)).segments]
+        more = additions(best, self.firsts, self.question, self.options, found)
         if more:
             self.tell(Joined(0, best.id, tuple(path.id for path in more)))
         return joined(best, more)
+
+    async def side(self, question: str) -> Path:
+        """The best path of a search for ``question``, with a root of its own; it has no segments where nothing was written."""
+        options = replace(self.options, mode="always", max_segments=1, join_isuse=1.0)
+        other = Search(self.reflector, self.retriever, options, question, None, self.tell_of_side)
+        other.root, other.ids, other.retrieving = Path(self.next_id()), self.ids, self.retrieving
+        best = other.chosen(await other.paths())
+        self.ids, self.expanded, self.pruned = other.ids, self.expanded + other.expanded, self.pruned + other.pruned
+        return best
+
+    def tell_of_side(self, event: Event) -> None:
+        """What is decided and kept there decides nothing here."""
+        if not isinstance(event, Decided | Selected | Reconsidered):
+            self.tell(event)
 
     def answer(self, path: Path, warnings: tuple[str, ...]) -> Answer:
         cited, evidence = cite(path)

@@ -12,7 +12,7 @@ from selfrag.algorithm import beam, reflection
 from selfrag.algorithm.joined import NEW, allowed, is_useful
 from selfrag.algorithm.words import content_words
 from selfrag.answers import render
-from selfrag.answers.rescore import expanded, segment_from
+from selfrag.answers.rescore import expanded, segment_from, side_roots
 from selfrag.answers.schema import CritiqueJson, ExpandedJson, JudgedJson, OpenedJson, PrunedJson, passage_json, quote_json
 from selfrag.answers.trace import Trace
 
@@ -42,7 +42,13 @@ def content(trace: Trace, base: Path | None = None) -> Json:
         "weights": {name: getattr(trace.options.weights, name) for name in ("rel", "sup", "use", "ret", "sequence")},
         "support": trace.options.require_support,
         "abstain": [trace.options.abstain_isrel, trace.options.abstain_issup, trace.options.abstain_isuse],
-        "join": {"most": allowed(answer["question"], trace.options), "width": trace.options.beam_width, "new": NEW},
+        "join": {
+            "most": allowed(answer["question"], trace.options),
+            "all": trace.options.max_segments,
+            "width": trace.options.beam_width,
+            "new": NEW,
+        },
+        "sides": side_roots(trace),
         "asked": content_words(answer["question"]),
         "candidates": candidates(trace),
         "tree": tree(trace),

@@ -20,10 +20,16 @@ def rescore(trace: Trace, weights: Weights, require_support: Support | None = No
     """
     options = replace(trace.options, weights=reflection.check_weights(weights), require_support=require_support)
     paths = {0: beam.Path(0)}
+    sides: dict[int, list[beam.Path]] = {root: [] for root in side_roots(trace)}
     parents, ended = set(), set()
     for order, row in enumerate(expanded(trace)):
         segment = segment_from(row["segment"], trace.passages)
-        if row["path"] not in paths or not reflection.supported(segment.critique, require_support):
+        if not reflection.supported(segment.critique, require_support):
+            continue
+        if row["path"] in sides:
+            score = reflection.segment_score(segment.critique, weights)
+            sides[row["path"]].append(beam.Path(row["candidate"], (segment,), (score,), True, order))
+        if row["path"] not in paths:
             continue
         parent = paths[row["path"]]
         if not parent.gains(segment):
@@ -35,8 +41,14 @@ def rescore(trace: Trace, weights: Weights, require_support: Support | None = No
     leaves = [path for path in paths.values() if path.segments and (path.id in ended or path.id not in parents)]
     best = min(leaves, key=lambda path: path.rank, default=beam.Path(0))
     firsts = [path for path in paths.values() if len(path.segments) == 1]
-    more = additions(best, firsts, trace.answer["question"], options)
+    found = [min(side, key=lambda path: path.rank) for side in sides.values() if side]
+    more = additions(best, firsts, trace.answer["question"], options, found)
     return answer_again(trace, joined(best, more), options)
+
+
+def side_roots(trace: Trace) -> list[int]:
+    """The paths, without segments, that the searches for a question's sides began with; the answer's own begins with 0."""
+    return [e["path"] for e in trace.events if e["event"] == "retrieved" and e["step"] == 0 and e["path"]]
 
 
 def expanded(trace: Trace) -> list[ExpandedJson]:

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from selfrag.agent import Agent
 from selfrag.algorithm.certain import Certain
-from selfrag.algorithm.joined import asks_for_one
+from selfrag.algorithm.joined import asks_for_one, sides
 from selfrag.algorithm.reflection import (
     CONTINUE,
     END_PARAGRAPH,
@@ -615,6 +616,67 @@ async def test_nothing_is_added_without_a_reason(question: str, second: int, tex
 def test_a_question_for_one_fact_is_told_by_its_first_words(question: str, one: bool) -> None:
     """Who, when, how many and yes or no ask for one thing; the plural, what is, how and why do not."""
     assert asks_for_one(question) == one
+
+
+@pytest.mark.parametrize(
+    ("question", "asked"),
+    [
+        ("What is the difference between a change ID and a commit ID?", ["What is change ID?", "What is commit ID?"]),
+        ("Compare jj rebase and jj duplicate.", ["What is jj rebase?", "What is jj duplicate?"]),
+        ("How does the formatter differ from Black?", ["What is formatter?", "What is Black?"]),
+        ("noqa or per-file-ignores: which should I use?", ["What is noqa?", "What is per-file-ignores?"]),
+        ("uv vs. pip", ["What is uv?", "What is pip?"]),
+        ("What stands between the bridge and the mill?", []),
+        ("How do I compare two files?", []),
+    ],
+)
+def test_the_sides_of_a_question(question: str, asked: list[str]) -> None:
+    """Questions that name two things ask for both."""
+    assert sides(question) == asked
+
+
+def shelves(query: str) -> list[Passage]:
+    return {"What is kite?": [passage(2)], "What is bird?": [passage(3)]}.get(query, [passage(1)])
+
+
+@pytest.mark.parametrize(("question", "text"), [("Compare kite and bird.", "first kites birds"), ("Why?", "first")])
+async def test_each_side_of_a_question_is_looked_for(question: str, text: str) -> None:
+    """What a search of its own finds on each side is added, with its citation; the stored search gives the same answer again, and
+    what is shown while it goes on only grows."""
+    engine = model(
+        {
+            after(1): [judged(0.9), *words("first"), backed(0.95), useful(5)],
+            after(2): [judged(0.8), *words("kites"), backed(0.9), useful(5)],
+            after(3): [judged(0.7), *words("birds"), backed(0.9), useful(5)],
+        }
+    )
+    options, events = replace(ASK, max_segments=4, beam_width=2, join_isuse=0.6), list[Event]()
+    retriever = FakeRetriever(shelves, "shelves")
+    answer = await Agent(TokenReflector(engine), retriever, options).ask(question, observer=events.append)
+    assert answer.text == text
+    assert [cited.citation for cited in answer.segments] == list(range(1, len(text.split()) + 1))
+    stored = trace.read(trace.trace_json(answer, events))
+    assert rescore(stored, answer.options.weights)["answer"] == text
+    certain, shown = Certain(answer.options), [""]
+    for event in events:
+        certain(event)
+        shown.append(" ".join(cited.segment.text for cited in certain.segments))
+    assert shown[-1] == text
+    assert all(later.startswith(earlier) for earlier, later in pairwise(shown))
+
+
+async def test_a_side_that_is_of_no_use_is_not_added() -> None:
+    """Nor is one whose passages say nothing new."""
+    engine = model(
+        {
+            after(1): [judged(0.9), *words("first"), backed(0.95), useful(5)],
+            after(2): [judged(0.8), *words("kites"), backed(0.9), useful(2)],
+            after(3): [judged(0.7), *words("first"), backed(0.9), useful(5)],
+        }
+    )
+    options = replace(ASK, max_segments=4, join_isuse=0.6)
+    answer = await Agent(TokenReflector(engine), FakeRetriever(shelves, "shelves"), options).ask("Compare kite and bird.")
+    assert answer.text == "first"
 
 
 QUESTION = "When was the old Rhine bridge built?"
