@@ -35,7 +35,8 @@ def keeps(scores: NDArray[Any], thresholds: Thresholds) -> Booleans:
 
 def best(candidates: Iterable[Thresholds], value: Callable[[Thresholds], float]) -> Thresholds:
     """The candidate of the largest value; of equals (within 1e-12) the earliest. (0, 0) without candidates."""
-    most, chosen = -np.inf, (0.0, 0.0)
+    most = -np.inf
+    chosen: Thresholds = (0.0, 0.0)
     for thresholds in candidates:
         if (found := value(thresholds)) > most + 1e-12:
             most, chosen = found, thresholds
