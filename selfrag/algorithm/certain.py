@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from selfrag.algorithm import reflection
 from selfrag.algorithm.beam import Path, cite, text_of
 from selfrag.algorithm.joined import joined
-from selfrag.algorithm.sentences import defined
 from selfrag.types import Cited, Critique, Event, Expanded, Joined, Opened, Pruned, Retrieved, SearchOptions, Segment, Selected
 
 _ROUNDING = 1e-9
@@ -51,16 +50,14 @@ class Certain:
         self._opened: dict[int, tuple[Path, Critique]] = {}
         self._continued: set[int] = set()
         self._firsts: dict[int, Path] = {}
-        self._definition = False  # asked for
         self._sides: set[int] = set()  # roots of the searches for a question's sides
 
     def __call__(self, event: Event) -> None:
         if self.options.choices:
             return
         match event:
-            case Retrieved(step=0, path=path, query=question):
-                self._definition = bool(defined(question))
-                self._sides |= {path} - {0}
+            case Retrieved(step=0, path=path) if path:
+                self._sides.add(path)
             case Expanded(path=path, candidate=candidate, segment=segment) if path in self._sides:
                 self._firsts[candidate] = Path(
                     candidate, (segment,), (reflection.segment_score(segment.critique, self.options.weights),)
@@ -144,8 +141,7 @@ class Certain:
 
     def _reconsidered(self, first: Segment) -> bool:
         """Whether sentences of the passages may yet take the place of this segment, before the first step is over."""
-        waits = first.critique.isuse < self.options.reconsider_isuse or self._definition
-        return self._left == self._steps - 1 and waits and self.options.reconsider_isuse > -1
+        return self._left == self._steps - 1 and first.critique.isuse < self.options.reconsider_isuse
 
     def _doubtful(self, each: _Open) -> bool:
         """Whether the program may abstain from an answer that becomes of this: with the worst critiques that may follow."""

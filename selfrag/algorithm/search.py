@@ -20,7 +20,7 @@ from selfrag.algorithm.beam import Candidate, Path, Pool, cite, text_of
 from selfrag.algorithm.joined import additions, joinable, joined, sides
 from selfrag.algorithm.meter import CountingEngine, Stopwatch
 from selfrag.algorithm.reflection import path_score
-from selfrag.algorithm.sentences import ROOM, completed, defined, defines, leads, pieces, points
+from selfrag.algorithm.sentences import ROOM, completed, leads, pieces, points
 from selfrag.errors import UsageError
 from selfrag.types import (
     Answer,
@@ -184,22 +184,17 @@ class Search:
         return correction.rewritten(self.question, passages, number)
 
     async def reconsider(self, pool: Pool) -> None:
-        """Where the best first segment is of little use, sentences of the most relevant passages become candidates, too; also
-        where it does not define what the question asks for, and one of them does.
+        """Where the best first segment is of little use, sentences of the most relevant passages become candidates, too.
 
         A sentence that is there is judged in a fraction of the time that writing one takes. Of each passage the best one counts.
         """
         best = next(iter(pool.best()), None)
-        if not best or not best.passage or self.options.choices or self.options.reconsider_isuse <= -1:
+        if not best or not best.passage or self.options.choices:
+            return
+        if (isuse := best.segments[0].critique.isuse) >= self.options.reconsider_isuse:
             return
         relevant = [pair for pair in self.nearest if pair[0].isrel >= self.options.abstain_isrel]
         read = sorted(relevant, key=lambda pair: -pair[0].isrel)[:PASSAGES]
-        isuse, name = best.segments[0].critique.isuse, defined(self.question)
-        if isuse >= self.options.reconsider_isuse and (
-            defines(best.segments[0].text, name)
-            or not any(defines(sentence, name) for _, passage in read for sentence in sentences_of(passage))
-        ):
-            return
         judged = await together(self.judged(replace(critique, sequence=1.0), passage) for critique, passage in read)
         self.tell(Reconsidered(0, self.root.id, isuse, sum(map(len, judged))))
         for (critique, passage), sentences in zip(read, judged, strict=True):

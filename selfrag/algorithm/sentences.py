@@ -12,8 +12,6 @@ from functools import cache
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
-from selfrag.algorithm.words import words
-
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
 
@@ -98,29 +96,6 @@ _AFTER_A_SENTENCE = re.compile(r"[.!?]\s+\w")
 def points(text: str) -> bool:
     """Whether ``text`` is one sentence that only sends the reader elsewhere (``See our guide.``); English, German, Korean."""
     return bool(_POINTER.match(text)) and not _AFTER_A_SENTENCE.search(text)
-
-
-_WHAT_IS = re.compile(r"\s*what(?:'s|’s| is| are| was| were) (?:an? |the )?(.+?)[\s?]*", re.IGNORECASE)
-_IS = {(verb, word) for verb in ("is", "are", "was", "were") for word in ("a", "an", "the", "one", "any")}
-
-
-def defined(question: str) -> list[str]:
-    """The words of X in ``What is X?``, without plural endings; none for other questions, and for long ones."""
-    match = _WHAT_IS.fullmatch(question)
-    found = _singular(match[1]) if match else []
-    return found if len(found) <= 4 else []
-
-
-def defines(text: str, name: Sequence[str]) -> bool:
-    """Whether ``text`` begins as a definition of ``name``: ``An X (a kind of Y) is a``."""
-    found = _singular(re.sub(r"\([^)]*\)", "", text[:200]))
-    start = 1 if found[:1] in (["a"], ["an"], ["the"]) else 0
-    end = start + len(name)
-    return bool(name) and found[start:end] == list(name) and tuple(found[end : end + 2]) in _IS
-
-
-def _singular(text: str) -> list[str]:
-    return [word.removesuffix("s") if len(word) > 3 else word for word in words(text.replace("_", " "))]
 
 
 def completed(written: str, text: str) -> str:

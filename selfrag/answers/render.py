@@ -318,7 +318,7 @@ def again_words(standing: Standing, best: float, collection: str) -> str:
 
 def reconsidered_words(isuse: float, sentences: int) -> str:
     """Why sentences were judged, and how many."""
-    return f"ISUSE {isuse:.2f}: judged {sentences} sentences of the relevant passages"
+    return f"of little use (ISUSE {isuse:.2f}): judged {sentences} sentences of the relevant passages"
 
 
 def pruned_words(event: PrunedJson) -> str:

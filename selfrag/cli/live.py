@@ -49,7 +49,7 @@ class Board:
             case Corrected(number=number):
                 self.doing = f"{event.standing}, searching again in {clean(event.collection)} ({number}): {clean(event.query)}"
             case Reconsidered(sentences=sentences):
-                self.doing = f"judging {sentences} sentences"
+                self.doing = f"of little use, judging {sentences} sentences"
             case Opened(candidate=candidate, passage=passage, critique=critique):
                 self.rows[candidate] = Row(place(passage), critique.isrel if "ISREL" in critique.distributions else None)
                 self.doing = "writing"

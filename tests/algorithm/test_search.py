@@ -495,30 +495,6 @@ async def test_words_that_lead_to_code_are_judged_with_it(prune: bool) -> None:
     assert critique.isuse > 0.9
 
 
-DEFINED = "A kite is free under the MIT licence. It flies. A kite is a bird of prey."
-
-
-@pytest.mark.parametrize(("question", "text"), [("What is a kite?", DEFINED.split(". ")[2]), ("Why a kite?", "licence")])
-async def test_what_something_is_is_looked_for_where_it_is_said(question: str, text: str) -> None:
-    """A useful sentence that does not define what is asked for competes with one of the passage that does; nothing is shown as
-    certain before."""
-    sentences = [f"{sentence.removesuffix('.')}." for sentence in DEFINED.split(". ")]
-    scripts: dict[str, Sequence[Token]] = {
-        f"T1\n{DEFINED}{END_PARAGRAPH}": [judged(0.9), *words("licence"), backed(0.9), useful(4)]
-    }
-    for sentence, use in zip(sentences, (3, 1, 5), strict=True):
-        scripts |= {f"{RELEVANT}{sentence}": [backed(0.95)], f"{RELEVANT}{sentence}{FULLY}": [useful(use)]}
-    events: list[Event] = []
-    answer = await agent(model(scripts), Shelf(passage(1, DEFINED)), replace(ASK, reconsider_isuse=0.3)).ask(
-        question, observer=events.append
-    )
-    assert answer.text == text
-    certain = Certain(answer.options)
-    for event in events:
-        certain(event)
-        assert [cited.segment.text for cited in certain.segments] in ([], [text])
-
-
 POINTING = "Kites fly at night. See the guide on kites for more details."
 
 

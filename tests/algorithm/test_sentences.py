@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from selfrag.algorithm.sentences import defined, defines, points
+from selfrag.algorithm.sentences import points
 
 
 @pytest.mark.parametrize(
@@ -23,19 +23,3 @@ from selfrag.algorithm.sentences import defined, defines, points
 def test_what_only_sends_the_reader_elsewhere(text: str, only: bool) -> None:
     """A single sentence that names another place, in three languages; not one with a sentence of its own beside it."""
     assert points(text) is only
-
-
-@pytest.mark.parametrize(
-    ("question", "text", "is_one"),
-    [
-        ("What is Jujutsu?", "Jujutsu is a powerful version control system.", True),
-        ("What are bookmarks?", "A bookmark (`b`) is a named pointer.", True),
-        ("What's the _cache_?", "The cache is the place.", True),
-        ("What is Jujutsu?", "Jujutsu is available under a licence.", False),
-        ("What is Jujutsu?", "Git is a version control system.", False),
-        ("How is it built?", "It is a kite.", False),
-    ],
-)
-def test_a_definition_of_what_is_asked_for(question: str, text: str, is_one: bool) -> None:
-    """``X is a`` answers ``What is X?``, with articles, plurals and marks left aside."""
-    assert defines(text, defined(question)) is is_one
