@@ -83,12 +83,16 @@ def leads(text: str) -> bool:
     return text.rstrip().endswith((":", "："))
 
 
-_ELSEWHERE = r"(?:see|refer to|consult|check out|visit|click here|siehe|finden sie)\b"
+_SEE = r"(?:see|refer to|consult|check out|visit|read|click here)\b"
+_TEXTS = (
+    r"(?=.*(?:\]\(|https?:|:\w+:`|`_|\b(?:documentation|docs?|guides?|manual|section|chapter|page|article|appendix|reference|tutorial"
+    r"|examples?|details?|information|more|here|below|above)\b))"
+)
 _POINTER = re.compile(
-    rf"\W*(?:please |also )*{_ELSEWHERE}"
-    rf"|\W*(?:for|to learn|more details|more information|weitere informationen)\b[^!?]{{0,120}}?\s{_ELSEWHERE}"
+    rf"{_TEXTS}(?:\W*(?:please |also )*{_SEE}|\W*(?:for|to learn|more details|more information)\b[^!?]{{0,120}}?\s{_SEE})"
+    r"|\W*siehe\b|\W*weitere informationen\b.*\bfinden sie\b"
     r"|.{0,120}(?:참고|참조)(?:하세요|하십시오|해 주세요|하시기 바랍니다)\W*\Z",
-    re.IGNORECASE,
+    re.IGNORECASE | re.DOTALL,
 )
 _AFTER_A_SENTENCE = re.compile(r"[.!?]\s+\w")
 

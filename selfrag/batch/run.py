@@ -213,9 +213,9 @@ class Seen:
         self.isrel: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Retrieved) and event.step == 0:
+        if isinstance(event, Retrieved) and event.step == event.path == 0:
             self.found = event.passages
-        elif isinstance(event, Opened) and event.step == 0 and event.passage:
+        elif isinstance(event, Opened) and event.step == event.path == 0 and event.passage:
             self.isrel[event.passage.chunk] = event.critique.isrel
 
     def passages(self) -> tuple[FoundJson, ...]:

@@ -18,6 +18,7 @@ from selfrag.algorithm.sentences import points
         ("See the example below. It prints 3.", False),
         ("For the fixers, ruff will run check.", False),
         ("Seeds are kept dry.", False),
+        ("See the Colosseum in the morning.", False),
     ],
 )
 def test_what_only_sends_the_reader_elsewhere(text: str, only: bool) -> None:
