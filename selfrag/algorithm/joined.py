@@ -8,7 +8,7 @@ does what a search of its own finds on each side of a question with two.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -52,11 +52,20 @@ _TWO = re.compile(
 _ARTICLE = re.compile(r"(?:an?|the) ", re.IGNORECASE)
 
 
-def sides(question: str) -> list[str]:
-    """Each side of a question with two (``the difference between A and B``) as a question; none for other questions. English."""
+def sides(question: str) -> dict[str, frozenset[str]]:
+    """Each side of a question with two (``the difference between A and B``) as a question, with the words that name it and not
+    the other; none for other questions. English."""
     match = _TWO.fullmatch(question)
     names = [_ARTICLE.sub("", name, count=1) for name in match.groups() if name] if match else []
-    return [f"What is {name}?" for name in names if len(name.split()) <= 5]
+    one, other = ({*content_words(name)} for name in names) if names else (set(), set())
+    found = zip(names, (one - other, other - one), strict=False)
+    return {f"What is {name}?": frozenset(words) for name, words in found if words and len(name.split()) <= 5}
+
+
+def unsaid(question: str, answer: Iterable[Path]) -> dict[str, frozenset[str]]:
+    """The `sides` of ``question`` that ``answer`` names by no word."""
+    said = {word for path in answer for word in content_words(path.segments[0].text)}
+    return {side: name for side, name in sides(question).items() if not name & said}
 
 
 def allowed(question: str, options: SearchOptions) -> int:
@@ -70,14 +79,11 @@ def joinable(best: Path, question: str, options: SearchOptions) -> bool:
     return one and allowed(question, options) > 1 and not reflection.doubtful(best.segments, options)
 
 
-def additions(
-    best: Path, others: Iterable[Path], question: str, options: SearchOptions, found: Iterable[Path] = ()
-) -> list[Path]:
-    """Those of ``others``, in order of score, whose segment belongs to the answer ``best``, too, and those of ``found``, the best
-    paths of the searches for the question's sides.
+def additions(best: Path, others: Iterable[Path], question: str, options: SearchOptions) -> list[Path]:
+    """Those of ``others``, in order of score, whose segment belongs to the answer ``best``, too.
 
-    Each has one segment, from a passage that is not used yet, useful above ``options.join_isuse``, and no reason to abstain. Of
-    ``others`` only what a beam keeps counts, so that the answer is the same whatever was pruned.
+    Each has one segment, from a passage that is not used yet, useful above ``options.join_isuse``, and no reason to abstain. Only
+    what a beam keeps counts, so that the answer is the same whatever was pruned.
     """
     most = allowed(question, options)
     if not joinable(best, question, options):
@@ -88,10 +94,20 @@ def additions(
             break
         if other.id != best.id and _belongs(other.segments[0], [path.segments[0] for path in answer], question, options):
             answer.append(other)
-    for side in found:
-        if len(answer) < options.max_segments and _belongs(side.segments[0], [p.segments[0] for p in answer], question, options):
-            answer.append(side)
     return answer[1:]
+
+
+def told_of_sides(answer: Sequence[Path], found: Mapping[str, Path], question: str, options: SearchOptions) -> list[Path]:
+    """Those of ``found``, the best path for each side of ``question`` that ``answer`` does not name, that name it and may be
+    added by the rule of `additions`; they need say nothing else that is new."""
+    more: list[Path] = []
+    for side, name in unsaid(question, answer).items():
+        used = {path.passage.chunk for path in (*answer, *more) if path.passage}
+        path = found.get(side)
+        if path and path.passage and path.passage.chunk not in used and len(used) < options.max_segments:
+            segment = path.segments[0]
+            more += [path] if is_useful(segment, options) and name <= {*content_words(segment.text)} else []
+    return more
 
 
 def joined(best: Path, more: Sequence[Path]) -> Path:

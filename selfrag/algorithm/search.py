@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 from selfrag import prompts
 from selfrag.algorithm import correction, reflection
 from selfrag.algorithm.beam import Candidate, Path, Pool, cite, text_of
-from selfrag.algorithm.joined import additions, joinable, joined, sides
+from selfrag.algorithm.joined import additions, joinable, joined, told_of_sides, unsaid
 from selfrag.algorithm.meter import CountingEngine, Stopwatch
 from selfrag.algorithm.reflection import path_score
 from selfrag.algorithm.sentences import ROOM, completed, leads, pieces, points
@@ -372,10 +372,10 @@ class Search:
 
     async def joined(self, best: Path) -> Path:
         """The answer with what other passages add to it, and the searches for the sides of a question with two."""
-        may = self.options.mode != "never" and self.options.join_isuse < 1 and joinable(best, self.question, self.options)
-        asked = sides(self.question) if may else []
-        found = [path for question in asked if (path := await self.side(question)).segments]
-        more = additions(best, self.firsts, self.question, self.options, found)
+        more = additions(best, self.firsts, self.question, self.options)
+        if self.options.mode != "never" and self.options.join_isuse < 1 and joinable(best, self.question, self.options):
+            found = {side: await self.side(side) for side in unsaid(self.question, (best, *more))}
+            more += told_of_sides((best, *more), found, self.question, self.options)
         if more:
             self.tell(Joined(0, best.id, tuple(path.id for path in more)))
         return joined(best, more)

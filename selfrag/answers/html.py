@@ -9,10 +9,10 @@ from typing import Any
 
 from selfrag._util import ACTING
 from selfrag.algorithm import beam, reflection
-from selfrag.algorithm.joined import NEW, allowed, is_useful
+from selfrag.algorithm.joined import NEW, allowed, is_useful, sides
 from selfrag.algorithm.words import content_words
 from selfrag.answers import render
-from selfrag.answers.rescore import expanded, segment_from, side_roots
+from selfrag.answers.rescore import asked_sides, expanded, segment_from
 from selfrag.answers.schema import CritiqueJson, ExpandedJson, JudgedJson, OpenedJson, PrunedJson, passage_json, quote_json
 from selfrag.answers.trace import Trace
 
@@ -48,7 +48,9 @@ def content(trace: Trace, base: Path | None = None) -> Json:
             "width": trace.options.beam_width,
             "new": NEW,
         },
-        "sides": side_roots(trace),
+        "sides": [
+            {"root": root, "name": sorted(sides(answer["question"]).get(asked, ()))} for root, asked in asked_sides(trace).items()
+        ],
         "asked": content_words(answer["question"]),
         "candidates": candidates(trace),
         "tree": tree(trace),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from selfrag.algorithm import beam, reflection
-from selfrag.algorithm.joined import additions, joined
+from selfrag.algorithm.joined import additions, joinable, joined, told_of_sides
 from selfrag.answers.schema import AnswerJson, ExpandedJson, WrittenJson, cited_json, critique_of, passage_json
 from selfrag.answers.trace import Trace
 from selfrag.types import Passage, SearchOptions, Segment, Support, Weights
@@ -20,7 +20,7 @@ def rescore(trace: Trace, weights: Weights, require_support: Support | None = No
     """
     options = replace(trace.options, weights=reflection.check_weights(weights), require_support=require_support)
     paths = {0: beam.Path(0)}
-    sides: dict[int, list[beam.Path]] = {root: [] for root in side_roots(trace)}
+    sides: dict[int, list[beam.Path]] = {root: [] for root in asked_sides(trace)}
     parents, ended = set(), set()
     for order, row in enumerate(expanded(trace)):
         segment = segment_from(row["segment"], trace.passages)
@@ -41,14 +41,18 @@ def rescore(trace: Trace, weights: Weights, require_support: Support | None = No
     leaves = [path for path in paths.values() if path.segments and (path.id in ended or path.id not in parents)]
     best = min(leaves, key=lambda path: path.rank, default=beam.Path(0))
     firsts = [path for path in paths.values() if len(path.segments) == 1]
-    found = [min(side, key=lambda path: path.rank) for side in sides.values() if side]
-    more = additions(best, firsts, trace.answer["question"], options, found)
+    question = trace.answer["question"]
+    more = additions(best, firsts, question, options)
+    if joinable(best, question, options):
+        found = {asked: min(sides[root], key=lambda path: path.rank) for root, asked in asked_sides(trace).items() if sides[root]}
+        more += told_of_sides((best, *more), found, question, options)
     return answer_again(trace, joined(best, more), options)
 
 
-def side_roots(trace: Trace) -> list[int]:
-    """The paths, without segments, that the searches for a question's sides began with; the answer's own begins with 0."""
-    return [e["path"] for e in trace.events if e["event"] == "retrieved" and e["step"] == 0 and e["path"]]
+def asked_sides(trace: Trace) -> dict[int, str]:
+    """The paths, without segments, that the searches for a question's sides began with, and what each asked; the answer's own
+    search begins with path 0."""
+    return {e["path"]: e["query"] for e in trace.events if e["event"] == "retrieved" and e["step"] == 0 and e["path"]}
 
 
 def expanded(trace: Trace) -> list[ExpandedJson]:

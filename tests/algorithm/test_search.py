@@ -608,29 +608,41 @@ def test_a_question_for_one_fact_is_told_by_its_first_words(question: str, one: 
 )
 def test_the_sides_of_a_question(question: str, asked: list[str]) -> None:
     """Questions that name two things ask for both."""
-    assert sides(question) == asked
+    assert list(sides(question)) == asked
 
 
 def shelves(query: str) -> list[Passage]:
     return {"What is kite?": [passage(2)], "What is bird?": [passage(3)]}.get(query, [passage(1)])
 
 
-@pytest.mark.parametrize(("question", "text"), [("Compare kite and bird.", "first kites birds"), ("Why?", "first")])
-async def test_each_side_of_a_question_is_looked_for(question: str, text: str) -> None:
-    """What a search of its own finds on each side is added, with its citation; the stored search gives the same answer again, and
-    what is shown while it goes on only grows."""
+async def both_sides(question: str, written: str, use: int = 5, bird: str = "the bird") -> tuple[Answer, list[Event]]:
+    """Asks a model that writes ``written``, and of the sides "the kite", with utility ``use``, and ``bird``."""
     engine = model(
         {
-            after(1): [judged(0.9), *words("first"), backed(0.95), useful(5)],
-            after(2): [judged(0.8), *words("kites"), backed(0.9), useful(5)],
-            after(3): [judged(0.7), *words("birds"), backed(0.9), useful(5)],
+            after(1): [judged(0.9), *words(written), backed(0.95), useful(5)],
+            after(2): [judged(0.8), *words("the kite"), backed(0.9), useful(use)],
+            after(3): [judged(0.7), *words(bird), backed(0.9), useful(5)],
         }
     )
     options, events = replace(ASK, max_segments=4, beam_width=2, join_isuse=0.6), list[Event]()
-    retriever = FakeRetriever(shelves, "shelves")
-    answer = await Agent(TokenReflector(engine), retriever, options).ask(question, observer=events.append)
+    answer = await Agent(TokenReflector(engine), FakeRetriever(shelves, "shelves"), options).ask(question, observer=events.append)
+    return answer, events
+
+
+@pytest.mark.parametrize(
+    ("question", "written", "text"),
+    [
+        ("Compare kite and bird.", "first", "first the kite the bird"),
+        ("Compare kite and bird.", "first kite", "first kite the bird"),
+        ("Why kite and bird?", "first", "first"),
+    ],
+)
+async def test_each_side_of_a_question_is_looked_for(question: str, written: str, text: str) -> None:
+    """What a search of its own finds on a side that the answer does not name is added, with its citation; the stored search gives
+    the same answer again, and what is shown while it goes on only grows."""
+    answer, events = await both_sides(question, written)
     assert answer.text == text
-    assert [cited.citation for cited in answer.segments] == list(range(1, len(text.split()) + 1))
+    assert len({cited.citation for cited in answer.segments}) == len(answer.segments)
     stored = trace.read(trace.trace_json(answer, events))
     assert rescore(stored, answer.options.weights)["answer"] == text
     certain, shown = Certain(answer.options), [""]
@@ -641,17 +653,9 @@ async def test_each_side_of_a_question_is_looked_for(question: str, text: str) -
     assert all(later.startswith(earlier) for earlier, later in pairwise(shown))
 
 
-async def test_a_side_that_is_of_no_use_is_not_added() -> None:
-    """Nor is one whose passages say nothing new."""
-    engine = model(
-        {
-            after(1): [judged(0.9), *words("first"), backed(0.95), useful(5)],
-            after(2): [judged(0.8), *words("kites"), backed(0.9), useful(2)],
-            after(3): [judged(0.7), *words("first"), backed(0.9), useful(5)],
-        }
-    )
-    options = replace(ASK, max_segments=4, join_isuse=0.6)
-    answer = await Agent(TokenReflector(engine), FakeRetriever(shelves, "shelves"), options).ask("Compare kite and bird.")
+async def test_what_tells_nothing_of_a_side_is_not_added() -> None:
+    """Nothing of little use, and nothing that does not name the side."""
+    answer, _ = await both_sides("Compare kite and bird.", "first", use=2, bird="something")
     assert answer.text == "first"
 
 
