@@ -465,7 +465,9 @@ class Decided(Step):
 
 @dataclass(frozen=True, slots=True)
 class Retrieved(Step):
-    """The passages found for ``query``, best first; empty if nothing matches."""
+    """The passages found for ``query``, best first; empty if nothing matches. In step 0 a path other than 0 is the root of a
+    search for one side of a question with two; its candidates may be joined to the answer.
+    """
 
     query: str
     passages: tuple[Passage, ...]
