@@ -1,7 +1,7 @@
 """Fits abstention thresholds on rated answers instead of questions with known answers.
 
-Answering was right if an answer is rated good or an abstention is rated bad. Scores come from the history, at the temperatures and
-biases of the answers, which the fit keeps.
+Answering was right if an answer is rated good or an abstention is rated bad. Scores come from the history, at the temperatures
+and biases of the answers, which the fit keeps.
 """
 
 from __future__ import annotations
