@@ -1,6 +1,6 @@
 """The state of a beam search over segments: paths, the candidates that extend them, and the best of each step.
 
-Pure: scores in, order out. Knows nothing of models, passages' words or time.
+Pure: scores in, order out. Independent of models, the text of passages, and time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Path:
 
     @property
     def rank(self) -> tuple[float, int, int]:
-        """Sorts paths, best first; ties go by position, not by order of completion."""
+        """Sorts paths, best first; of equal scores, the earlier position comes first, regardless of the order of completion."""
         return -self.score, self.order, self.id
 
     @property
@@ -43,8 +43,8 @@ class Path:
         return not self.segments or bool({*words(segment.text)} - {*words(" ".join(s.text for s in self.segments))})
 
     def grown(self, id: int, order: int, segment: Segment, score: float, last: bool) -> Path:
-        """This path with a further segment; the path itself, finished, where the segment adds nothing to it. ``last`` says that
-        no more may follow."""
+        """This path with a further segment, or the path itself, finished, if the segment adds nothing. ``last``: no further
+        segment may follow."""
         if not self.gains(segment):
             return replace(self, finished=True)
         finished = segment.finished or last or not segment.text
@@ -62,7 +62,7 @@ class Candidate:
 
 
 class Pool:
-    """What may be kept after a step: the finished paths from before it, and the candidates as they are written.
+    """What a step may keep: the paths finished before it, and the candidates, as they are written.
 
     ``width`` is how many will be kept, None for all.
     """
@@ -105,6 +105,6 @@ def cite(path: Path) -> tuple[tuple[Cited, ...], tuple[Passage, ...]]:
 
 
 def text_of(cited: Iterable[Cited]) -> str:
-    """The answer's words, its segments one after another; paragraphs of their own where one holds a list or code."""
+    """The answer's text: its segments joined by spaces, or as paragraphs where one contains a list or code."""
     texts = [c.segment.text for c in cited if c.segment.text]
     return ("\n\n" if any("\n" in text for text in texts) else " ").join(texts)

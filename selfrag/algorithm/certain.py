@@ -1,7 +1,7 @@
-"""What is certain of an answer while its search still goes on, from the events of the search alone.
+"""Which part of an answer is certain before its search has ended, computed from the search's events.
 
-A segment is certain once every answer that the search can still end with begins with it. A path is out once its score cannot
-reach that of a finished path: the finished one either stays until the end and ranks above it, or makes room for better ones only.
+A segment is certain once every answer that the search can still produce begins with it. A path is excluded once its score cannot
+reach that of a finished path: that one either stays until the end and ranks higher, or is replaced by better ones only.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """What may become of a path: it scores ``most`` at most, and grows by ``more`` segments at most; 0 if it is finished.
+    """A path that may still grow: it scores at most ``most``, and grows by at most ``more`` segments; 0 if it is finished.
 
-    One that does not stay ends as it is only if nothing extends it: what is written next may take its place and score less.
+    One that does not stay is an answer only if nothing extends it: its extension may replace it and score less.
     """
 
     path: Path
@@ -32,10 +32,10 @@ class _Open:
 
 
 class Certain:
-    """An observer of one search: ``segments`` are those that its answer begins with for certain; they never change, but grow.
+    """Observes one search: ``segments`` are those that its answer certainly begins with; the list only grows.
 
-    ``firm`` says that the answer will be given, too: that no critique to come can make the program abstain. A closed set of
-    answers is decided by a vote over all candidates, so nothing is certain before the end.
+    ``firm``: the answer will also be given, since no later critique can make the search abstain. A closed set of answers is
+    decided by a vote over all candidates, so nothing is certain before the end.
     """
 
     def __init__(self, options: SearchOptions) -> None:
@@ -101,7 +101,7 @@ class Certain:
         self._settle((_Open(kept[0], kept[0].score, 0),) if over and kept else tuple(self._begun()))
 
     def _begun(self) -> Iterator[_Open]:
-        """The paths that were kept; none of them has been grown yet."""
+        """The paths that were kept; none of them has been extended yet."""
         for path in self._written.values():
             yield _Open(path, path.score, 0)
         for path in self._live.values():
@@ -118,14 +118,15 @@ class Certain:
                 yield _Open(path, path.score, 0, stays=False)
 
     def _growing(self, path: Path, scores: tuple[float, ...], more: int) -> _Open:
-        """``path`` with a segment of these scores, if any, and up to ``more`` after it. A mean is most with none or all."""
+        """``path`` with a segment of these scores, if any, and up to ``more`` after it. Its mean is largest with none or all of
+        them."""
         best = reflection.score_bound(Critique(retrieval=1.0), self.options.weights)
         grown = (*path.scores, *scores)
         lengths = [path.scores, grown, grown + (best,) * more]
         return _Open(path, max(reflection.path_score(each) for each in lengths), more + len(scores))
 
     def _settle(self, possible: Sequence[_Open]) -> None:
-        """Finds what all the answers that are still possible have in common."""
+        """Finds the segments that all still possible answers have in common."""
         best = max((each.path.score for each in possible if each.stays and not each.more), default=float("-inf"))
         left = [each for each in possible if each.most >= best - _ROUNDING]
         if not left:
@@ -140,11 +141,11 @@ class Certain:
         self.firm = bool(text_of(self.segments)) and not any(self._doubtful(each) for each in left)
 
     def _reconsidered(self, first: Segment) -> bool:
-        """Whether sentences of the passages may yet take the place of this segment, before the first step is over."""
+        """Whether sentences of the passages may still replace this segment, until the first step ends."""
         return self._left == self._steps - 1 and first.critique.isuse < self.options.reconsider_isuse
 
     def _doubtful(self, each: _Open) -> bool:
-        """Whether the program may abstain from an answer that becomes of this: with the worst critiques that may follow."""
+        """Whether the search may abstain from an answer that begins with this, if the worst possible critiques follow."""
         worst = Critique(0.0, 0.0, -1.0, distributions={"ISREL": {}, "ISUSE": {}})
         followed = each.path.segments + (Segment("", None, worst),) * each.more
         return reflection.doubtful(each.path.segments, self.options) or reflection.doubtful(followed, self.options)

@@ -1,4 +1,4 @@
-"""Corrective retrieval (CRAG; Yan et al. 2024): whether the passages read suffice, and the next query if not.
+"""Corrective retrieval (CRAG; Yan et al. 2024): whether the passages suffice, and the next query if they do not.
 
 CRAG trains an evaluator; here ISREL is the evaluator. Its refinement of what was found (decompose, filter, recompose) is the
 second look at the sentences of the relevant passages (`Search.reconsider`). Pure: no model, no search.
@@ -56,7 +56,7 @@ def rewritten(question: str, passages: Sequence[Passage], number: int) -> str | 
 
 
 def query_of(said: str, question: str) -> str | None:
-    """The query that a model wrote when it was asked for one; None if it wrote anything else, or the question again."""
+    """The query in a model's reply; None if the reply is something else, or the question again."""
     lines = said.strip().splitlines()
     query = lines[0].strip(" \"'`*") if len(lines) == 1 else ""
     return query if key_terms(query) and len(query) <= LONGEST and query.casefold() != question.casefold() else None

@@ -1,7 +1,7 @@
 """The prompt grammar of Self-RAG: the order of text and control tokens. Pure: parts, no token ids.
 
-Inference, training rows and `selfrag train eval` build their prompts from these functions and have the parts encoded by the same
-`engines.tokenizer.PromptTokenizer`, so that a model is asked in exactly the form that it was trained on:
+Inference, training rows and `selfrag train eval` build their prompts from these functions and encode the parts with the same
+`engines.tokenizer.PromptTokenizer`, so that prompts have exactly the form of the training data:
 
     ### Instruction:\\n…\\n\\n### Response:\\n
     [Retrieval]<paragraph>title\\ntext</paragraph>[Relevant]sentence[Fully supported]
@@ -26,20 +26,20 @@ _GOES_ON = re.compile(r"(?!\d{1,3}[.)] |[-*+] |_{3}|```)[\w(\"'“‘`*\[&]")
 
 
 def instruction(text: str, extra: str = "") -> Text:
-    """What a model is asked, up to where its response begins; ``extra`` is a separate input."""
+    """The prompt up to the beginning of the response; ``extra`` is a separate input."""
     if extra:
         return Text(prompts.load("selfrag/instruction_with_input").render(instruction=text, input=extra))
     return Text(prompts.load("selfrag/instruction").render(instruction=text))
 
 
 def paragraph(title: str, text: str) -> tuple[Control, Text, Control]:
-    """A passage between its markers, its wrapped lines joined; its words are always encoded as text, never as control tokens."""
+    """A passage between its markers, its wrapped lines joined, always encoded as text, never as control tokens."""
     return Control(PARAGRAPH), Text(f"{title}\n{unwrapped(text)}"), Control(END_PARAGRAPH)
 
 
 def unwrapped(text: str) -> str:
-    """``text`` with a space for every line break inside a sentence: a model that copies a sentence would stop there. As long as
-    ``text``, place by place. Blank lines, lists, headings, tables, indented lines and fenced code stay as they are."""
+    """``text`` with a space for every line break inside a sentence: a model that copies a sentence would stop there. The offsets
+    stay. Blank lines, lists, headings, tables, indented lines and fenced code stay as they are."""
     lines = text.split("\n")
     fenced, made = False, lines[0]
     for before, line in pairwise(lines):
@@ -69,7 +69,7 @@ def prompt(asked: str, path: Sequence[Segment], *after: Part) -> Prompt:
 
 
 def replayed(tokens: Iterable[Token]) -> tuple[Part, ...]:
-    """What was written, put back into a prompt: words by their ids, reflection tokens by their names."""
+    """Generated tokens as parts of a prompt: words by their ids, reflection tokens by their names."""
     parts: list[Part] = []
     for name, run in groupby(tokens, key=lambda token: token.control):
         same = tuple(run)
@@ -78,7 +78,7 @@ def replayed(tokens: Iterable[Token]) -> tuple[Part, ...]:
 
 
 def joined(*parts: Part) -> Prompt:
-    """Parts in order; empty text is left out, and neighbouring texts are joined so that they are encoded as one."""
+    """The parts without empty texts; neighbouring texts are joined and so encoded as one."""
     made: list[Part] = []
     for part in parts:
         if isinstance(part, Text) and made and isinstance(made[-1], Text):

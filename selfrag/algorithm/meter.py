@@ -1,4 +1,4 @@
-"""Counts what one question costs: tokens, exactness, and the time during which at least one call was under way."""
+"""Measures one question: tokens, exactness, and the time during which at least one call was running."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Stopwatch:
 
 
 class CountingEngine:
-    """An engine that passes everything on to another one and counts."""
+    """Forwards everything to another engine, and counts."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

@@ -1,4 +1,4 @@
-"""The reflection vocabulary, and every score that is read from it. Pure: no model, no tokenizer, no input or output.
+"""The reflection vocabulary, and every score computed from it. Pure: no model, no tokenizer, no input or output.
 
 Names and formulas are those of Self-RAG (Asai et al. 2023, arXiv 2310.11511), section 3.3 and appendix A.3; sums run in the
 order of its published code, so that scores agree with it bit by bit on IEEE doubles.
@@ -102,9 +102,9 @@ def path_score(segment_scores: Sequence[float]) -> float:
 
 
 def score_bound(critique: Critique, weights: Weights, sequence: float = 1.0) -> float:
-    """The most that ``segment_score`` can become when only what ``critique`` carries is known, its retrieval score included.
+    """The upper bound of ``segment_score``, given the scores that ``critique`` has so far, its retrieval score included.
 
-    Every group still open counts its maximum, 1; ``sequence`` bounds the sequence term. Sound because weights are non-negative.
+    Every unknown score counts as its maximum, 1; ``sequence`` bounds the sequence term. Sound because weights are non-negative.
     """
     known = critique.distributions
     best = Critique(
@@ -118,14 +118,14 @@ def score_bound(critique: Critique, weights: Weights, sequence: float = 1.0) -> 
 
 
 def expected_score(critique: Critique, weights: Weights) -> float:
-    """A guess at what ``segment_score`` becomes, from the ISREL in ``critique``: what is relevant is mostly supported and useful.
-    Nothing depends on it but the order of work."""
+    """An estimate of ``segment_score`` from the ISREL in ``critique``: relevant passages mostly give supported and useful
+    segments. It decides only the order of work."""
     good = 0.9 * critique.isrel if "ISREL" in critique.distributions else 0.9
     return segment_score(replace(critique, issup=good, isuse=good, sequence=0.8), weights)
 
 
 def sequence_bound(logprob: float, max_tokens: int) -> float:
-    """The most that the sequence term can become after tokens of summed ``logprob``: the rest are certain, and many."""
+    """The upper bound of the sequence term after tokens of summed ``logprob``: many further tokens of probability 1."""
     return sequence_term(min(logprob, 0.0), max_tokens)
 
 
@@ -144,7 +144,7 @@ def check_weights(weights: Weights) -> Weights:
 def first_of(tokens: Iterable[Token], group: Sequence[str]) -> LogProbs | None:
     """The log-probabilities of ``group`` at the position of its first control token, recognised by id.
 
-    The token's own log-probability is always known, even where an engine reports nothing else.
+    The token's own log-probability is always known, even if the engine reports no other.
     """
     for token in tokens:
         if token.control is not None and token.control in group:
@@ -156,7 +156,7 @@ def critique(tokens: Sequence[Token], opening: Critique | None = None) -> Critiq
     """The critique of the generated ``tokens`` of one segment.
 
     ISREL comes from ``opening`` where the passage was judged beforehand, otherwise from the first position if that reports it.
-    ISSUP and ISUSE come from the segment's first token of that group; without one they count 0, which is normal.
+    ISSUP and ISUSE come from the segment's first token of that group; without one they count as 0, which is common.
     """
     found: dict[str, Mapping[str, float]] = dict(opening.distributions) if opening else {}
     rel = opening.isrel if opening else 0.0
@@ -209,9 +209,9 @@ def p_retrieve(logprobs: LogProbs) -> float:
 def decide(logprobs: LogProbs, threshold: float, has_evidence: bool) -> Decision:
     """Whether the next segment needs evidence, from the Retrieve tokens at the position where it begins.
 
-    Evidence that is already there is used again when `[Continue to Use Evidence]` is the likeliest of the three; otherwise
-    passages are retrieved when ``p_retrieve`` is above ``threshold``. A position that reports no Retrieve token gives no
-    probability, and evidence is looked for.
+    The current evidence is used again when `[Continue to Use Evidence]` is the likeliest of the three; otherwise passages are
+    retrieved when ``p_retrieve`` is above ``threshold``. If the position reports no Retrieve token, there is no probability, and
+    passages are retrieved.
     """
     if not reports(logprobs, RETRIEVE):
         return Decision("retrieve")
@@ -236,7 +236,7 @@ def vote(scored: Iterable[tuple[str, float]]) -> dict[str, float]:
 def evidence_means(critiques: Iterable[Critique]) -> tuple[float, float] | None:
     """Mean ISREL and ISSUP over the segments' critiques that carry ISREL, None where no segment was written from a passage.
 
-    A segment that starts from a passage and carries no ISSUP counts 0 there: the model wrote what it does not vouch for.
+    A segment from a passage without ISSUP counts as 0: the model did not judge its support.
     """
     judged = [critique for critique in critiques if "ISREL" in critique.distributions]
     if not judged:
@@ -247,8 +247,8 @@ def evidence_means(critiques: Iterable[Critique]) -> tuple[float, float] | None:
 def doubtful(segments: Sequence[Segment], options: SearchOptions) -> bool:
     """Whether to abstain: the answer's mean ISREL, ISSUP or ISUSE, or the ISREL of its first segment, lies below its threshold.
 
-    A decision on probabilities, not on wording. An answer that needed no evidence is not doubted, and ISUSE counts only where a
-    segment carries it.
+    It depends on probabilities, not on wording. An answer without evidence is never doubtful, and ISUSE counts only if a segment
+    has it.
     """
     scores = evidence_means(segment.critique for segment in segments)
     if scores is None:

@@ -1,6 +1,6 @@
-"""What of a text can be read by itself: its sentences, the rows of its tables, its pieces of code. Pure: text in, places out.
+"""The parts of a text that can be read by themselves: sentences, rows of tables, pieces of code. Pure: text in, offsets out.
 
-Quotes, the search's second look and the training rows all take their sentences from here.
+Used by quotes, the search's second look and the training rows.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ ROOM = 500
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What may be quoted by itself, ``text[start:end]``: a sentence, a row of a table, a piece of code, a heading. ``opens`` says
-    that it cannot be read alone because it leads to what follows: a heading, or words that end with a colon. ``block`` is where
-    the list, the code or the group of tabs begins and ends that it stands in."""
+    """A quotable part, ``text[start:end]``: a sentence, a row of a table, a piece of code, a heading. ``opens``: it only
+    introduces what follows, as a heading or words that end with a colon do. ``block`` is the range of the list, the code or the
+    group of tabs that contains it."""
 
     start: int
     end: int
@@ -42,7 +42,7 @@ _DIRECTIVE = re.compile(r"(?:={3}[+!]*|!{3}|\?{3}\+?)\s|:{3,}|\.\. [\w-]+::")
 
 
 def units(text: str) -> list[Unit]:
-    """The parts of ``text`` that can be quoted, in order, without white space and list markers at their ends."""
+    """The quotable parts of ``text``, in order, without surrounding white space and list markers."""
     found = [unit for unit in _units(text) if any(c.isalnum() for c in text[unit.start : unit.end])]
     i = 0
     while i < len(found):
@@ -55,7 +55,7 @@ def units(text: str) -> list[Unit]:
 
 
 def _tabs(text: str, found: Sequence[Unit], first: int) -> int:
-    """Where the group of tabs ends that begins with unit ``first``: their contents are indented."""
+    """The end of the group of tabs that begins with unit ``first``: their contents are indented."""
 
     def column(unit: Unit) -> int:
         return unit.start - text.rfind("\n", 0, unit.start) - 1
@@ -67,8 +67,8 @@ def _tabs(text: str, found: Sequence[Unit], first: int) -> int:
 
 
 def pieces(text: str) -> list[str]:
-    """What of ``text`` can be read alone, in order: its sentences, and its lists and code with the words that lead to them. Code
-    that nothing leads to cannot: it is an example of something."""
+    """The self-contained parts of ``text``, in order: sentences, and lists and code with the words that introduce them. Code
+    without an introduction is not one."""
     parts = units(text)
     ends: dict[int, int] = {}
     for i, unit in enumerate(parts):
@@ -79,7 +79,7 @@ def pieces(text: str) -> list[str]:
 
 
 def leads(text: str) -> bool:
-    """Whether ``text`` ends with a colon: it leads to what follows, and says nothing alone."""
+    """Whether ``text`` ends with a colon, so that it only introduces what follows."""
     return text.rstrip().endswith((":", "："))
 
 
@@ -103,7 +103,7 @@ def points(text: str) -> bool:
 
 
 def completed(written: str, text: str) -> str:
-    """``written``, or where it only leads to a list or code of ``text`` (``To build it:``), both together."""
+    """``written``; if it only introduces a list or code of ``text`` (``To build it:``), both together."""
     if not leads(written):
         return written
     parts = units(text)
@@ -115,8 +115,8 @@ def completed(written: str, text: str) -> str:
 
 
 def readable(first: int, last: int, parts: Sequence[Unit], text: str) -> tuple[int, int]:
-    """The offsets of these units, with what a heading or a colon leads to, with the rest of their list or code and the words that
-    lead to it where there is room, and with the end of a code block that begins in it."""
+    """The offsets of these units, extended by what a heading or a colon introduces, by the rest of their list or code and its
+    introduction if there is room, and by the end of a code block that begins in it."""
     while parts[last].opens and last + 1 < len(parts):
         last += 1
     first, last = _led_to(first, last, parts, text)
@@ -127,8 +127,8 @@ def readable(first: int, last: int, parts: Sequence[Unit], text: str) -> tuple[i
 
 
 def _led_to(first: int, last: int, parts: Sequence[Unit], text: str) -> tuple[int, int]:
-    """These units with what leads to their list or code, and with all of that where there is room: an item says little alone.
-    A whole sentence in a list that nothing leads to stays by itself."""
+    """These units with the introduction of their list or code, and with all of it if there is room: an item says little alone. A
+    whole sentence in a list without an introduction stays by itself."""
     block = parts[last].block
     if block is None:
         return first, last
@@ -175,8 +175,8 @@ def _units(text: str) -> Iterator[Unit]:
 
 @cache
 def _markdown() -> MarkdownIt:
-    """Parses blocks only, without those that need the whole Markdown file (indented code, underlined headings, HTML): a
-    passage may begin anywhere, and need not be Markdown."""
+    """Parses only blocks that do not depend on the rest of the file (no indented code, underlined headings, HTML): a passage may
+    begin anywhere, and need not be Markdown."""
     from markdown_it import MarkdownIt
 
     return MarkdownIt("commonmark").enable("table").disable(["code", "lheading", "html_block", "reference"])
@@ -199,7 +199,7 @@ def is_row(line: str) -> bool:
 
 
 def _lines(text: str, begin: int, end: int) -> Iterator[Unit]:
-    """The sentences of a paragraph; rows, of which a passage may hold the middle of a table, each by itself."""
+    """The sentences of a paragraph; each row of a table, which may begin in its middle, is one."""
     if "|" not in text[begin:end]:
         yield from _sentences(text, begin, end)
         return

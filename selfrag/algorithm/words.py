@@ -1,8 +1,8 @@
 """Text as words, for comparing texts. Pure.
 
-Three tokenizers are not these, on purpose: `index.search.fulltext` must cut a question as SQLite cut the documents, SQuAD's
-normalisation (`evaluation.metrics.normalise`) is part of a published metric, and `algorithm.correction` keeps terms as they
-were typed, since it writes queries.
+Three tokenizers differ on purpose: `index.search.fulltext` must split a question as SQLite splits the documents, SQuAD's
+normalisation (`evaluation.metrics.normalise`) is part of a published metric, and `algorithm.correction` keeps the spelling of
+terms for its queries.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ FUNCTION_WORDS = frozenset(_ENGLISH.split())
 def words(text: str, wide: int | None = None) -> list[str]:
     """The words of ``text`` in order, ignoring case and compatibility forms (NFKC).
 
-    Chinese, Japanese and Korean do not set words apart, or give them endings. A run of their characters is one word; with
-    ``wide`` it is cut into overlapping groups of so many characters.
+    Chinese, Japanese and Korean do not separate words, or add endings to them. A run of their characters is one word; with
+    ``wide`` it is split into overlapping groups of this many characters.
     """
     found = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     if wide is None:

@@ -1,1 +1,1 @@
-"""How a model reflects: by its own reflection tokens (`tokens`), or by being asked (`prompted`)."""
+"""Two ways to critique: the model's own reflection tokens (`tokens`), or questions to any model (`prompted`)."""

@@ -1,9 +1,9 @@
-"""Reflection by asking: any instruct model, its critiques read off the probabilities of the answers that it may choose from.
+"""Reflection with any instruct model: critiques are the probabilities of the choices of a question.
 
-Each critique is a question (prompts/critic), answered by one position: "Yes" against "No", a letter, a digit; support and use of
-an answer's last sentence are asked at once. The numbers mean what those of reflection tokens mean, estimated by a model that was
-not trained for it. Every prompt begins with the question, then the passage, so that a server that keeps what it read (a prefix
-cache) reads each passage once for its relevance, the sentence and its support.
+Each critique is a question (prompts/critic), answered at one position: "Yes" or "No", a letter, a digit; support and use of an
+answer's last sentence are one request. The numbers have the meaning of those of reflection tokens, estimated by a model that was
+not trained for it. Every prompt begins with the question, then the passage, so that a server with a prefix cache prefills each
+passage once for its relevance, the sentence and its support.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ _SCAFFOLD = re.compile(
 
 @dataclass(frozen=True)
 class PromptedReflector:
-    """Asks ``engine``'s model, which needs a chat template, for every critique; ``max_tokens`` limits a segment, a sentence."""
+    """Asks ``engine``'s model, which needs a chat template, for every critique. A segment is one sentence of at most
+    ``max_tokens``."""
 
     engine: Engine
     max_tokens: int = 100
@@ -87,9 +88,9 @@ class PromptedReflector:
         return Opening(passage, Critique(reflection.isrel(told), distributions=judged), carry)
 
     async def extend(self, instruction: str, path: Sequence[Segment], opening: Opening, alive: Alive) -> Segment | None:
-        """Writes a sentence, then has it judged: its support by the passage, and at the answer's end its use.
+        """Writes a sentence, then judges it: its support by the passage, and at the answer's end its use.
 
-        One that cannot win any more, now that its sequence term is known, is given up without being judged.
+        One that cannot win any more, given its sequence term, is not judged.
         """
         if not alive(opening.critique, 1.0, ""):
             return None
@@ -112,7 +113,7 @@ class PromptedReflector:
         return await self._critique(Critique(), instruction, passage, answer, answer, finished=True)
 
     def _to_write(self, instruction: str, path: Sequence[Segment], passage: Passage | None) -> Prompt:
-        """The question and the passage, with the text written so far as the beginning of the model's answer."""
+        """The prompt: the question and the passage, with the text written so far as the beginning of the model's answer."""
         name, values = ("critic/write", _shown(passage)) if passage else ("critic/write_alone", {})
         asked = Message("user", _filled(name, question=instruction, **values))
         return (asked, Message("assistant", _written(path))) if path else (asked,)
@@ -137,8 +138,8 @@ class PromptedReflector:
         return critique
 
     async def _judged(self, name: str, /, *answers: Mapping[str, str], **values: str) -> list[LogProbs]:
-        """For each of ``answers``, in order, the log-probabilities of its choices by their reflection tokens; empty where the
-        reply has no place for them."""
+        """For each of ``answers``, in order, the log-probabilities of its choices by their reflection tokens; empty if the reply
+        lacks them."""
         prompt = (Message("user", _filled(f"critic/{name}", **values)),)
         sets = tuple(tuple(each) for each in answers)
         limit = 1 if len(sets) == 1 else 2 * len(sets)
@@ -161,7 +162,7 @@ def _places(tokens: Sequence[Token], sets: Sequence[Sequence[str]]) -> list[Mapp
 
 
 class Sentence:
-    """A sentence while it is written. It is over when white space follows its final mark; that token is not part of it."""
+    """A sentence while it is generated. It ends when white space follows its final mark; that token is not part of it."""
 
     def __init__(self, critique: Critique, alive: Alive, limit: int) -> None:
         self.tokens: list[Token] = []
@@ -190,7 +191,7 @@ class Sentence:
 
 
 def cleaned(text: str) -> str:
-    """``text`` without what looks like scaffolding: reflection tokens, chat markers, headings of the prompt."""
+    """``text`` without reflection tokens, chat markers and headings of the prompt."""
     return " ".join(_SCAFFOLD.sub(" ", text).split())
 
 
