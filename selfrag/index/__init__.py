@@ -56,7 +56,7 @@ def open_retriever(
     also: Sequence[str] = (),
 ) -> CollectionRetriever:
     """One collection, or several searched together, and a temporary one of ``files`` (paths, ``-`` for stdin, URLs), whose texts
-    ``embedder`` embeds. With the collections ``also`` its ``wider`` retriever searches these besides.
+    ``embedder`` embeds. The ``wider`` retriever also searches the collections ``also``.
 
     Raises CollectionError for a missing collection, InputError for an unreadable file, ModelError for a re-ranker that cannot be
     loaded.
@@ -77,7 +77,7 @@ def open_retriever(
 
 
 def _temporary(files: Sequence[str], open_embedder: Callable[[str], Embedder], embedder: str) -> list[Searchable]:
-    """The files as a collection in memory; None without files."""
+    """The files as an in-memory collection; None without files."""
     if not files:
         return []
     from selfrag.index.temporary import TemporaryCollection

@@ -88,7 +88,7 @@ class Collection(Handle):
             return self._current().search(questions)
 
     def warm(self) -> None:
-        """Opens what a search needs, ahead of time. Errors are left to the search."""
+        """Opens what a search needs, ahead of time. Errors are raised by the search, not here."""
         with suppress(SelfragError, OSError), self._work, _sqlite_errors(self.name):
             self._current().open()
 

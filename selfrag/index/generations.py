@@ -1,6 +1,6 @@
 """Where collections are stored: one folder each, with numbered generations and a file ``current`` that names the served one.
 
-A rebuild writes the next generation beside the current one and switches over when complete; the switch is one rename.
+A rebuild writes the next generation next to the current one; when it is complete, one rename switches to it.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def sweep(folder: Path) -> None:
 
 
 def delete(folder: Path) -> None:
-    """Removes a collection: first atomically out of sight, then its files."""
+    """Removes a collection: an atomic rename hides it, then its files are deleted."""
     try:
         (folder / _CURRENT).unlink(missing_ok=True)
         shutil.rmtree(folder)

@@ -1,11 +1,11 @@
-"""A graph of names and chunks in the catalog, made without a language model, and searched by personalised PageRank.
+"""A graph of names and chunks in the catalog, built without a language model, and searched by personalised PageRank.
 
-A chunk is linked with the names that stand in it: runs of capitalised words, the texts of links, code in backticks; and, three
-times as heavily, with those that it is about: its document's title and its headings. A question that needs two passages often
-finds the first by its words, and the second only by a name in the first (HippoRAG, Gutiérrez et al. 2024).
+A chunk is linked with the names in it: runs of capitalised words, the texts of links, code in backticks; and with three times the
+weight with the names that it is about: its document's title and its headings. A question that needs two passages often finds the
+first by its words, and the second only by a name in the first (HippoRAG, Gutiérrez et al. 2024).
 
-Names are compared without case, punctuation and possessive s. Of Chinese, Japanese and Korean only titles, headings and links are
-known, since such text has no capitals.
+Names are compared without case, punctuation and possessive s. Chinese, Japanese and Korean have no capitals, so their only names
+are titles, headings and links.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _STOP = frozenset(
 
 
 def normal(text: str) -> str:
-    """A name as it is compared."""
+    """A name normalised for comparison."""
     return " ".join(re.findall(r"\w+", re.sub(r"['’]s\b", "", text).casefold()))
 
 
@@ -69,7 +69,7 @@ def names(title: str, headings: Sequence[str], text: str) -> dict[str, bool]:
 
 
 def _trimmed(text: str) -> str:
-    """Without the stop words around it; empty for what is no name."""
+    """Without leading and trailing stop words; empty if nothing else is left."""
     found = normal(text).split()
     while found and found[0] in _STOP:
         found = found[1:]
@@ -99,7 +99,7 @@ def drop(db: sqlite3.Connection, chunks: Iterable[int]) -> None:
 
 
 def fill(db: sqlite3.Connection) -> None:
-    """Makes the graph of a catalog that has none."""
+    """Builds the graph of a catalog that has none."""
     for statement in SCHEMA.strip().split(";\n"):
         db.execute(statement.rstrip(";"))
     query = "SELECT chunks.id, title, headings, text FROM chunks JOIN sources ON sources.id = chunks.source"
@@ -115,7 +115,7 @@ def exists(db: sqlite3.Connection) -> bool:
 
 
 def knows(db: sqlite3.Connection, question: str) -> bool:
-    """Whether the question has a name, written with capitals or as code, that the collection knows and that is not too common."""
+    """Whether the question has a name, written with capitals or as code, that is in the graph and not too common."""
     runs = [name.split()[:_LONGEST] for name in names("", (), question)]
     spans = {" ".join(run[start:end]) for run in runs for start in range(len(run)) for end in range(start + 1, len(run) + 1)}
     query = f"SELECT 1 FROM names WHERE chunks <= {COMMON} AND name IN (SELECT value FROM json_each(?)) LIMIT 1"
@@ -123,9 +123,9 @@ def knows(db: sqlite3.Connection, question: str) -> bool:
 
 
 def walk(db: sqlite3.Connection, seeds: Mapping[int, float], allowed: Collection[int] | None = None) -> dict[int, float]:
-    """Chunks that the walk from ``seeds`` (chunks with weights) comes to, the most visited with 1.
+    """The chunks that a random walk from ``seeds`` (chunks with weights) reaches, with visit rates scaled to a maximum of 1.
 
-    The part of the graph within two steps of the start is walked. ``allowed`` are the sources that may be found.
+    Only the graph within two steps of the start is used. ``allowed`` are the sources that may be found.
     """
     among = "" if allowed is None else " AND source IN (SELECT value FROM json_each(:allowed))"
     reached = db.execute(
@@ -152,9 +152,9 @@ def walk(db: sqlite3.Connection, seeds: Mapping[int, float], allowed: Collection
 def pagerank(
     chunk: NDArray[np.int64], name: NDArray[np.int64], weight: NDArray[np.float64], start: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """How often a walk comes to each chunk, its start not counted; edges between ``chunk`` and ``name`` have ``weight``.
+    """The visit rate of each chunk, without the start itself; edges between ``chunk`` and ``name`` have ``weight``.
 
-    ``start`` are the weights of the chunks where it starts.
+    ``start`` are the weights of the chunks where the walk starts.
     """
     every, name = np.unique(name, return_inverse=True)
     start = start / max(float(start.sum()), 1e-12)

@@ -1,4 +1,4 @@
-"""A handle on a collection: its folder, its generations, its catalog and its embedder. Search and sync both stand on it."""
+"""A handle on a collection: its folder, generations, catalog and embedder. Search and sync both use it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from selfrag.index.vectors.replica import Mirror
 class Handle:
     """The collection ``name`` of the data folder ``home``, whether or not it exists.
 
-    ``chroma_url`` None uses what the collection was made with. ``open_embedder`` is asked for an embedder by name, once.
+    ``chroma_url`` None uses the one that the collection was made with. ``open_embedder`` is called once, with the embedder's
+    name.
     """
 
     home: Path
@@ -44,7 +45,7 @@ class Handle:
         return generations.current(self.folder) is None
 
     def made_with(self) -> dict[str, object]:
-        """Embedder, context and the versions that its chunks depend on; empty for a new collection."""
+        """The fingerprint: embedder, context and the versions that the chunks depend on; empty for a new collection."""
         generation = generations.current(self.folder)
         if generation is None:
             return {}
@@ -58,7 +59,7 @@ class Handle:
         )
 
     def fix(self, command: str) -> str:
-        """A command of the program, for this collection."""
+        """A command line of the program for this collection, for error messages."""
         return f"selfrag {command}" + ("" if self.name == "default" else f" -c {self.name}")
 
     def url(self, catalog: Catalog) -> str | None:
@@ -66,9 +67,8 @@ class Handle:
 
     @contextmanager
     def opened(self, generation: Path, writable: bool = False, old: bool = False) -> Iterator[Catalog]:
-        """The catalog of a generation, with ``old`` of version 1 too.
-
-        Raises CollectionError, also for what SQLite cannot read or write meanwhile.
+        """The catalog of a generation; with ``old`` also one of version 1. Raises CollectionError, also for SQLite's errors while
+        it is open.
         """
         path = generations.catalog_in(generation)
         with sqlite_errors(path), closing(Catalog.open(path, writable, old)) as catalog:

@@ -36,9 +36,9 @@ class Searchable(Protocol):
 class CollectionRetriever:
     """Asks every collection and merges the hits by fused score, which is 0 to 1 within each, so it compares across embedders.
 
-    ``filter`` restricts the sources. ``hyde`` generates a hypothetical passage for every query. ``graph`` says
-    whether names lead to further passages. ``reranker`` reorders the top passages of all collections together. ``wider`` searches
-    further collections besides, for questions that these do not answer.
+    ``filter`` restricts the sources. ``hyde`` generates a hypothetical passage for every query. ``graph`` says whether to search
+    the graph of names, too. ``reranker`` reorders the top passages of all collections together. ``wider`` also searches further
+    collections, for questions that these do not answer.
     """
 
     wider: CollectionRetriever | None = None
@@ -64,7 +64,7 @@ class CollectionRetriever:
         return tuple(warning for each in (self.wider or self).collections for warning in each.warnings)
 
     def describe(self) -> dict[str, object]:
-        """What the passages of a query depend on, besides the documents."""
+        """Everything besides the documents that the passages of a query depend on."""
         described: dict[str, object] = {"collection": self.name}
         if self.wider:
             described["wider"] = self.wider.name
@@ -110,7 +110,7 @@ class CollectionRetriever:
         return [passage for together in zip_longest(*found) for passage in together if passage is not None][:count]
 
     def warm(self) -> None:
-        """Opens what a search of stored collections needs, each in a thread of its own."""
+        """Opens what a search of stored collections needs, one thread for each."""
         from selfrag.index.collection import Collection
 
         for each in self.collections:

@@ -1,10 +1,11 @@
-"""A tantivy index of a large collection's words, a copy of the catalog: BM25 in milliseconds where FTS5 takes a quarter second.
+"""A tantivy index of a large collection's words, a copy of the catalog: BM25 in milliseconds instead of a quarter of a second
+with FTS5.
 
-FTS5 in the catalog stays the truth. The copy is asked only while it is known to equal the catalog: no chunk is ``unwritten`` in
-it, and its files are those that the last writer left (sizes and times, or else digests). In every other case (an active writer, a
-killed one, a damaged file, a read-only folder) FTS5 answers: slower, but right. A writer notes changed chunks in the transaction
-that changes them and strikes them out after tantivy's commit; it builds the index anew, in a new folder, wherever the files are
-not those that it left itself.
+FTS5 in the catalog stays the source of truth. The copy is used only while it is known to equal the catalog: no chunk is
+``unwritten``, and its files are those that the last writer left (same sizes and times, or else digests). In every other case (an
+active or killed writer, a damaged file, a read-only folder) FTS5 answers: slower, but correct. A writer records changed chunks in
+the transaction that changes them, and deletes the records after tantivy's commit; it rebuilds the index, in a new folder, if the
+files differ from those of the last writer.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class TantivyIndex:
     def search(self, terms: Sequence[str], depth: int, allowed: Collection[int] | None) -> Scored | None:
         """The ``depth`` best chunks for ``terms`` (of `fulltext.terms`) in the sources ``allowed``; None: ask FTS5.
 
-        To be called within a transaction of the catalog.
+        Call it within a transaction of the catalog.
         """
         state = self._state()
         if state is None or self._unwritten() or any(term.endswith("*") for term in terms):
@@ -85,7 +86,7 @@ class TantivyIndex:
     # --- writing ----------------------------------------------------------------------------------------------------------
 
     def write(self, rebuild: bool = False) -> None:
-        """Brings the index up to date; with ``rebuild`` anew, so that nothing deleted stays in it. By the only writer.
+        """Brings the index up to date, or rebuilds it, so that nothing deleted stays in it. Only for the one writer.
 
         Raises CollectionError if that fails; FTS5 answers meanwhile.
         """
@@ -136,7 +137,7 @@ class TantivyIndex:
         return [row[0] for row in self.catalog.db.execute("SELECT chunk FROM unwritten")]
 
     def _texts(self, numbers: Sequence[int] | None) -> Iterable[tuple[int, int, str]]:
-        """Row, source and words of these chunks, as far as they exist, or of all."""
+        """Row, source and words of those of these chunks that exist, or of all."""
         query = "SELECT chunks.id, source, head || char(10) || body FROM chunks JOIN words ON words.rowid = chunks.id"
         if numbers is None:
             yield from self.catalog.db.execute(query)
@@ -199,7 +200,7 @@ class _Index:
         return [(number, score) for number, (score, _) in zip(numbers, hits, strict=True)]
 
     def _term(self, term: str) -> tantivy.Query | None:
-        """A word; a phrase where tantivy cuts it apart; None where nothing is left of it."""
+        """A word as a query; a phrase if tantivy splits it; None if nothing is left of it."""
         found = self.analyzer.analyze(term.strip('"'))
         if not found:
             return None
@@ -208,7 +209,7 @@ class _Index:
 
 
 def seal(folder: Path) -> Seal:
-    """Size, modification time and digest of every file but the locks."""
+    """Size, modification time and digest of every file except the locks."""
     files = [path for path in sorted(folder.iterdir()) if path.name not in _LOCKS]
     return {path.name: (path.stat().st_size, path.stat().st_mtime_ns, digest(path)) for path in files}
 

@@ -1,4 +1,4 @@
-"""A collection in memory, of documents that are named for one question: searched like a stored one, gone when it is closed."""
+"""An in-memory collection of documents given for one question: searched like a stored one, discarded when closed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TemporaryCollection:
         self._catalog.put(described, indexed.entries)
 
     async def find(self, question: Question) -> list[Hit]:
-        """The best passages for a question, with how each was found."""
+        """The best passages for a question, and how each was found."""
         return await asyncio.to_thread(self._find, question)
 
     def _find(self, question: Question) -> list[Hit]:

@@ -1,1 +1,1 @@
-"""The catalog: one SQLite file a collection, the truth about sources, chunks and embeddings."""
+"""The catalog: one SQLite file per collection, the source of truth for sources, chunks and embeddings."""

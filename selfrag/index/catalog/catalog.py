@@ -2,7 +2,7 @@
 
 It holds sources, chunks, the FTS index, embeddings keyed by the hash of their text, ``pending``: the keys of chunks whose vectors
 the vector store has not confirmed yet, and ``unwritten``: the chunks that the index of words (words.py) lacks. A file is replaced
-in one transaction, these two included, so the catalog survives a kill at any instant and still lists what the others lack.
+in one transaction, these two included, so the catalog survives a kill at any time and still lists what the other stores lack.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Catalog(Database):
     # --- roots ------------------------------------------------------------------------------------------------------------
 
     def roots(self) -> dict[str, dict[str, list[str]]]:
-        """The folders and files that the collection was asked to hold, with their include and exclude patterns."""
+        """The folders and files that were indexed, with their include and exclude patterns."""
         return {path: json.loads(options) for path, options in self.db.execute("SELECT path, options FROM roots ORDER BY path")}
 
     def put_root(self, path: str, options: Mapping[str, Sequence[str]]) -> None:
@@ -66,8 +66,8 @@ class Catalog(Database):
             _put_source(db, source)
 
     def read_again(self, made_with: Mapping[str, object], readers: Iterable[str]) -> None:
-        """Says that the collection is made with this from now on, for which the files of these readers, and those that could not
-        be read, look changed to the next run."""
+        """Stores the new fingerprint; the files of these readers, and those that could not be read, count as changed in the next
+        run."""
         names = list(readers)
         with self.transaction() as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES ('made_with', ?)", (json.dumps(made_with),))
@@ -134,7 +134,7 @@ class Catalog(Database):
         return [row[0] for row in self.db.execute("SELECT key FROM pending LIMIT ?", (limit,))]
 
     def confirm(self, keys: Iterable[str]) -> None:
-        """Marks these as confirmed: the vector store equals the catalog for them."""
+        """Marks these as confirmed: the vector store has them."""
         with self.transaction() as db:
             db.executemany("DELETE FROM pending WHERE key = ?", [(key,) for key in keys])
 
@@ -145,7 +145,7 @@ class Catalog(Database):
             db.execute("INSERT INTO pending SELECT key FROM chunks")
 
     def vectors(self, keys: Sequence[str] | None = None) -> Iterator[tuple[str, bytes]]:
-        """Key and float32 vector of these chunks, or of all; skips chunks that no longer exist."""
+        """Key and float32 vector of these chunks, or of all chunks; skips those that no longer exist."""
         query = "SELECT chunks.key, vector FROM chunks JOIN embeddings ON embeddings.hash = chunks.embedding"
         if keys is None:
             yield from self.db.execute(query)
@@ -204,12 +204,12 @@ class Catalog(Database):
 
 
 def _mark(db: sqlite3.Connection) -> None:
-    """Gives the chunks and vectors a new state: a random one, since a copy of the catalog may go its own way."""
+    """Sets a new state of chunks and vectors: a random one, since a copy of the catalog may change independently."""
     db.execute("INSERT OR REPLACE INTO meta VALUES ('state', json_quote(?))", (uuid4().hex,))
 
 
 def _is_vector(blob: bytes) -> bool:
-    """Whether these are numbers, and not all 0: NaN and infinity are neither."""
+    """Whether these are finite numbers, and not all 0."""
     length = float(np.square(np.frombuffer(blob, dtype="<f4")).sum())
     return 0 < length < float("inf")
 

@@ -1,4 +1,4 @@
-"""What the catalog keeps of files and chunks: plain values, no SQL."""
+"""The rows of the catalog: plain values, no SQL."""
 
 from __future__ import annotations
 

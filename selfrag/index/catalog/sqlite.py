@@ -112,9 +112,8 @@ class Database:
             )
 
     def _upgrade(self, version: int) -> None:
-        """Version 1 knew no places. Its chunks stay searchable; what is indexed next finds other readers and asks for a rebuild,
-        which takes the roots and the vectors from here. Version 2 knew no index of words and no graph, version 3
-        no headers of tables; readers do without."""
+        """Version 1 had no places. Its chunks stay searchable; the next sync asks for a rebuild, which reuses its roots and
+        vectors. Version 2 had no index of words and no graph, version 3 no headers of tables; readers work without them."""
         with self.transaction() as db:
             if version == 1:
                 db.execute("ALTER TABLE chunks ADD COLUMN place TEXT")
@@ -159,7 +158,7 @@ class Database:
         return json.loads(row[0]) if row else None
 
     def table(self, key: str) -> dict[str, object]:
-        """The same for a value that is a table; empty if not stored."""
+        """Like `meta` for a JSON object; empty if not stored."""
         value = self.meta(key)
         return value if isinstance(value, dict) else {}
 

@@ -44,7 +44,7 @@ class Spec:
     """An embedder spec: ``NAME``, or ``URL#MODEL`` for a server, followed by options, ``?option=value&option=value`` with values
     in URL encoding.
 
-    Prompts are put before each query and each document; None takes the model's own. ``dimension`` keeps that many leading
+    Prompts are prepended to each query and each document; None uses the model's own. ``dimension`` keeps that many leading
     components. ``model`` is what an embeddings server calls the model.
     """
 

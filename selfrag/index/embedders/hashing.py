@@ -1,4 +1,4 @@
-"""An embedder without a model: hashed counts of words and of their first letters. For tests; it knows no synonyms."""
+"""An embedder without a model: hashed counts of words and of their prefixes. For tests; it finds no synonyms."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def _norm(name: str, source: Mapping[str, NDArray[np.float32]], theirs: str) -> 
 
 
 def _linear(name: str, source: Mapping[str, NDArray[np.float32]], *theirs: str) -> Weights:
-    """A matrix [in, out] rounded to integers with a scale for each column, symmetric about zero; its bias as it is."""
+    """A matrix [in, out] quantized symmetrically to integers with a scale for each column; its bias unchanged."""
     matrix = np.concatenate([source[f"{each}.weight"] for each in theirs]).T
     scale = (np.abs(matrix).max(axis=0) / _LARGEST).astype(np.float32)
     return {

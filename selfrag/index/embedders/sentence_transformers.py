@@ -62,7 +62,7 @@ def open_transformer(spec: Spec) -> TransformerEmbedder:
 
 
 def _revision(model: SentenceTransformer) -> str:
-    """The commit on the hub, where the model came from there."""
+    """The commit on the hub, if the model came from there."""
     config = getattr(model[0], "config", None)
     return str(getattr(config, "_commit_hash", None) or "local")
 

@@ -73,7 +73,7 @@ class ServerEmbedder:
         return vectors
 
     def _expect_numbers(self, probe: list[Any]) -> None:
-        """Raises EngineError if the server gives no vector even for a common word: then it is no text's fault."""
+        """Raises EngineError if the server gives no vector even for a common word: then the texts are not the cause."""
         _, problem = self._checked(probe)
         if problem:
             reason = problem.removesuffix(" for it")

@@ -64,8 +64,8 @@ class MiniLMReranker:
 def score(hidden: Vector, passage: NDArray[np.bool_], head: Mapping[str, Vector]) -> float:
     """The score from the last layer, shape (tokens, 384); ``passage`` says which tokens are the passage's.
 
-    It adds, each by its trained weight, the likeness of the means of both sides; the likeness of each word of the question to the
-    likeliest word of the passage, their mean (Khattab and Zaharia 2020); and a linear function of the first position.
+    The trained weighted sum of the similarity of the means of both sides, the mean similarity of each word of the question to its
+    most similar word of the passage (Khattab and Zaharia 2020), and a linear function of the first position.
     """
     unit = hidden / np.maximum(np.linalg.norm(hidden, axis=1, keepdims=True), 1e-9)
     asked = ~passage

@@ -13,7 +13,7 @@ from selfrag.errors import ModelError
 
 
 class TransformerReranker:
-    """A loaded model with one output; what is longer than its sequence length is cut by the model."""
+    """A loaded model with one output, which truncates texts beyond its sequence length."""
 
     def __init__(self, model: CrossEncoder, name: str) -> None:
         self._model = model

@@ -1,8 +1,8 @@
 """A server with a ``/rerank`` endpoint as a re-ranker: ``URL`` or ``URL#MODEL``. `selfrag/_http.py` asks it.
 
 vLLM, llama.cpp, Jina and Cohere take ``documents`` and answer ``results`` with a ``relevance_score``; Text Embeddings Inference
-takes ``texts``, has no version in its address, and answers a list with a ``score``. Both names are sent; each server reads the
-one that it knows.
+takes ``texts``, has no version in its address, and answers a list with a ``score``. Both fields are sent; each server reads its
+own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from selfrag.errors import EngineError
 
 
 class ServerReranker:
-    """``bare`` asks the same server without ``/v1`` in its address; it is used from the first 404 on."""
+    """``bare`` is the same server without ``/v1`` in its address, used from the first 404 on."""
 
     def __init__(self, caller: Caller, bare: Caller, model: str) -> None:
         self._caller, self._bare = caller, bare

@@ -1,8 +1,8 @@
 """Tokenization for the full-text index (FTS5), and its queries. Pure: strings in, strings out.
 
-SQLite's tokenizer takes a run of Chinese, Japanese or Korean characters for one word. Such runs are cut into overlapping pairs of
-characters, on both sides, so that a word is found inside a longer run; the last character of a run stands alone behind them, so
-that every character begins some token and a question of one character can be put as a prefix.
+SQLite's tokenizer takes a run of Chinese, Japanese or Korean characters for one word. Such runs are split into overlapping pairs
+of characters, in documents and queries, so that a word is found inside a longer run; the last character of a run is also a token,
+so that every character begins some token and a query of one character works as a prefix.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _QUERY_TERMS = 200
 
 
 def words(text: str) -> str:
-    """``text`` as it is put into the full-text table."""
+    """``text`` as stored in the full-text table."""
     return _RUN.sub(lambda run: f" {' '.join([*_pairs(run[0]), run[0][-1]])} ", _plain(text))
 
 
 def terms(text: str) -> list[str]:
-    """The words of ``text``, whatever it contains, each once and as an FTS5 query of its own; they may be joined by OR."""
+    """The distinct words of ``text``, each as a valid FTS5 query; they may be joined by OR."""
     asked = _WORD.findall(_plain(text[:_QUERY_CHARACTERS]).lower())
     return list(islice(dict.fromkeys(term for word in asked for term in _terms(word)), _QUERY_TERMS))
 
@@ -53,5 +53,5 @@ def _pairs(run: str) -> list[str]:
 
 
 def tokens(text: str) -> list[str]:
-    """The tokens of ``text`` as the full-text index holds them, in order."""
+    """The tokens of ``text`` in the full-text index, in order."""
     return _WORD.findall(words(text))

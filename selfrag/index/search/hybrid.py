@@ -1,6 +1,6 @@
 """Hybrid search: dense and BM25 candidates, fused scores, near-duplicates collapsed.
 
-Everything here runs in one thread at a time; `Collection.search` batches waiting questions.
+Not thread-safe; `Collection.search` batches waiting questions.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Filter:
         return all(any(value.casefold() == each.casefold() for each in metadata.get(key, ())) for key, value in self.where)
 
     def _named(self, path: str) -> bool:
-        """Whether a source is named just as it is printed, with or without the line or the page behind it."""
+        """Whether a source is named as it is printed, with or without a line or page."""
         shown = (path, printable_path(path))
         return any(source in shown or _PLACE.sub("", source) in shown for source in self.sources)
 
@@ -89,8 +89,7 @@ class Filter:
 @dataclass(frozen=True, slots=True)
 class Question:
     """``hypotheses`` are generated passages whose vectors are averaged with the question's (HyDE, Gao et al. 2023). ``graph``
-    says whether names lead to further passages: always, never, or (auto) where the question has a proper name that the collection
-    knows."""
+    says whether to search the graph of names: always, never, or (auto) if the question has a proper name that the graph knows."""
 
     text: str
     k: int
@@ -193,10 +192,10 @@ class Searcher:
         return vectors
 
     def _bm25(self, question: Question, allowed: frozenset[int] | None) -> list[tuple[str, float]]:
-        """The chunks with the best BM25 scores: from the index of words where there is one, else from FTS5, exact to 1e-5.
+        """The chunks with the best BM25 scores: from the index of words if there is one, else from FTS5, exact to 1e-5.
 
-        A word that more than half of all chunks hold adds a millionth to a score (FTS5 lets no weight fall below that), but makes
-        it score all of them. So such words are used only if the others do not match enough chunks.
+        A word that more than half of all chunks contain adds only a millionth to a score (FTS5's minimum weight), but makes FTS5
+        score all of them. So such words are used only if the others do not match enough chunks.
         """
         terms = fulltext.terms(question.text)
         if not terms or self.fusion.bm25 == 0:
@@ -210,7 +209,7 @@ class Searcher:
         return found if len(found) >= self.fusion.depth or telling == terms else self._scored(terms, allowed)
 
     def _telling(self, terms: Sequence[str]) -> list[str]:
-        """Those that at most half of all chunks hold."""
+        """Those that at most half of all chunks contain."""
         db = self.catalog.db
         half = db.execute("SELECT count(*) FROM chunks").fetchone()[0] / 2  # of words it would read every row
         held = "SELECT count(*) FROM words WHERE words MATCH ?"
@@ -271,8 +270,8 @@ class Searcher:
     def _walked(
         self, question: Question, scores: dict[str, float], order: Sequence[str], allowed: frozenset[int] | None
     ) -> dict[str, float]:
-        """The scores, from 0 to 1, with those of what names lead to. The first `graph.KEPT` of ``order`` stay as they are; behind
-        them a passage's own score and that of the walk from the first passages count together."""
+        """The scores, from 0 to 1, including the passages found in the graph of names. The first `graph.KEPT` of ``order`` keep
+        their scores; for the others, a passage's own score and that of the walk from the first passages are added."""
         db = self.catalog.db
         if not order or not graph.exists(db):
             return scores

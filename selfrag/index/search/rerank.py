@@ -33,7 +33,7 @@ def rerank(reranker: Reranker, question: str, hits: Sequence[Hit], weight: float
 
 
 def shown(hit: Hit) -> str:
-    """A passage as a re-ranker reads it: under its title."""
+    """The text of a passage for a re-ranker: its title, then the passage."""
     return f"{hit.passage.title}\n{hit.passage.read}" if hit.passage.title else hit.passage.read
 
 

@@ -40,8 +40,8 @@ class Prepared:
 
 
 class Preparer:
-    """Knows the files of the last run, and by the hash of their content those that may have moved: ``lost``, and what is gone
-    elsewhere. Chunks have at most ``capacity`` characters."""
+    """Has the files of the last run, and by the hash of their content those that may have moved: ``lost`` and other missing ones.
+    Chunks have at most ``capacity`` characters."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Preparer:
 
 
 def _steady(path: str, load: Load) -> tuple[bytes, Hints]:
-    """Content and hints that belong together; hints that equal nothing if the file is too young to be trusted.
+    """Consistent content and hints; hints that match nothing if the file is too recent for its times to be reliable.
 
     Raises FileNotFoundError if it is missing, InputError if it cannot be read or keeps changing.
     """

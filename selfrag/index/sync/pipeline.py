@@ -1,7 +1,7 @@
 """A collection brought up to date with its folders: scan, read, embed, store.
 
-One thread reads and splits files while others are embedded here. Texts of many files are embedded together, then each file is
-stored by itself. A stop (Ctrl-C, a kill) costs the files in work, nothing else; vectors that were computed are kept.
+One thread reads and splits files while this one embeds others. Texts of many files are embedded together, then each file is
+stored by itself. A stop (Ctrl-C, a kill) loses only the files in progress; computed vectors are kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SPARE = 20_000
 
 
 class Situate(Protocol):
-    """Writes where chunks stand in their document, from a part of it; ``fingerprint`` names the model and the prompt."""
+    """Writes the contexts of chunks, given a part of their document; ``fingerprint`` names the model and the prompt."""
 
     fingerprint: str
 
@@ -41,10 +41,10 @@ class Situate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to bring a collection up to date. None leaves what the collection has, or the default of a new one.
+    """How to bring a collection up to date. None keeps the collection's setting, or uses the default of a new one.
 
     ``include`` and ``exclude`` are git-style patterns, kept for the roots given. ``context`` is ``headings``, ``none`` or
-    ``llm``, which needs ``situate``. ``chunk_words`` is the size of chunks. What is known of a folder that is empty now is kept,
+    ``llm``, which needs ``situate``. ``chunk_words`` is the size of chunks. The entries of a folder that is empty now are kept,
     unless ``allow_empty``: its disk may not be mounted.
     """
 
@@ -75,9 +75,9 @@ class Note:
 
 @dataclass(slots=True)
 class SyncReport:
-    """What a run did. Counts are of files, ``chunks`` of all chunks in the collection; ``skipped`` lists every file, or part of
-    one, that was left out; ``notes`` what was guessed in files read now, and how much ignore files left out; ``emptied`` the
-    folders that are empty now, with the number of files that are kept of them."""
+    """What a run did. Counts are of files; ``chunks`` counts all chunks of the collection. ``skipped`` lists every file, or part
+    of one, that was left out; ``notes`` the guesses about files read now, and how much ignore files excluded; ``emptied`` the
+    folders that are empty now, with the number of their files that are kept."""
 
     collection: str
     new: int = 0
@@ -96,7 +96,7 @@ class SyncReport:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """``files`` of ``total`` are done, ``embedded`` texts so far; ``path`` is the file in work."""
+    """``files`` of ``total`` are done, ``embedded`` texts so far; ``path`` is the current file."""
 
     stage: str
     files: int
@@ -110,7 +110,7 @@ Observer = Callable[[Progress], None]
 
 @dataclass(slots=True)
 class Job:
-    """All that a run needs. ``embedder`` is opened with the first text that has no vector yet."""
+    """The inputs of a run. ``embedder`` is opened for the first text without a vector."""
 
     catalog: Catalog
     writer: Writer
@@ -127,7 +127,7 @@ class Job:
 def run(job: Job, scan: Scan, lost: Mapping[str, Source], known: Mapping[str, Source]) -> None:
     """Stores what ``scan`` found, replacing what is ``known``, and removes what is ``lost``.
 
-    Raises Interrupted after ``job.stop`` was set, when the file in work is stored.
+    Raises Interrupted after ``job.stop`` was set, once the current file is stored.
     """
     _Run(job, len(scan.files)).all(scan, lost, known)
 

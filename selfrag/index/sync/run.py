@@ -99,7 +99,7 @@ class Update:
         return catalog
 
     def _made_with(self, before: Mapping[str, object] | None) -> dict[str, object]:
-        """What the chunks and their vectors depend on, as far as known without opening the embedder."""
+        """The fingerprint of chunks and vectors, as far as known without opening the embedder."""
         old = before or {}
         context = self.options.context or old.get("context") or CONTEXTS[0]
         return {
@@ -134,7 +134,7 @@ class Update:
             catalog.read_again(wanted, ingest.PICTURED)
 
     def _rebuilt(self, old: Catalog) -> Catalog:
-        """A new generation beside ``old``, with its roots, and with its vectors where the embedder is the same."""
+        """A new generation next to ``old``, with its roots, and with its vectors if the embedder is the same."""
         made_with = self._made_with(old.table("made_with"))
         embedder = self.handle.embedder(str(made_with["embedder"]))
         catalog = generations.new_generation(self.handle.folder, made_with)
@@ -191,7 +191,7 @@ class Update:
         self.report.notes += [pipeline.Note(path, f"left out {left}") for path, left in sorted(found.ignored.items())]
 
     def _emptied(self, roots: Iterable[str], known: Iterable[str]) -> dict[str, int]:
-        """Folders that are empty now but had known files, with that number: an unmounted disk looks like that."""
+        """Folders that are empty now but had known files, with their number: an unmounted disk looks like this."""
         empty = [root for root in roots if os.path.isdir(root) and is_empty(root)]
         counts = {root: sum(_below(path, root) for path in known) for root in empty}
         return {root: count for root, count in counts.items() if count}

@@ -23,8 +23,8 @@ _Rules = tuple[tuple[str, GitIgnoreSpec], ...]
 
 @dataclass(slots=True)
 class Scan:
-    """Paths found under one or more roots. ``closed`` are folders that could not be listed and files that could not be looked at,
-    so that nothing is known of them now. ``ignored`` says how much each ignore file left out."""
+    """Paths found under one or more roots. ``closed`` are folders that could not be listed and files whose `stat` failed, so that
+    their state is unknown. ``ignored`` says how much each ignore file left out."""
 
     files: dict[str, Hints] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -106,7 +106,7 @@ class _Walk:
             waiting.extend((folder, inner) for folder in reversed(folders))
 
     def _entry(self, entry: os.DirEntry[str], rules: _Rules) -> bool:
-        """Takes note of a file; True for a folder that is to be walked."""
+        """Records a file; True for a folder to walk."""
         if entry.name.startswith(".") or entry.path == self.without:
             return False
         try:
@@ -144,8 +144,8 @@ class _Walk:
             return  # gone between the listing and now
 
     def _link(self, entry: os.DirEntry[str]) -> None:
-        """A link inside leads to what is found anyway, see `check_links`; one that leads outside is named, not followed. The
-        links of git-annex are its files."""
+        """The target of a link inside is found anyway, see `check_links`; a link that leads outside is reported, not followed.
+        Links of git-annex count as files."""
         target = os.path.realpath(entry.path)
         annexed = f"{os.sep}annex{os.sep}objects{os.sep}" in os.readlink(entry.path)
         if not os.path.exists(entry.path):

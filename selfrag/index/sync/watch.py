@@ -25,7 +25,7 @@ def watch(
     tell: Callable[[SyncReport], None],
     complain: Callable[[SelfragError], None],
 ) -> None:
-    """Runs until ``stop`` is set. Calls ``tell`` after each run that did something, ``complain`` after one that failed."""
+    """Runs until ``stop`` is set. Calls ``tell`` after each run with changes, ``complain`` after a failed one."""
     with collection.opened(collection.generation()) as catalog:
         roots = [root for root in catalog.roots() if os.path.exists(root)]
     home = os.path.join(os.path.realpath(collection.home), "")

@@ -1,4 +1,4 @@
-"""Brute-force kNN: compares every vector, of one matrix that is mapped from a file, or of the catalog a part at a time."""
+"""Brute-force kNN: compares every vector, either in one matrix mapped from a file, or read in parts from the catalog."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FEW = 8
 class BruteForce:
     """The nearest vectors of a catalog. The matrix is made once for each state of the catalog, and mapped by later processes.
 
-    To be called in one thread at a time, within a transaction of ``catalog``.
+    Not thread-safe; call it within a transaction of ``catalog``.
     """
 
     def __init__(self, catalog: Catalog, largest: int = LARGEST) -> None:
@@ -55,7 +55,7 @@ class BruteForce:
         return self._named([_best(found.chunks[among], line[among], k) for line in similarities])
 
     def _opened(self, sources: frozenset[int] | None) -> Matrix | None:
-        """The matrix of the present state; None if it is not worth it, or too large."""
+        """The matrix of the current state; None if the collection is too small to need one, or too large."""
         state = self._catalog.state()
         if self._matrix is not None and self._state == state:
             return self._matrix
@@ -87,7 +87,7 @@ class BruteForce:
         yield from self._catalog.db.execute(f"{query}{_among(sources)}", _listed(sources))
 
     def _named(self, found: list[Near]) -> Found:
-        """With keys in place of ids."""
+        """The hits with keys instead of ids."""
         wanted = json.dumps(sorted({number for near in found for number, _ in near}))
         query = "SELECT id, key FROM chunks WHERE id IN (SELECT value FROM json_each(?))"
         keys = dict(self._catalog.db.execute(query, (wanted,)))

@@ -11,8 +11,8 @@ Seal = dict[str, tuple[int, int, str]]
 
 
 def make_seal(folder: Path) -> Seal:
-    """Taken over the index files that Chroma has completed. Below its sync threshold it has none: the vectors are in its SQLite
-    file, which checks itself, and which is touched whenever it is opened."""
+    """Taken over the index files that Chroma has completed. Below its sync threshold there are none: the vectors are in its
+    SQLite file, which has its own checks and changes whenever it is opened."""
     complete = [path.parent for path in folder.glob("*/index_metadata.pickle")]
     files = sorted(path for segment in complete for path in segment.iterdir() if path.is_file())
     return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns, digest(path)) for path in files}
@@ -26,7 +26,7 @@ def compare_seal(folder: Path, seal: Mapping[str, tuple[int, int, str]], thoroug
 
 
 def changed_file(folder: Path, seal: Mapping[str, Sequence[object]], thorough: bool, what: str) -> str | None:
-    """The first file of ``what`` that is missing or not as ``seal`` (size, modification time, digest) has it, in words."""
+    """The first file of ``what`` that is missing or differs from ``seal`` (size, modification time, digest), in words."""
     for name, (size, mtime_ns, wanted) in seal.items():
         path = folder / name
         if not path.is_file():

@@ -77,7 +77,7 @@ class ChromaVectors:
         ]
 
     def drop(self) -> None:
-        """Deletes the collection and all that is in it."""
+        """Deletes the collection."""
         with _chroma_errors():
             self._client.delete_collection(self.name)
 

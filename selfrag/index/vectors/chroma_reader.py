@@ -1,7 +1,7 @@
 """Reads an in-process Chroma store through Chroma's own native code, without its Python client.
 
 The client takes 0.6 s to import (telemetry, authentication, embedding functions), much of a one-shot search; in the end it calls
-this. These signatures are not public: a test holds them against the client, which is used where they are not as expected.
+this. These signatures are not public: a test compares them with the client, which is used if they differ.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OPEN_INDEXES = 8
 
 
 class ChromaReader:
-    """One collection of the store in ``folder``: how many vectors there are, and which are near. Raises VectorError."""
+    """One collection of the store in ``folder``: the number of vectors, and nearest neighbours. Raises VectorError."""
 
     def __init__(self, folder: Path, name: str) -> None:
         with _native_errors():
@@ -56,7 +56,7 @@ class ChromaReader:
 
 
 def open_reader(folder: Path, name: str) -> ChromaReader | None:
-    """None where the store cannot be read in this way; the client can say why."""
+    """None if the store cannot be read in this way; then the client reports why."""
     if not (folder / "chroma.sqlite3").exists():
         return None
     try:

@@ -1,8 +1,8 @@
 """All vectors of a collection as one matrix: a file beside the catalog, mapped into memory.
 
 The file is derived from the catalog and disposable: a header of one page (JSON), then vectors, chunk ids and source ids,
-little-endian. The header names the state of the catalog that the file was made from, the sizes and a checksum. A file
-of another state, or a damaged or torn one, is not used but made again; so it needs no lock against writers and no fsync.
+little-endian. The header names the state of the catalog that the file was made from, the sizes and a checksum. A file of another
+state, or a damaged or incomplete one, is not used but rewritten; so it needs no lock against writers and no fsync.
 """
 
 from __future__ import annotations

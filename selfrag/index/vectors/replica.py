@@ -1,6 +1,6 @@
-"""The vector store as a mirror of the catalog: what keeps the two equal, and notices when they are not.
+"""The vector store as a mirror of the catalog: keeps the two equal, and detects differences.
 
-Chroma is asked only while it is known to equal the catalog: its state is ``clean``, nothing is pending, and its index files are
+Chroma is used only while it is known to equal the catalog: its state is ``clean``, nothing is pending, and its index files are
 those that its writer left (sizes and times, or else digests). In every other case (an active writer, a killed writer, a damaged
 store, a read-only folder) search falls back to brute force over the catalog's vectors (brute_force.py): slower, but exact. So a
 search never waits for a writer, and never depends on Chroma's files.
@@ -97,7 +97,7 @@ class Mirror:
             return None
 
     def _reachable(self) -> ChromaVectors | ChromaReader | None:
-        """The store, unless it may differ from the catalog, or cannot be opened."""
+        """The store; None if it may differ from the catalog, or cannot be opened."""
         state = self.state()
         elsewhere = state["place"] != (self.url or "")
         if not self._still or elsewhere or state["state"] != "clean" or self.catalog.pending(1):
@@ -164,7 +164,7 @@ class Mirror:
             raise CollectionError(f"The vectors could not be deleted: {self.why(error)}.", self.mend) from error
 
     def needs_writing(self) -> bool:
-        """Whether the mirror is not, or may not be, equal to the catalog; cheap, it asks the file system alone."""
+        """Whether the mirror may differ from the catalog; cheap, since it reads only the file system."""
         state = self.state()
         return state["state"] != "clean" or state["place"] != (self.url or "") or bool(self.catalog.pending(1) or self.damage())
 
@@ -234,7 +234,7 @@ class Writer:
         self.vectors: ChromaVectors | None = None
 
     def apply(self, at_least: int = 1, rebuild: bool = False) -> None:
-        """Writes what is pending, if it is ``at_least`` so many; with ``rebuild`` everything, into a new store.
+        """Writes the pending vectors, if there are ``at_least`` this many; with ``rebuild`` all, into a new store.
 
         Raises CollectionError if Chroma fails; the catalog stays intact, and pending vectors stay pending.
         """
