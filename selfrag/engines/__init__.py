@@ -27,7 +27,7 @@ def open_engine(
     cache_bytes: int | None = None,
     reflection: ReflectionKind = "tokens",
 ) -> Engine:
-    """The engine that ``spec`` names, serving ``model`` (a checkpoint folder or a Hugging Face name).
+    """The engine named ``spec`` for ``model`` (a checkpoint folder or a Hugging Face name).
 
     ``spec`` is "auto" (on a GPU vLLM if it is installed, else transformers; on a CPU onnx for a model that has a graph, else
     transformers), "onnx", "transformers", "vllm" (in this process if it is installed, else its server), another server's preset

@@ -28,7 +28,7 @@ _REPLACEMENT = "\ufffd"  # what a decoder writes for bytes that are not a whole 
 class PromptTokenizer:
     """A model's tokenizer as selfrag uses it: a fast one of transformers, or a ``TokenizerFile``.
 
-    ``begin`` is what the tokenizer puts before every text. ``control`` maps the reflection tokens to ids and is empty for an
+    ``begin`` is what the tokenizer prepends to every text. ``control`` maps the reflection tokens to ids and is empty for an
     instruct model that is opened with ``reflection="prompted"``; ``ends`` are the ids that end a text.
 
     Raises ModelError when a reflection token is missing or is not one token.
@@ -55,7 +55,7 @@ class PromptTokenizer:
     # --- to ids ----------------------------------------------------------------------------------------------------------------
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """The ids of a prompt, the tokenizer's own begin-of-sequence first; that, or an end token, alone for an empty one."""
+        """The ids of a prompt, after the tokenizer's begin-of-sequence; for an empty prompt only that, or an end token."""
         ids = [] if prompt and isinstance(prompt[0], Message) else list(self.begin)
         for is_chat, parts in groupby(prompt, key=lambda part: isinstance(part, Message)):
             if is_chat:
@@ -65,7 +65,7 @@ class PromptTokenizer:
         return ids or [self._placeholder()]
 
     def text_ids(self, text: str) -> list[int]:
-        """The ids of plain text, no special one among them whatever it says."""
+        """The ids of plain text, never a special one."""
         ids = self._plain_ids(text)
         return ids if self._empty.isdisjoint(ids) else self._broken_up(text)
 
@@ -82,7 +82,7 @@ class PromptTokenizer:
 
     @property
     def end(self) -> int:
-        """The id that a model is taught to end with. Raises ModelError for a tokenizer without one."""
+        """The id that a model is trained to end with. Raises ModelError for a tokenizer without one."""
         if self._eos is None:
             raise ModelError("the tokenizer has no end of sequence", "set eos_token in tokenizer_config.json")
         return int(self._eos)
@@ -105,9 +105,9 @@ class PromptTokenizer:
         return [self._moved.get(i, i) for i in self._plain.encode(text, add_special_tokens=False).ids]
 
     def _chat_ids(self, messages: Sequence[Message]) -> list[int]:
-        """The chat template is rendered around stand-ins; its scaffolding becomes special tokens, the contents plain text.
+        """The chat template is rendered around placeholders; its scaffolding becomes special tokens, the contents plain text.
 
-        A last assistant message is left open for the model to continue.
+        A last assistant message stays open for the model to continue.
         """
         if not self._chat.chat_template:
             raise ModelError("the model has no chat template, so it cannot be asked with messages", "use an instruct model")
@@ -167,19 +167,19 @@ class PromptTokenizer:
         return str(self._full.decode(list(ids), skip_special_tokens=False))
 
     def name(self, token_id: int) -> str | None:
-        """The reflection token that an id is, if any."""
+        """The reflection token with this id, if any."""
         return self._names.get(token_id)
 
     def is_text(self, token_id: int) -> bool:
-        """Whether an id is words: not control, not end of sequence, not any other special token."""
+        """Whether an id is text: no control token, end of sequence or other special token."""
         return token_id not in self._empty
 
 
 class Reader:
     """Generated ids to ``Token`` values whose texts join to the decoded text.
 
-    The text of an id is what it adds to the decoded text of those before it, since a tokenizer may write the same id with a
-    space or without one; bytes that do not make a character yet wait for the id that completes it.
+    The text of an id is what it adds to the decoded text of those before it, since a tokenizer may decode the same id with or
+    without a space; incomplete bytes of a character wait for the id that completes it.
     """
 
     def __init__(self, tokenizer: PromptTokenizer, prompt_ids: Sequence[int]) -> None:
@@ -205,7 +205,7 @@ class Reader:
 
 
 def _text_tail(tokenizer: PromptTokenizer, prompt_ids: Sequence[int]) -> list[int]:
-    """The end of a prompt as far back as it is text, whole: decoders read a run of bytes wrongly from its middle."""
+    """The text at the end of a prompt, from its beginning: decoders fail on a run of bytes from its middle."""
     start = len(prompt_ids)
     while start and tokenizer.is_text(prompt_ids[start - 1]):
         start -= 1
@@ -214,9 +214,10 @@ def _text_tail(tokenizer: PromptTokenizer, prompt_ids: Sequence[int]) -> list[in
 
 @dataclass(frozen=True)
 class TokenizerFile:
-    """The tokenizer of a checkpoint folder whose tokenizer.json says everything: read by `tokenizers` alone.
+    """The tokenizer of a checkpoint folder whose tokenizer.json is complete: read by `tokenizers` alone.
 
-    It has what `PromptTokenizer` wants of a tokenizer of transformers, which is imported for its chat template only.
+    It has the interface of a transformers tokenizer that `PromptTokenizer` needs; transformers is imported only for chat
+    templates.
     """
 
     folder: Path
@@ -281,7 +282,7 @@ def _pretrained(model: str) -> Any:
 
 
 def _token_id(tokenizer: Tokenizer, named: Any) -> int | None:
-    """The id of a token of tokenizer_config.json, which names it by its text or describes it."""
+    """The id of a token in tokenizer_config.json, given as its text or as an object."""
     content = named.get("content") if isinstance(named, dict) else named
     return tokenizer.token_to_id(content) if content else None
 
@@ -291,10 +292,10 @@ def _scaffolding(tokenizer: Any) -> Tokenizer:
 
 
 def _without_added_tokens(source: Any) -> tuple[Tokenizer, dict[int, int]]:
-    """A tokenizer that knows its model's own pieces alone, and the ids of the original where it has others.
+    """A tokenizer that has only its model's own pieces, and the original ids of those with different ones.
 
-    Runs of white space stay: some models have them as added tokens, which are renumbered when others are removed. From now on a
-    ``TokenizerFile`` does not look for special tokens itself, where that is enough; a copy is made of any other.
+    Runs of white space stay: some models have them as added tokens, which are renumbered when others are removed. A
+    ``TokenizerFile`` itself stops looking for special tokens, if that suffices; any other tokenizer is copied.
     """
     tokenizer: Tokenizer = source.backend_tokenizer
     if isinstance(source, TokenizerFile) and source.is_plain_without_special:
@@ -309,7 +310,7 @@ def _without_added_tokens(source: Any) -> tuple[Tokenizer, dict[int, int]]:
 
 
 def _leading_special(tokenizer: Any) -> tuple[int, ...]:
-    """What the tokenizer puts before every text: ``<s>`` for Llama, nothing for many."""
+    """What the tokenizer prepends to every text: ``<s>`` for Llama, nothing for many."""
     ids = list(tokenizer("").input_ids)
     return tuple(ids[:1]) if ids[:1] == [tokenizer.bos_token_id] else ()
 
@@ -346,7 +347,7 @@ def _generation_ends(model: str) -> list[int]:
 
 
 def _split_after_first(text: str, spellings: Iterable[str]) -> list[str]:
-    """``text`` in pieces, cut after the first character of every occurrence of a spelling."""
+    """``text`` in pieces, split after the first character of every occurrence of a spelling."""
     cuts = {0, len(text)}
     for spelling in filter(None, spellings):
         at = text.find(spelling)

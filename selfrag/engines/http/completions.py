@@ -83,7 +83,7 @@ def tells_nothing(answer: Mapping[str, Any]) -> bool:
 
 
 def is_llama_cpp(answer: Mapping[str, Any]) -> bool:
-    """Whether an answer has llama.cpp's form; such a server ignores ``stop_token_ids``."""
+    """Whether an answer has llama.cpp's format; such a server ignores ``stop_token_ids``."""
     return "content" in (answer["choices"][0].get("logprobs") or {})
 
 

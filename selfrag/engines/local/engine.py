@@ -44,7 +44,7 @@ class LocalEngine:
 
     @property
     def prefilled(self) -> int:
-        """How many tokens were computed so far, wrong guesses not counted."""
+        """The number of tokens computed so far, without wrong guesses."""
         return self._scheduler.prefilled
 
     @property

@@ -1,7 +1,7 @@
 """A Llama model run by onnxruntime on the CPU: no torch, float32, weights mapped from a file.
 
-Several sequences go through in one pass, packed end to end without padding, each in a lane of the graph (tools/export_llama.py).
-Keys and values lie in numpy arrays that the graph writes in place.
+One pass computes several sequences, packed without padding, each in a lane of the graph (tools/export_llama.py). Keys and values
+are numpy arrays that the graph writes in place.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KeysAndValues = NDArray[np.float32]
 
 @dataclass(slots=True)
 class _Reading:
-    """A sequence in a step: tokens up to ``done`` have their keys and values, and up to ``stop`` are to get them."""
+    """A sequence in a step: tokens up to ``done`` have keys and values, those up to ``stop`` get them in this step."""
 
     sequence: Sequence
     done: int
@@ -49,12 +49,12 @@ class _Reading:
         return self.stop - self.done
 
     def wanted(self, n: int) -> int:
-        """Of the next ``n`` tokens the last so many have a follower that is wanted."""
+        """How many of the next ``n`` tokens, the last ones, need their next token computed."""
         return max(0, min(n, self.done + n - (self.stop - 1 - self.sequence.guessed)))
 
 
 class _Rows:
-    """Single rows of a matrix in a file. They are read, not mapped: around each, the system would map sixteen pages."""
+    """Single rows of a matrix in a file, read and not mapped: the system would map sixteen pages around each."""
 
     def __init__(self, file: Path, place: Mapping[str, Any]) -> None:
         self._file = file.open("rb", buffering=0)
@@ -123,8 +123,8 @@ class OnnxModel:
     # --- what goes into which pass ---------------------------------------------------------------------------------------------
 
     def _passes(self, readings: list[_Reading]) -> Iterator[list[tuple[_Reading, int]]]:
-        """Sequences with how many tokens of each to prefill: first shared prefixes, then long prompts piece by piece, then the
-        rest, balanced so that no pass is much larger than another.
+        """Sequences and how many tokens of each to prefill: first shared prefixes, then long prompts in pieces, then the rest, in
+        passes of about equal size.
         """
         yield from self._shared_first(readings)
         for reading in readings:
@@ -134,7 +134,7 @@ class OnnxModel:
         yield from self._dealt([reading for reading in readings if reading.left])
 
     def _shared_first(self, readings: list[_Reading]) -> Iterator[list[tuple[_Reading, int]]]:
-        """Prefills as much of a sequence as another one of the same step starts with."""
+        """Prefills the prefix that a sequence shares with another one of the same step."""
         owners = {id(reading.sequence.kv): reading for reading in readings}
         wanted: dict[int, int] = {}
         for reading in readings:

@@ -1,7 +1,7 @@
-"""PromptLookup at what comes next in a text that repeats itself: an answer that copies its passage, say.
+"""Guesses of the next tokens of a text that repeats itself, for example an answer that copies its passage.
 
-The model reads guesses beside the last token, in the same pass, and those that it would have written itself are kept: the same
-tokens in fewer passes (prompt lookup decoding). Knows ids only.
+The model checks the guesses in the same pass as the last token, and keeps those that it would have generated: the same tokens in
+fewer passes (prompt lookup decoding). Works on ids only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _ALIKE = 8
 
 
 class PromptLookup:
-    """The continuations of a growing sequence of ids, begun with ``ids``."""
+    """Finds continuations of a growing sequence of ids, which begins with ``ids``."""
 
     def __init__(self, ids: Iterable[int]) -> None:
         self._ids: list[int] = []
@@ -28,10 +28,10 @@ class PromptLookup:
         self._after.setdefault(token, []).append(len(self._ids))
 
     def next(self, most: int) -> Sequence[int]:
-        """At most ``most`` ids, as they followed the longest earlier text that ends like this one; of equals the latest.
+        """At most ``most`` ids: those after the longest earlier match of the end of the sequence; of equals the latest.
 
-        Empty if the last id is new. Few where few ids are alike: a single word goes on in the same way a fifth of the time,
-        three or more nineteen times in twenty.
+        Empty if the last id is new; few after a short match: a single word continues in the same way a fifth of the time, three
+        or more words nineteen times in twenty.
         """
         ids, end = self._ids, len(self._ids)
         best, longest = 0, 0
@@ -41,6 +41,6 @@ class PromptLookup:
         return ids[best : best + min(most, longest**2)] if best else ()
 
     def _alike(self, place: int) -> int:
-        """How many ids before ``place`` are those at the end, as far as it matters."""
+        """The length of the match of the ids before ``place`` with those at the end, up to the limit that matters."""
         ids, end = self._ids, len(self._ids)
         return next(n for n in count(1) if n >= min(place, _ALIKE) or ids[place - 1 - n] != ids[end - 1 - n])

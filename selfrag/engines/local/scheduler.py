@@ -1,8 +1,7 @@
-"""The loop that drives a model in a thread of its own, a token of every sequence at a step.
+"""The loop that runs a model in its own thread, step by step.
 
-Each step computes the next token of every running sequence, further ones where they were guessed (`prompt_lookup`), and prefills
-the prompts that have arrived since. Requests join between steps and leave when they are done or given up. Knows sequences, not
-how a model computes them.
+Each step computes the next token of every running sequence, further ones if they were guessed (`prompt_lookup`), and prefills new
+prompts. Requests join between steps and leave when they are done or cancelled. Independent of how a model computes.
 """
 
 from __future__ import annotations
@@ -55,11 +54,11 @@ class Job:
 
 
 class Scheduler:
-    """Runs ``model`` for the jobs that are put in.
+    """Runs ``model`` for the jobs given to `put`.
 
-    ``ends`` are the ids that end a text; ``cache_tokens`` is for how many tokens there is room, in use or kept; ``step_tokens``
-    about how many prompt tokens a step prefills, which bounds how long the others wait. ``prefilled`` counts the tokens computed,
-    wrong guesses not among them; ``steps`` counts the steps.
+    ``ends`` are the ids that end a text; ``cache_tokens`` bounds the tokens of the cache, in use or kept; ``step_tokens`` is
+    about how many prompt tokens a step prefills, which bounds how long the others wait. ``prefilled`` counts the computed tokens
+    without wrong guesses, ``steps`` the steps.
     """
 
     def __init__(self, model: LanguageModel, ends: frozenset[int], cache_tokens: int, step_tokens: int) -> None:
@@ -109,7 +108,7 @@ class Scheduler:
         self._fail(EngineError("the engine was closed"))
 
     def _collect(self) -> bool:
-        """Accepts new requests; waits when idle. False when the engine is to close."""
+        """Accepts new requests; waits when idle. False when the engine closes."""
         wait = not (self._writing or self._waiting or self._going_on)
         while wait or not self._inbox.empty():
             job = self._inbox.get()
@@ -154,7 +153,7 @@ class Scheduler:
             self._accept(job, sequence, found)
 
     def _guess(self, job: Job, sequence: Sequence) -> None:
-        """Adds guesses to a sequence that is being written, not to one whose prompt is read."""
+        """Adds guesses to a sequence that is being generated, not to one in prefill."""
         most = min(_GUESSES, job.max_tokens - job.written - 1)
         if most <= 0 or len(sequence.tokens) - sequence.start > _GOES_ON:
             return
@@ -165,7 +164,7 @@ class Scheduler:
         sequence.guessed = len(guessed)
 
     def _accept(self, job: Job, sequence: Sequence, followers: list[Next]) -> None:
-        """Takes what the model says as far as the guesses came true, and forgets the other guesses."""
+        """Accepts the tokens up to the first wrong guess, and discards the other guesses."""
         sure = len(sequence.tokens) - sequence.guessed
         guessed = sequence.tokens[sure:]
         del sequence.tokens[sure:]
@@ -177,7 +176,7 @@ class Scheduler:
             self.prefilled += 1
 
     def _written(self, job: Job, sequence: Sequence, follower: Next) -> bool:
-        """Whether the job goes on after this token."""
+        """Whether the job continues after this token."""
         job.written += 1
         finish: Finish | None = None
         if follower.token in job.stops:

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 class Sequence:
     """Tokens with their keys and values, an array of shape (layers, 2, key-value heads, capacity, head size).
 
-    The first ``computed`` of ``tokens`` have theirs; the rest get them in the next step, which first copies those of the
-    first ``shared[1]`` tokens out of ``shared[0]``, another sequence's, which may be computed in the same step.
+    The first ``computed`` of ``tokens`` have theirs; the others get them in the next step, which first copies those of the first
+    ``shared[1]`` tokens from the sequence ``shared[0]``, which may be computed in the same step.
 
-    The last ``guessed`` of ``tokens`` are guesses at what the model will write: it says what follows each of them, too.
+    The last ``guessed`` of ``tokens`` are guesses; the model also computes the token after each of them.
     """
 
     tokens: list[int]
@@ -30,13 +30,13 @@ class Sequence:
 
     @property
     def start(self) -> int:
-        """How many of the tokens need no computation."""
+        """How many of the tokens are computed already."""
         return self.shared[1] if self.shared else self.computed
 
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """The likeliest token after some others, and the log-probabilities of the ids that were asked for, in their order."""
+    """The likeliest next token, and the log-probabilities of the watched ids, in their order."""
 
     token: int
     logprob: float
@@ -46,7 +46,7 @@ class Next:
 class LanguageModel(Protocol):
     """Computes sequences, in one thread, within ``running``.
 
-    ``context`` is the most tokens that a sequence may have, ``embeddings`` how many ids there are, ``kv_bytes`` the size of one
+    ``context`` is the largest number of tokens of a sequence, ``embeddings`` the number of ids, ``kv_bytes`` the size of one
     token's keys and values, ``step_tokens`` about how many tokens a step should prefill at most.
     """
 
@@ -60,10 +60,10 @@ class LanguageModel(Protocol):
     def running(self) -> AbstractContextManager[object]: ...
 
     def allocate(self, capacity: int) -> Any:
-        """Keys and values of ``capacity`` tokens, not initialised."""
+        """Uninitialised keys and values for ``capacity`` tokens."""
         ...
 
     def forward(self, sequences: Values[Sequence], watched: Values[Values[int]]) -> list[list[Next]]:
-        """Computes the new tokens of every sequence; returns what follows its last token that is no guess, and each guess.
-        ``watched`` holds ids for each sequence."""
+        """Computes the new tokens of every sequence; returns the next token after its last token that is no guess, and after each
+        guess. ``watched`` has ids for each sequence."""
         ...

@@ -1,7 +1,7 @@
 """A causal language model that reads several token sequences in one forward pass, packed end to end without padding.
 
-Every sequence has its own keys and values; attention runs one by one over those, everything else over all the tokens at once. So
-sequences of any lengths, in prefill or decoding, share a pass at no cost, and one's result does not depend on the others. Works
+Every sequence has its own keys and values; attention runs for one sequence after another, everything else for all tokens at once.
+So sequences of any lengths, in prefill or decoding, share a pass at no cost, and the results do not depend on each other. Works
 with any transformers model that lets its attention function be chosen.
 """
 
@@ -27,7 +27,7 @@ _STEP_TOKENS = {"cpu": 512, "cuda": 8192}
 
 @dataclass(slots=True)
 class _Span:
-    """A sequence's place in a pass: its new tokens are ``begin:end`` of the packed ones and ``start:stop`` of its own."""
+    """A sequence's new tokens in a pass: ``begin:end`` of the packed ones, ``start:stop`` of its own."""
 
     sequence: Sequence
     begin: int
@@ -38,12 +38,12 @@ class _Span:
 
     @property
     def wanted(self) -> range:
-        """The packed tokens whose followers are asked for."""
+        """The packed tokens whose next tokens are needed."""
         return range(self.end - 1 - self.sequence.guessed, self.end)
 
 
 class TorchModel:
-    """Raises ModelError when the checkpoint cannot be loaded, UsageError for a ``dtype`` or ``device`` that cannot be."""
+    """Raises ModelError when the checkpoint cannot be loaded, UsageError for an invalid ``dtype`` or ``device``."""
 
     def __init__(self, model: str, device: str | None = None, dtype: str | None = None, threads: int | None = None) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

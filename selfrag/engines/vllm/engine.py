@@ -1,8 +1,8 @@
 """vLLM in process: every completion that is in flight shares its continuous batch and its prefix cache.
 
-Knows vLLM's own interface and nothing of servers. Watched log-probabilities are exact, since vLLM is asked for those ids by
-name (``SamplingParams.logprob_token_ids``) and never for a top-k list. The model runs in a child process that ends with
-``close`` or with this process.
+Uses vLLM's own interface, no server. Watched log-probabilities are exact, since requests name those ids
+(``SamplingParams.logprob_token_ids``) and never use a top-k list. The model runs in a child process that ends with ``close`` or
+with this process.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _IN_FLIGHT = 2048
 
 
 class VllmEngine:
-    """``model`` is a checkpoint folder or a Hugging Face name; it is loaded here, which takes from half a minute on.
+    """``model`` is a checkpoint folder or a Hugging Face name; loading takes half a minute or longer.
 
-    ``dtype`` is a vLLM dtype, None float32 without CUDA and bfloat16 with it.
+    ``dtype`` is a vLLM dtype; None is float32 without CUDA and bfloat16 with it.
 
     Raises ModelError for a model that is missing, does not fit, or lacks reflection tokens, UsageError for a ``dtype`` that vLLM
     does not have.
@@ -98,7 +98,7 @@ class VllmEngine:
 
 
 def engine_settings(dtype: str | None) -> dict[str, Any]:
-    """What a reflection model needs of vLLM, and what the CPU build needs on top."""
+    """vLLM's settings for a reflection model, and further ones for the CPU build."""
     common = {
         "enable_prefix_caching": True,
         "generation_config": "vllm",  # no sampling settings of the checkpoint's: everything is greedy

@@ -1,4 +1,4 @@
-"""Diverts the output of a loading engine and its child processes from the terminal, and finds in it why loading failed."""
+"""Captures the output of a loading engine and its child processes, and finds the cause of a failure in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WRAPPERS = ("Engine core initialization failed", "EngineCore", "Worker failed",
 def cpu_environment() -> dict[str, str]:
     """Environment variables for vLLM's CPU build: GiB of key-value cache, and the cores for its threads.
 
-    Its own choice of cores keeps one for its scheduler, which halves the speed of a machine with two.
+    vLLM would reserve a core for its scheduler, which halves the speed of a machine with two.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     bound = {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores))} if 0 < len(cores) <= 4 else {}
@@ -29,8 +29,8 @@ def cpu_environment() -> dict[str, str]:
 def diverted_output() -> Iterator[IO[str]]:
     """Redirects the output of this process, and of children started meanwhile, to the unnamed file that is yielded.
 
-    On the level of file descriptors, since child processes inherit those and libraries print to them; a child's stay diverted
-    after the end. When the ``selfrag`` logger is at DEBUG everything goes to stderr instead.
+    This works on file descriptors, since child processes inherit those and libraries print to them; those of a child stay
+    diverted afterwards. When the ``selfrag`` logger is at DEBUG everything goes to stderr instead.
     """
     debug = logging.getLogger("selfrag").isEnabledFor(logging.DEBUG)
     sys.stdout.flush()
@@ -52,7 +52,7 @@ def diverted_output() -> Iterator[IO[str]]:
 
 
 def root_cause(log: IO[str]) -> str | None:
-    """The message of the first exception in a log that does not merely report another one, or None."""
+    """The message of the first exception in a log that has no other cause, or None."""
     log.seek(0)
     return _first_cause(log)
 

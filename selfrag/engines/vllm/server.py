@@ -29,7 +29,7 @@ STOP_SECONDS = 60.0
 class Serving:
     """``model`` is a checkpoint folder or Hugging Face name, served under ``names``; sizes are vLLM's parallel sizes.
 
-    ``extra`` are further flags of `vllm serve`, word by word. What is None is left to vLLM.
+    ``extra`` are further arguments of `vllm serve`. None leaves a setting to vLLM.
     """
 
     model: str
@@ -45,16 +45,16 @@ class Serving:
 
     @property
     def url(self) -> str:
-        """Where the server is reached from this machine."""
+        """The server's address from this machine."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 def command(serving: Serving, *, cpu: bool, program: tuple[str, ...] = ("vllm", "serve")) -> list[str]:
-    """What to run. ``cpu``: for a machine without CUDA.
+    """The command line. ``cpu``: for a machine without CUDA.
 
-    Prefix caching prefills a passage once for its critique and its sentence; the model's own sampling settings are left out,
-    since everything is greedy; the cached share of a prompt is reported.
+    Prefix caching prefills a passage once for its critique and its sentence; the model's sampling settings are ignored, since
+    everything is greedy; the cached part of a prompt is reported.
     """
     words = [*program, *([] if "serve" in program else ["--model"]), serving.model, "--served-model-name", *serving.names]
     words += ["--host", serving.host, "--port", str(serving.port)]
@@ -72,7 +72,7 @@ def command(serving: Serving, *, cpu: bool, program: tuple[str, ...] = ("vllm", 
 
 
 def installed_program() -> tuple[str, ...]:
-    """How vLLM's server is started here. Its CPU build is named otherwise, and there its `vllm` command fails. Raises ModelError
+    """The command of the installed vLLM server. The CPU build has another name, and its `vllm` command fails. Raises ModelError
     when vLLM is not installed."""
     if importlib.util.find_spec("vllm") is None:
         raise ModelError("vLLM is not installed", "pip install 'selfrag[vllm]'; without a GPU see docs/servers.md")
@@ -85,7 +85,7 @@ def installed_program() -> tuple[str, ...]:
 
 
 def shown_program() -> tuple[str, ...]:
-    """What ``installed_program`` finds; where vLLM is not installed, its command as it is after `pip install vllm`."""
+    """What ``installed_program`` finds; without vLLM the command that `pip install vllm` would install."""
     try:
         return installed_program()
     except ModelError:
@@ -93,7 +93,7 @@ def shown_program() -> tuple[str, ...]:
 
 
 def environment(*, cpu: bool, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The server's environment. An API key goes this way, where no list of processes shows it."""
+    """The server's environment. It passes the API key, since a list of processes shows arguments."""
     added = {"VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1"}
     if key := variables.API_KEY.read(environ):
         added[variables.VLLM_KEY.name] = key
@@ -111,7 +111,7 @@ def check_port(serving: Serving) -> None:
 
 
 class ServerProcess:
-    """A running server. It has a session of its own, so that a terminal's Ctrl-C reaches it through ``stop`` alone."""
+    """A running server. It has its own session, so that a terminal's Ctrl-C reaches it only through ``stop``."""
 
     def __init__(self, words: list[str], environ: Mapping[str, str], log: IO[str]) -> None:
         self._log = log

@@ -1,8 +1,8 @@
-"""Child processes started by a library: shielded from a terminal's Ctrl-C, and all killed when they have to end.
+"""Child processes started by a library: shielded from a terminal's Ctrl-C, and all killed at the end.
 
-A terminal sends Ctrl-C to every process of a command. vLLM's take it as an order to end, while vLLM swallows the
-KeyboardInterrupt in the process that waits for them to load, which then waits on. So they never get to see it, and neither
-does the code that waits: it runs in a thread of its own.
+A terminal sends Ctrl-C to every process of a command. vLLM's child processes then exit, while vLLM swallows the KeyboardInterrupt
+in the process that waits for them to load, which waits forever. So neither receives the signal: the children block it, and the
+waiting code runs in its own thread.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _GRACE_SECONDS = 10.0
 
 
 def start_shielded(work: Callable[[], T]) -> tuple[T, list[psutil.Process]]:
-    """What ``work`` returns, and the processes that it started. They have SIGINT blocked, as its thread has.
+    """What ``work`` returns, and the processes that it started. They block SIGINT, like its thread.
 
-    Raises what ``work`` raises, and KeyboardInterrupt at Ctrl-C, wherever ``work`` is; then no process of it is left.
+    Raises what ``work`` raises, and KeyboardInterrupt at Ctrl-C at any time; then all its processes are killed.
     """
     others = set(psutil.Process().children())
     done: Future[T] = Future()
@@ -52,7 +52,7 @@ def kill(processes: Iterable[psutil.Process]) -> None:
 
 
 def _abandon(thread: threading.Thread, others: set[psutil.Process]) -> None:
-    """Kills what ``thread`` starts until it has ended, which its work need not notice before it waits in vain."""
+    """Kills the processes that ``thread`` starts until it has ended."""
     deadline = time.monotonic() + _GRACE_SECONDS
     while True:
         kill(_below(others))
@@ -71,8 +71,8 @@ def _run(work: Callable[[], T], done: Future[T]) -> None:
 
 
 def _below(others: set[psutil.Process]) -> list[psutil.Process]:
-    """Every process below this one, from the top, but for ``others`` with all below them, which may be loading meanwhile, and for
-    Python's helpers, which clean up after a process that was killed and then end."""
+    """Every descendant of this process, parents first, except ``others`` with their descendants, which may be loading at the same
+    time, and Python's helper processes, which clean up after a killed process and then exit."""
     found: list[psutil.Process] = []
     for child in psutil.Process().children():
         if child not in others:
