@@ -1,4 +1,4 @@
-"""Text normalisation: always for matching; for display only if the text was extracted rather than copied."""
+"""Text normalisation: always for matching; for display only if the text was extracted, not copied."""
 
 from __future__ import annotations
 

@@ -91,8 +91,8 @@ _ALPHABETS = tuple(map(frozenset, ("éèêëàâçùûîïôœæÿ", "äöüß",
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """``text`` with ``\\n`` for every newline and no byte-order mark; ``encoding`` as Python names it. ``notes`` say what of the
-    text is a guess or was left out."""
+    """``text`` with ``\\n`` for every newline and no byte-order mark; ``encoding`` as Python names it. ``notes`` name guesses and
+    omissions."""
 
     text: str
     encoding: str
@@ -108,8 +108,7 @@ def decoded(data: bytes) -> Decoded:
     """The text of ``data``: by its byte-order mark, as UTF-16 or UTF-32 without one, as UTF-8, as UTF-8 with lines in an older
     encoding, and last in the encoding that chardetng finds.
 
-    Raises InputError if it is not text, or if its encoding cannot be found: a guess whose words do not look like words is not
-    returned.
+    Raises InputError if it is not text, or if its encoding cannot be found: a guess that does not produce words is rejected.
     """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
@@ -127,7 +126,7 @@ def decoded(data: bytes) -> Decoded:
 
 def looks_like_text(data: bytes) -> bool:
     """Whether the beginning of a file may be text: it has a byte-order mark, is UTF-16 or UTF-32, or holds hardly any control
-    characters. Runs of NUL, which a crash leaves in a log, do not count; an archive of text does not look like text."""
+    characters. Runs of NUL, which a crash leaves in a log, do not count; an archive of text files is not text."""
     if data.startswith(tuple(mark for mark, _ in _MARKS)):
         return True
     if data[257:262] == b"ustar":
@@ -138,7 +137,8 @@ def looks_like_text(data: bytes) -> bool:
 
 
 def python_codec(label: str) -> str | None:
-    """The codec for a label such as a page or a message declares, widened to what such texts are really in; None if unknown."""
+    """The codec for the charset label of a page or a message, widened to the encoding that such texts actually use; None if
+    unknown."""
     name = label.strip().strip("\"'").lower()
     name = _SUPERSETS.get(name, _SUPERSETS.get(name.replace("_", "-"), name))
     try:
@@ -180,8 +180,8 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _wide(data: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a byte-order mark: known by the zero bytes of its spaces, newlines and Latin letters, which all
-    stand on one side."""
+    """UTF-16 or UTF-32 without a byte-order mark: recognised by the zero bytes of its spaces, newlines and Latin letters, all at
+    even or all at odd offsets."""
     sample = data[: _SAMPLE // 4 * 4]
     if len(sample) < 4 or b"\x00" not in sample:
         return None
@@ -236,7 +236,7 @@ def _escaped(data: bytes) -> Decoded | None:
 
 
 def _by_line(data: bytes) -> Decoded | None:
-    """UTF-8 in which some lines, or a few bytes, are not; None if it is not mainly UTF-8."""
+    """UTF-8 except for some lines, or a few bytes; None if it is not mainly UTF-8."""
     if not _LEAD.search(data):
         return None
     proper, odd, lines = 0, 0, data.split(b"\n")
@@ -278,8 +278,8 @@ def _lines(numbers: Iterable[int]) -> str:
 
 
 def _guessed(data: bytes) -> Decoded:
-    """The text in the encoding that chardetng finds, if its words look like words in it, or else in the older code page in which
-    they do. It needs a few words: for one or two, or for signs alone, windows-1252 is the likeliest if it makes sense."""
+    """The text in the encoding that chardetng finds, if that gives plausible words, otherwise in an older code page that does. It
+    needs a few words: for one or two, or for signs alone, windows-1252 is the likeliest if it makes sense."""
     codec = python_codec(chardetng_py.detect(_telling(data))) or "cp1252"
     plain = _mostly_valid(data, "cp1252")
     if plain is not None and (_only_signs(plain) or (codec != "cp1252" and _western(plain))):
@@ -294,7 +294,7 @@ def _guessed(data: bytes) -> Decoded:
 
 
 def _telling(data: bytes) -> bytes:
-    """What the detector learns from: the lines with bytes beyond ASCII, as far as they go."""
+    """The detector's input: the lines with bytes beyond ASCII, up to a limit."""
     lines, size, at = [], 0, 0
     while size < _GUESSED and (found := _HIGH.search(data, at)):
         start = max(data.rfind(b"\n", at, found.start()) + 1, found.start() - _GUESSED // 4, at)
@@ -321,14 +321,14 @@ _WORDS = re.compile(r"[^\W\d_]*[^\x00-\x7f][^\s\x00-\x40\x5b-\x60\x7b-\x7f]*")
 
 
 def _wordlike(text: str) -> bool:
-    """Whether the words that hold more than ASCII could be words: letters of one script, no capital after a small letter, no
-    symbol between letters, no lone Chinese character in a Latin word."""
+    """Whether the words beyond ASCII are plausible: letters of one script, no capital after a small letter, no symbol between
+    letters, no lone Chinese character in a Latin word."""
     words = _WORDS.findall(text, 0, _SAMPLE) or _WORDS.findall(text)
     return sum(map(_strange, words)) * 8 <= len(words)
 
 
 def _only_signs(text: str) -> bool:
-    """Whether nothing but quotation marks, dashes, currency and other signs that stand by themselves is beyond ASCII."""
+    """Whether all characters beyond ASCII are quotation marks, dashes, currency and other signs."""
     return not _SIGN_IN_WORD.search(text) and not any(char.isalpha() for char in set(text) - {"µ"} if char > "\x7f")
 
 

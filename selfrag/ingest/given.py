@@ -1,4 +1,4 @@
-"""Documents that are named for one question: a file, standard input (``-``), or the address of a page."""
+"""Documents given for one question: a file, standard input (``-``), or the address of a page."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _body(response: httpx.Response, limit: int) -> bytes:
 
 
 def _suffix(kind: str, name: str, data: bytes) -> str:
-    """The extension that selects a page's reader: by its type, or if that is not specific by its name, then its content."""
+    """The extension that selects a page's reader: by its type, or if that is unspecific, by its name or content."""
     named = PurePath(name).suffix.lower()
     known = _TYPES.get(kind) or mimetypes.guess_extension(kind) or ""
     if kind in ("text/plain", "application/octet-stream", "binary/octet-stream", "application/zip", "") or known not in READERS:

@@ -115,7 +115,7 @@ def installed() -> str:
 
 
 def keeps_recognised(before: object) -> bool:
-    """Whether what OCR found ``before`` stays although no engine is installed now: nobody asked to do without."""
+    """Whether text recognised ``before`` is kept although no engine is installed now: OCR was not switched off."""
     return before is not None and _OCR[0] != "never" and not installed()
 
 
@@ -126,7 +126,7 @@ def use_converters(commands: Mapping[str, str]) -> None:
 
 
 def fingerprint() -> dict[str, object]:
-    """What chunks depend on besides the readers' version: the converters, and the OCR engine if there is one."""
+    """The settings that chunks depend on, besides the readers' version: the converters, and the OCR engine if there is one."""
     found: dict[str, object] = {"converters": dict(sorted(_CONVERTERS.items()))} if _CONVERTERS else {}
     return {**found, "ocr": f"{recognises()} {_OCR[0]}"} if recognises() else found
 
@@ -150,7 +150,7 @@ def supported(path: Path) -> bool:
 
 
 def read(path: Path, limits: Limits = Limits()) -> Document:  # noqa: B008 (frozen)
-    """The document in this file. Raises InputError with the reason alone, as a person should read it after the file's name."""
+    """The document in this file. Raises InputError with the reason, to be shown after the file's name."""
     return parse(path, load(path, limits), limits)
 
 
@@ -168,7 +168,7 @@ def load(path: Path, limits: Limits = Limits()) -> bytes:  # noqa: B008 (frozen)
 
 
 def parse(path: PurePath, data: bytes, limits: Limits = Limits()) -> Document:  # noqa: B008 (frozen)
-    """The document in ``data``, by the reader for the name ``path``; the file itself is not touched. Raises InputError."""
+    """The document in ``data``, by the reader for the name ``path``; the file itself is not opened. Raises InputError."""
     if not data.strip():
         raise InputError("empty")
     if pointer := _POINTER.match(data[:200]):

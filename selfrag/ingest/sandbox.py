@@ -1,8 +1,8 @@
 """Runs native or memory-hungry parsers in a separate process, which may crash, hang or grow without harming this one.
 
-The process is started with the first such file, kept for the next ones, and replaced after it died. Its limits are
-``Limits.time``, of its own work, so that a busy machine refuses nothing, and ``Limits.memory``. It ends with this process,
-however that ends.
+The process is started for the first such file, kept for the next ones, and replaced after it died. Its limits are
+``Limits.time``, in CPU time, so that a busy machine rejects nothing, and ``Limits.memory``. It ends with this process in every
+case.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Reader = Callable[[PurePath, bytes, Limits], Document]
 
 
 def isolated(reader: str) -> Reader:
-    """The reader `module.function` of `formats` (``docx`` is short for ``docx.read_docx``) in the process of its own.
+    """The reader `module.function` of `formats` (``docx`` is short for ``docx.read_docx``) in the separate process.
 
     Inside that process (for a mail's attachment) it is called directly.
     """
@@ -52,7 +52,7 @@ def isolated(reader: str) -> Reader:
 
 
 def named(reader: str) -> Reader:
-    """The function behind the name of a reader, or of a converter's command; its libraries are imported with it."""
+    """The function for the name of a reader, or of a converter's command; imports its libraries."""
     if reader.startswith(COMMAND):
         from selfrag.ingest.formats.converters import read_converted
 
@@ -70,13 +70,13 @@ def enter(output: IO[bytes]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class MoreTime:
-    """What the process that reads sends before work that takes ``seconds``, such as recognising a page."""
+    """Sent by the worker before work that takes ``seconds``, such as OCR of a page."""
 
     seconds: float
 
 
 def ask_for_time(seconds: float) -> None:
-    """Gives the current file ``seconds`` more of work from now on; does nothing outside the worker process."""
+    """Gives the current file ``seconds`` more CPU time from now on; does nothing outside the worker process."""
     if _INSIDE.is_set():
         alarm(seconds)
         send(_OUTPUTS[0], MoreTime(seconds))

@@ -1,4 +1,4 @@
-"""The process behind ``isolated``: reads requests on standard input, answers with a Document or an error."""
+"""The process of ``isolated``: reads requests on standard input, answers with a Document or an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from selfrag.ingest.sandbox import alarm, enter, named, receive, send
 
 
 def serve(memory: int) -> None:
-    """Answers requests until standard input ends. ``memory`` bounds the address space, in bytes, where the system can."""
+    """Answers requests until standard input ends. ``memory`` bounds the address space, in bytes, if the system supports it."""
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what native code prints must not look like an answer
     _bound(memory)

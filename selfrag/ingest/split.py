@@ -1,7 +1,7 @@
 """Splits documents into chunks at natural boundaries, with exact offsets.
 
 A section, a table, a list, an item, a code block, a record or a paragraph that fits into a chunk is never cut apart; neighbours
-are joined as long as they fit. What is larger than a chunk is cut into its own parts, and a paragraph into sentences, by
+are joined while they fit. Anything larger than a chunk is split into its parts, and a paragraph into sentences, by
 semantic-text-splitter. No chunk continues from the end of a section into the next one.
 """
 
@@ -38,7 +38,7 @@ _WORD = re.compile(r"\w")
 
 
 def capacity_of(words: int) -> int:
-    """Characters of a chunk of so many English words."""
+    """Characters of a chunk of this many English words."""
     return max(1, round(words * _LETTERS))
 
 
@@ -149,7 +149,7 @@ def _paragraphs(text: str, start: int, end: int, capacity: int) -> Iterator[_Pie
 
 
 def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Short parts of a long paragraph, since a splitter looks through all the text that it has for each chunk."""
+    """Short parts of a long paragraph, since the splitter scans all of its text for each chunk."""
     while end - start > _BLOCK:
         cut = _cut(text, start)
         yield start, cut
@@ -172,7 +172,7 @@ def _splitter(capacity: int) -> TextSplitter:
 
 
 def _fitted(sample: str, capacity: int) -> int:
-    """Characters of a chunk in a text such as ``sample``."""
+    """Characters of a chunk for text like ``sample``."""
     share = len(_WIDE.findall(sample)) / max(1, len(sample))
     return max(1, round(capacity / (1 + share * (WIDE - 1))))
 
@@ -181,7 +181,7 @@ def _fitted(sample: str, capacity: int) -> int:
 
 
 def _joined(text: str, pieces: Iterable[_Piece], capacity: int) -> Iterator[tuple[int, int]]:
-    """Neighbours joined while they fit; ranges without white space around them."""
+    """Neighbours joined while they fit; ranges without surrounding white space."""
     held: list[_Piece] = []
     for piece in (trimmed for each in pieces if (trimmed := _trimmed(text, each))):
         if held and not _fits(held[0], piece, capacity):
@@ -196,7 +196,7 @@ def _joined(text: str, pieces: Iterable[_Piece], capacity: int) -> Iterator[tupl
 
 def _fits(first: _Piece, piece: _Piece, capacity: int) -> bool:
     """Whether ``piece`` goes into the chunk that ``first`` began. Sections of one level share a chunk only while they are short:
-    a chunk stands under the headings that it begins with."""
+    a chunk has only the headings that it begins with."""
     size = piece.end - first.start
     return size <= capacity if piece.level == 0 else 0 < first.level <= piece.level and size * 3 <= capacity
 
@@ -224,7 +224,7 @@ def _shortened(header: str) -> str:
 
 
 class _Outline:
-    """The headings and spans of a document, walked once beside its chunks, whose starts only grow."""
+    """The headings and spans of a document, walked once in parallel with its chunks, whose starts ascend."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -247,7 +247,7 @@ class _Outline:
         return Chunk(document.text[start:end], tuple(titles), start, end, lines, page, place, tuple(self._headers(start, end)))
 
     def _headers(self, start: int, end: int) -> Iterator[Header]:
-        """The headers over parts of a chunk: first those of the spans that it begins inside of, outermost first."""
+        """The headers for parts of a chunk: first those of the spans that it begins inside, outermost first."""
         while self._next_span < len(self._headed) and self._headed[self._next_span].start < end:
             self._inside.append(self._headed[self._next_span])
             self._next_span += 1
@@ -259,7 +259,7 @@ class _Outline:
                 yield Header(below, last - start, _shortened(span.header), self._document.place(max(span.start, start), last))
 
     def _below_header(self, span: Span) -> int:
-        """Where the text under a span's header begins: behind the lines that are it, unless the span is the rest of a table."""
+        """The start of the text below a span's header: after its lines, unless the span is the rest of a table."""
         text, wanted, seen, at = self._document.text, _letters(span.header), "", span.start
         while at < span.end and wanted.startswith(seen):
             stop = text.find("\n", at, span.end)
@@ -270,7 +270,7 @@ class _Outline:
         return span.start
 
     def _walk(self, offset: int) -> None:
-        """Brings the path of headings to ``offset``."""
+        """Advances the path of headings to ``offset``."""
         headings = self._document.headings
         while self._next < len(headings) and headings[self._next].start <= offset:
             heading = headings[self._next]
@@ -280,7 +280,7 @@ class _Outline:
             self._next += 1
 
     def _below_headings(self, start: int, end: int) -> int:
-        """Where the text begins after the headings that a chunk begins with; ``end`` if it holds nothing else."""
+        """The start of the text after a chunk's leading headings; ``end`` if there is nothing else."""
         text = self._document.text
         while self._path and self._path[-1].start <= start < self._path[-1].end:
             below = self._path[-1].end

@@ -1,6 +1,6 @@
-"""Calendars (.ics) and address cards (.vcf), which share their grammar. Runs in the worker process.
+"""Calendars (.ics) and address cards (.vcf), which share a grammar. Runs in the worker process.
 
-Written here: of the libraries that were compared, one reads calendars alone, the other refuses what lacks a field.
+Not done by a library: of those compared, one reads only calendars, the other rejects entries that lack a field.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _UNITS = {"YEARLY": "year", "MONTHLY": "month", "WEEKLY": "week", "DAILY": "day"
 
 
 def read_cards(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """Events, tasks and persons, an entry each: a line ``name: value`` for what a person would fill in or read."""
+    """Events, tasks and persons, one entry each: a line ``name: value`` for each field that people fill in or read."""
     found = Draft(limits)
     entry: list[tuple[str, str]] = []
     began, depth, known = 0, 0, False
@@ -74,14 +74,14 @@ def _entry(found: Draft, entry: list[tuple[str, str]], line: int) -> None:
 
 
 def _kind(parameters: str) -> str:
-    """What a number or an address is for, in brackets: ``TYPE=cell``, ``TYPE="work,fax"`` or a bare ``CELL``."""
+    """The purpose of a number or an address, in brackets: ``TYPE=cell``, ``TYPE="work,fax"`` or a bare ``CELL``."""
     said = re.findall(r";(?:TYPE=)?\"?([A-Za-z0-9,_-]+)\"?(?=;|$)", parameters, re.IGNORECASE)
     kinds = [_KINDS[each] for words in said for each in words.upper().split(",") if each in _KINDS]
     return f" ({', '.join(dict.fromkeys(kinds))})" if kinds else ""
 
 
 def _unfolded(text: str) -> Iterator[tuple[int, str]]:
-    """Logical lines with the number of their first one: both the folding of the standard and soft breaks of quoted-printable."""
+    """Logical lines with the number of their first one: unfolds the standard's folding and soft breaks of quoted-printable."""
     waiting, began = "", 1
     for number, line in enumerate(text.split("\n"), 1):
         soft = "QUOTED-PRINTABLE" in waiting[:200].upper() and waiting.endswith("=")
@@ -123,7 +123,7 @@ def _value(name: str, parameters: str, value: str) -> str:
 
 
 def _rule(value: str) -> str:
-    """How often, in words where there are any: every 2 weeks, on Monday and Friday, 10 times."""
+    """A recurrence rule in words: every 2 weeks, on Monday and Friday, 10 times."""
     said = dict(part.split("=", 1) for part in value.strip().upper().split(";") if "=" in part)
     unit, every = _UNITS.get(said.pop("FREQ", "")), said.pop("INTERVAL", "1")
     if unit is None:

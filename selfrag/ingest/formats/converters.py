@@ -1,7 +1,7 @@
 """Any format that a command can turn into text: the converters of `[readers]` in the settings. Runs in the worker process.
 
-The command sees a copy of the file in a folder of its own, no input and no shell. It has the memory limit of the worker, which it
-inherits, a limit on what it writes, and four times the time of a reader, on the clock, since it has to start.
+The command gets a copy of the file in its own folder, no input and no shell. It has the worker's memory limit, a limit on its
+output, and four times a reader's time limit in wall time, since it has to start.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BYTES = 4  # of a character, at most
 
 
 def read_converted(command: str, path: PurePath, data: bytes, limits: Limits) -> Document:
-    """What ``command`` prints for the file, whose path stands in it as ``{file}``, paragraph by paragraph: ``¶12``."""
+    """The output of ``command``, in which ``{file}`` is the file's path, paragraph by paragraph: ``¶12``."""
     with tempfile.TemporaryDirectory(prefix="selfrag-") as folder:
         file = Path(folder) / f"document{path.suffix}"
         file.write_bytes(data)
@@ -78,7 +78,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def _writing_at_most(size: int) -> Iterator[None]:
-    """Limits files written by processes started meanwhile to ``size`` bytes, where the system supports it."""
+    """Limits files written by child processes to ``size`` bytes, if the system supports it."""
     if sys.platform == "win32":
         yield
         return

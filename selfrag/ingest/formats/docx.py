@@ -2,7 +2,7 @@
 
 Tracked changes are accepted, hidden text is left out, content controls, text boxes, fields, equations, comments and notes are
 read where they stand, headers and footers once each. Written on lxml: of the libraries that were compared
-(benchmarks/results/readers.md), none keeps cells, changes, controls, headers and notes, and says which paragraph a text is from.
+(benchmarks/results/readers.md), none keeps cells, changes, controls, headers and notes, and gives the paragraph of a text.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SYMBOLS = {0xF0FE: "☒", 0xF0FD: "☒", 0xF0A8: "☐", 0xF06F: "☐", 0xF0FC: 
 
 
 def read_docx(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """A citation names the number of the paragraph or table row, counted without empty ones: ``¶12``."""
+    """Citations have the number of the paragraph or table row, counted without empty ones: ``¶12``."""
     reader = _Reader(Package(data, "a Word document"))
     draft = Draft(limits)
     number, margin = 0, ""
@@ -118,7 +118,7 @@ class _Reader:
                 yield from self.blocks(element)
 
     def imported(self, number: str) -> Iterator[_Block]:
-        """A whole document of another format that Word shows in this place: HTML, RTF, a saved page."""
+        """A whole embedded document of another format: HTML, RTF, a saved page."""
         from selfrag.ingest.readers import parse  # it knows this reader, too
 
         _, name = self.related.get(number, ("", ""))
@@ -240,8 +240,8 @@ class _Reader:
     # --- tables -----------------------------------------------------------------------------------------------------------
 
     def table(self, element: etree._Element) -> Iterator[_Block]:
-        """Each row in one line, its cells in their columns; a cell that spans rows says its text in each of them. A table inside
-        a cell follows the row."""
+        """Each row in one line, its cells in their columns; a cell that spans rows repeats its text in each of them. A table
+        inside a cell follows the row."""
         above: dict[int, str] = {}
         first = True
         self.tables += 1
@@ -302,7 +302,7 @@ def _cells(row: etree._Element) -> Iterator[etree._Element]:
 
 
 def _chosen(alternatives: etree._Element) -> etree._Element:
-    """One of the forms in which the same thing is stored."""
+    """One of the alternative forms of the same content."""
     return next(children(alternatives, "Choice"), next(children(alternatives, "Fallback"), alternatives))
 
 

@@ -1,4 +1,4 @@
-"""A document put together block by block, for formats whose text is extracted: offsets, headings and places come with it."""
+"""A document built block by block, with offsets, headings and places, for formats whose text is extracted."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _MADE_UP = (
 
 
 class Draft:
-    """Blocks are parted by an empty line, or by one newline where they follow ``tight``. One of several lines, and the rows of a
-    table, are `Span`s: not cut apart where they fit into a chunk, a table with its first row as the header."""
+    """Blocks are separated by an empty line, or by one newline if ``tight``. A block of several lines, and the rows of a table,
+    are `Span`s: kept whole if they fit into a chunk, a table with its first row as the header."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -88,7 +88,7 @@ class Draft:
     def line(
         self, text: str, line: int, level: int = 0, tight: bool = False, time: tuple[str, str] | None = None, table: int = 0
     ) -> None:
-        """A block that is from this line of the source, and that has a place only if it is said from one ``time`` to another."""
+        """A block from this line of the source; it has a place only if it has a ``time`` range."""
         if not text.strip():
             return
         self._close_table(table)
@@ -106,7 +106,7 @@ class Draft:
 
     def include(self, document: Document, label: str, below: int = 0, numbered: bool = False) -> None:
         """All of another document, its places under ``label`` (`report.pdf p.3`), its headings ``below`` levels deeper.
-        ``numbered``: its blocks are counted as paragraphs, since the lines of a packed file say nothing."""
+        ``numbered``: its blocks are counted as paragraphs, since line numbers inside a container mean nothing to a reader."""
         text = document.text[document.body :].rstrip()
         if not text.strip():
             return
@@ -150,7 +150,7 @@ class Draft:
         )
 
     def lose(self, reason: str) -> None:
-        """Something of the file cannot be read, and why."""
+        """Records a part of the file that cannot be read, and why."""
         self._lost.append(reason)
 
     def _row(self, table: int, start: int, text: str, heads: bool = False) -> None:

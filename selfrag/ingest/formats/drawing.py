@@ -1,4 +1,4 @@
-"""What Office documents share beside their text: charts and diagrams, which are parts of their own."""
+"""Charts and diagrams of Office documents, which are separate parts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DOCUMENTS = (".docx", ".docm", ".xlsx", ".xlsm", ".xlsb", ".xls", ".pptx", ".pp
 
 
 def alternative(properties: etree._Element | None) -> str:
-    """A picture's alternative text, if someone wrote it; not a file name."""
+    """A picture's alternative text, unless it is a file name."""
     text = " ".join(attribute(properties, "descr").split())
     named = re.search(r"[\\/]|\.(?:png|jpe?g|gif|svg|emf|wmf|bmp|tiff?)\b", text, re.IGNORECASE)
     return text if " " in text and not named else ""

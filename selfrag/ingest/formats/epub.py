@@ -18,7 +18,7 @@ _PAGES = (".xhtml", ".html", ".htm", ".xml")
 
 
 def read_epub(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """A citation names the chapter and the paragraph in it: ``Arrival ¶4``. No chunk crosses a chapter.
+    """Citations have the chapter and the paragraph in it: ``Arrival ¶4``. No chunk crosses a chapter.
 
     Raises InputError for a book whose text is encrypted, or that has none.
     """
@@ -43,13 +43,13 @@ def read_epub(path: PurePath, data: bytes, limits: Limits) -> Document:
 
 
 def _label(chapter: Document, name: str, title: str, number: int) -> str:
-    """What a reader calls the chapter: its first heading, else its own title, else its number."""
+    """The name of a chapter: its first heading, else its own title, else its number."""
     own = chapter.headings[0].title if chapter.headings else chapter.title
     return own[:80] if own and own not in (title, PurePath(name).stem) else f"chapter {number}"
 
 
 def _contents(package: Package) -> tuple[str, list[str]]:
-    """Title, and the parts in reading order; all pages by name where the book does not say it."""
+    """Title, and the parts in reading order; all pages by name if the book has no order."""
     every = sorted(name for name in package.names if name.lower().endswith(_PAGES[:3]) and not name.startswith("META-INF/"))
     book = _book(package)
     if book is None:
@@ -71,6 +71,6 @@ def _book(package: Package) -> str | None:
 
 
 def _locked(package: Package) -> bool:
-    """Whether more than fonts is encrypted."""
+    """Whether anything other than fonts is encrypted."""
     root: etree._Element = package.xml("META-INF/encryption.xml")
     return any(attribute(each, "URI").lower().endswith(_PAGES) for each in below(root, "CipherReference"))

@@ -1,4 +1,4 @@
-"""Equations of Office documents (OMML) in one line, as one would type them: ``x^2``, ``(a+b)/(c)``, ``√(x)``, ``∑_(i=1)^(n)``."""
+"""Equations of Office documents (OMML) in one line, in typed notation: ``x^2``, ``(a+b)/(c)``, ``√(x)``, ``∑_(i=1)^(n)``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from selfrag.ingest.formats.package import attribute, child, children, local
 
 
 def text(element: etree._Element | None) -> str:
-    """What the equation says; nothing is left out, an unknown construction is read from left to right."""
+    """The text of an equation; an unknown construction is read from left to right."""
     if element is None:
         return ""
     name = local(element)

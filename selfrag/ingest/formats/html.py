@@ -98,7 +98,7 @@ def _parsed(text: str) -> etree._Element:
 
 
 def _content(root: etree._Element) -> etree._Element:
-    """<main>, if it is what the page is about; otherwise the body: what is the only <article> may be a teaser."""
+    """<main>, if it has the main content; otherwise the body, since the only <article> may be a teaser."""
     body = root.find(".//body")
     whole = root if body is None else body
     mains = root.xpath('.//main | .//*[@role="main"]')
@@ -108,7 +108,7 @@ def _content(root: etree._Element) -> etree._Element:
 
 
 def _length(element: etree._Element) -> int:
-    """Characters of text below ``element``, without what nobody sees and without menus."""
+    """Characters of visible text below ``element``, without menus."""
     total = 0
     walk = etree.iterwalk(element, events=("start", "end"))
     for event, each in walk:
@@ -122,8 +122,8 @@ def _length(element: etree._Element) -> int:
 
 
 def _furniture(element: etree._Element) -> bool:
-    """Whether a header, a footer, an aside or a menu belongs to the page and not to what it says: it is mostly links, or a line
-    or two, and stands in no article and no <main>."""
+    """Whether a header, a footer, an aside or a menu is not content: it is mostly links, or a line or two, and not in an article
+    or <main>."""
     if element.tag == "nav":
         return True
     if (element.get("role") or "") in ("doc-footnote", "doc-endnotes", "doc-tip", "note"):
@@ -142,7 +142,7 @@ def _furniture(element: etree._Element) -> bool:
 
 @dataclass
 class _Page:
-    """The text so far, in pieces, with all that is known of it. ``limit`` is in characters."""
+    """The text so far, in pieces, with headings, spans and lines. ``limit`` is in characters."""
 
     limit: int
     pieces: list[str] = field(default_factory=list)
@@ -192,7 +192,8 @@ def _whole(text: str | None, default: int) -> int:
 
 
 class _Walk:
-    """One pass over the elements. A block of text ends where another begins or ends. Iterative: pages may nest very deep."""
+    """One pass over the elements. A block of text ends where another begins or ends. Iterative, since pages may nest very
+    deeply."""
 
     def __init__(self, page: _Page, root: etree._Element, menus: bool = False, book: bool = False) -> None:
         self.page = page
@@ -272,7 +273,7 @@ class _Walk:
     # --- what is not read as it stands ----------------------------------------------------------------------------------------
 
     def _instead(self, element: etree._Element, name: str) -> bool:
-        """Reads ``element`` in its own way, if it has one; its tail is left to `_end`."""
+        """Reads ``element`` with its own method, if it has one; `_end` reads its tail."""
         if name in _UNSEEN:
             return not (name == "template" and element.get("shadowrootmode"))
         if name in _FURNITURE and not self.menus and (name == "nav" or not self.book) and _furniture(element):
@@ -325,7 +326,7 @@ class _Walk:
         self.tight = False
 
     def _table(self, element: etree._Element) -> None:
-        """Rows as lines ``a | b | c``; a cell that spans rows stands in each of them, an empty one keeps its place."""
+        """Rows as lines ``a | b | c``; a cell that spans rows is repeated in each of them, an empty one keeps its column."""
         self._flush()
         caption = next(element.iter("caption"), None)
         if caption is not None and (text := _inline(caption)):
@@ -403,7 +404,7 @@ def _number(value: str | None) -> int:
 
 
 def _names(cells: list[str]) -> bool:
-    """Whether cells name columns: there are several, none is empty or a number, and all differ."""
+    """Whether cells are column names: several, none empty or a number, all different."""
     return len(set(cells)) == len(cells) > 1 and all(any(map(str.isalpha, cell)) for cell in cells)
 
 

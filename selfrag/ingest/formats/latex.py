@@ -120,7 +120,7 @@ def _tex_paragraph(found: Draft, paragraph: str, line: int) -> None:
 
 
 def _braced(text: str, start: int) -> str:
-    """From after an opening brace to the one that closes it."""
+    """The text from an opening brace to the matching closing one."""
     depth = 1
     for at in range(start, min(len(text), start + 5000)):
         if text[at] in "{}" and text[at - 1] != "\\":

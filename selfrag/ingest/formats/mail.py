@@ -272,7 +272,7 @@ def _name(part: EmailMessage) -> str:
 
 
 def _header(message: EmailMessage, name: str) -> str:
-    """A header decoded and on one line; as it is written where it is malformed."""
+    """A header, decoded and on one line; unchanged if it is malformed."""
     try:
         found = str(message.get(name, ""))
     except (ValueError, LookupError, AttributeError, TypeError):  # the standard library's parser gives up on some
@@ -296,7 +296,7 @@ def _bytes(part: EmailMessage) -> bytes:
 
 
 def _text(part: EmailMessage) -> str:
-    """A text part in its own character set, or what its bytes look like where that is wrong."""
+    """A text part in its declared character set, or in a detected one if that is wrong."""
     data = _bytes(part)
     try:
         text = declared(data, part.get_content_charset() or "").text
@@ -342,7 +342,7 @@ def _attachments(attachments: Iterable[oxmsg.attachment.Attachment]) -> Iterator
 
 
 def _sender(text: str) -> str:
-    """A sender without the encoding of Internet mail, and without the path of an Exchange server's directory."""
+    """A sender, decoded, and without the path of an Exchange server's directory."""
     with contextlib.suppress(ValueError, LookupError):  # else as it is written
         text = str(email.header.make_header(email.header.decode_header(text)))
     return re.sub(r"\s*</o=[^>]*>", "", text, flags=re.IGNORECASE)

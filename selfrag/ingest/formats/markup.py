@@ -1,4 +1,4 @@
-"""Org and AsciiDoc: the text as it is, with its headings and what its head says."""
+"""Org and AsciiDoc: the unchanged text, with its headings and the metadata of its head."""
 
 from __future__ import annotations
 

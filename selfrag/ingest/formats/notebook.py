@@ -1,4 +1,4 @@
-"""Jupyter notebooks (.ipynb): cells in order, with what they printed. Pictures and other data are left out.
+"""Jupyter notebooks (.ipynb): cells in order, with their printed output. Pictures and other data are left out.
 
 Read with the standard library's JSON: nbformat adds validation, which refuses what every other program shows.
 """
@@ -22,7 +22,7 @@ _LONGEST = 20_000
 
 
 def read_notebook(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """A citation names the cell, counted from 1 as they stand: ``cell 5``. Headings are those of the Markdown cells."""
+    """Citations have the number of the cell, from 1: ``cell 5``. Headings are those of the Markdown cells."""
     draft = Draft(limits)
     language, cells = _cells(data)
     for number, cell in enumerate(cells, 1):
@@ -74,7 +74,7 @@ def _level(cell: dict[str, Any]) -> int:
 
 
 def _markdown(draft: Draft, source: str, number: int, limits: Limits) -> None:
-    """The cell in one piece under its own headings; the pictures that it holds itself are left out."""
+    """The cell in one piece under its own headings, without embedded pictures."""
     text = re.sub(r"!\[([^\]]*)\]\((?:attachment|data):[^)]*\)", r"\1", source)
     if not text.strip():
         return
@@ -100,7 +100,7 @@ def _part(draft: Draft, document: Document, start: int, end: int, number: int) -
 
 
 def _output(output: dict[str, Any]) -> str:
-    """What a person reads of an output: printed text, the plain form of a value, an error without its colours."""
+    """The readable form of an output: printed text, the plain form of a value, an error without its colours."""
     kind = output.get("output_type")
     if kind in ("error", "pyerr"):
         return f"{_joined(output.get('ename'))}: {_joined(output.get('evalue'))}"

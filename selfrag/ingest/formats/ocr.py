@@ -44,8 +44,8 @@ _UNKNOWN = (
 
 
 def read_picture(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """The text in a picture, line by line; of one with several pages, such as a fax, page by page. Raises InputError if it cannot
-    be opened or its letters are not known."""
+    """The text in a picture, line by line; if it has several pages, such as a fax, page by page. Raises InputError if it cannot
+    be opened or its script is not supported."""
     draft = Draft(limits)
     if not find_spec("rapidocr"):
         ask_for_time(_SECONDS)
@@ -89,7 +89,7 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def _pixels(picture: Image.Image, number: int) -> NDArray[np.uint8]:
-    """A page of a picture as it is seen: turned as the camera says, on white where it is transparent; blue first."""
+    """A page of a picture as displayed: rotated by the camera's orientation, transparent parts white; blue first."""
     from PIL import Image, ImageOps
 
     try:
@@ -125,8 +125,8 @@ Recognised = list[tuple[NDArray[np.float32], str, float]]
 
 
 def _recognised(picture: NDArray[np.uint8]) -> Recognised:
-    """The lines of a page. Whether one is upside down is asked only where the page does not read well: the answer is wrong for
-    some lines that are not."""
+    """The lines of a page. Upside-down lines are checked only if the page's confidence is low, since that check is wrong for some
+    upright lines."""
     found = _read(picture, turn=False)
     if not found or _sureness(found) >= _WELL:
         return found
@@ -149,7 +149,7 @@ def _sureness(found: Recognised) -> float:
 
 
 def _lines(found: Sequence[tuple[NDArray[np.float32], str]]) -> str:
-    """Pieces at one height are one line, from left to right; a wide gap between lines is a paragraph's end."""
+    """Pieces at one height are one line, from left to right; a wide gap between lines ends a paragraph."""
     rows: list[list[tuple[float, float, float, str]]] = []
     for box, text in sorted(found, key=lambda each: float(each[0][:, 1].mean())):
         # The height of the letters, not of the box: a long line on a page that is turned a little falls by more than a line.
@@ -169,7 +169,7 @@ def _lines(found: Sequence[tuple[NDArray[np.float32], str]]) -> str:
 
 
 def _lines_on(picture: NDArray[np.uint8]) -> int:
-    """How many lines there are, whatever they say."""
+    """The number of lines detected, without recognising them."""
     found = _engine()(picture, use_det=True, use_cls=False, use_rec=False)
     return 0 if found.boxes is None else len(found.boxes)
 
@@ -180,7 +180,7 @@ def _portable(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def _tesseract(picture: bytes, languages: Sequence[str] = ()) -> str:
-    """Its own layout finds nothing on a page of one line: that is then read as one block."""
+    """Tesseract's layout analysis finds nothing on a page of one line, which is then read as one block."""
     for layout in ("3", "6"):
         try:
             done = subprocess.run(

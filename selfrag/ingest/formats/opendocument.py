@@ -1,6 +1,6 @@
 """OpenDocument texts and slides (.odt, .odp, .odg, .fodt): paragraphs, lists, tables, notes, frames. Runs in the worker process.
 
-Tracked changes are accepted: what was deleted is kept by the format in a part of its own, which is not read.
+Tracked changes are accepted: the format keeps deleted text in a separate part, which is not read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _UNSEEN = frozenset((
 
 
 def read_odt(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """A citation names the paragraph or table row: ``¶12``. Headers and footers stand once, apart."""
+    """Citations have the number of the paragraph or table row: ``¶12``. Headers and footers are read once, separately."""
     package = Package(data, "an OpenDocument text")
     draft = Draft(limits)
     number = 0
@@ -54,8 +54,8 @@ def read_odt(path: PurePath, data: bytes, limits: Limits) -> Document:
 
 
 def read_odp(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """Slides in their order, each with its notes; a citation is ``slide 3``. Programs write all text of slides as lists, with
-    bullets or without: none is shown."""
+    """Slides in their order, each with its notes; a citation is ``slide 3``. Programs write all text of slides as lists, with or
+    without bullets, so no bullets are shown."""
     package = Package(data, "an OpenDocument presentation")
     draft = Draft(limits)
     root = _content(package)
@@ -91,7 +91,7 @@ def _content(package: Package) -> etree._Element:
 
 
 def _embed(package: Package, root: etree._Element) -> None:
-    """Inserts embedded formulas, which are separate parts, where they are shown."""
+    """Inserts embedded formulas, which are separate parts, at their positions."""
     for element in list(below(root, "object")):
         part = f"{attribute(element, 'href').removeprefix('./')}/content.xml"
         if part in package and local(formula := package.xml(part)) == "math":
@@ -118,7 +118,7 @@ _FORMS = {"a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upper
 
 
 class _Numbers:
-    """The numbers and bullets that stand before the items of lists and before headings, which the format does not store."""
+    """The numbers and bullets of list items and headings, which the format does not store."""
 
     def __init__(self, package: Package, root: etree._Element) -> None:
         parts = [*([package.xml("styles.xml")] if "styles.xml" in package else []), root]
@@ -133,7 +133,7 @@ class _Numbers:
         self._last: dict[str, list[int]] = {}
 
     def write(self, parent: Iterable[etree._Element]) -> None:
-        """Puts each number before the text that it counts."""
+        """Writes each number before its text."""
         for element in parent:
             name = local(element)
             if name == "list":
@@ -165,7 +165,7 @@ class _Numbers:
 
 
 def _label(levels: dict[str, etree._Element], counts: list[int], depth: int) -> str:
-    """Counts on at ``depth``, from 1; what stands there, with as many of the numbers above it as the level shows."""
+    """Counts at ``depth``, from 1; returns the label, with as many of the outer numbers as the level shows."""
     level = levels.get(str(depth))
     del counts[depth:]
     while len(counts) < depth:
@@ -313,7 +313,7 @@ def _only(element: etree._Element) -> list[etree._Element]:
 
 
 def _own(parent: etree._Element, wanted: str) -> Iterator[etree._Element]:
-    """The elements of this name in ``parent`` that lie in no further table."""
+    """The elements of this name in ``parent``, without those in nested tables."""
     for element in parent:
         name = local(element)
         if name == wanted:

@@ -1,4 +1,4 @@
-"""Documents that are ZIP archives of XML: opened within limits, their parts and how these refer to each other."""
+"""Documents that are ZIP archives of XML: opened within limits, with their parts and the relations between them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, OverflowError, NotImpleme
 
 
 class Package:
-    """An open archive; ``kind`` is the file type's common name. Raises InputError if it is no archive or unpacks to too much."""
+    """An open archive; ``kind`` is the file type's common name. Raises InputError if it is no archive, or too large unpacked."""
 
     def __init__(self, data: bytes, kind: str) -> None:
         self.kind = kind
@@ -96,7 +96,7 @@ def resolved(folder: str, target: str) -> str:
 
 
 def local(element: etree._Element) -> str:
-    """The name of an element without its namespace: transitional and strict documents differ in that alone. Comments: none."""
+    """The name of an element without its namespace: transitional and strict documents differ only in that. None for comments."""
     tag = element.tag
     return tag.rpartition("}")[2] if isinstance(tag, str) else ""
 

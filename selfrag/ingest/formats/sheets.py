@@ -1,6 +1,6 @@
 """Spreadsheets: .xlsx, .xlsm, .xlsb, .xls by calamine, .ods by its own displayed text. Runs in the worker process.
 
-A row becomes lines ``column: value``, so that each is understood alone; no chunk crosses a sheet, and a citation names the cells:
+A row becomes lines ``column: value``, so that each is self-contained; no chunk crosses a sheet, and a citation names the cells:
 ``Tariffs!A2:C9``. Values read as the sheet shows them: 25 %, €12.50, 2031-03-31. Calamine gives values without their formats;
 those of .xlsx are read from the file here.
 """
@@ -93,7 +93,7 @@ def _document(path: PurePath, sheets: Iterator[_Sheet], reader: str, limits: Lim
 
 
 def _blocks(sheet: _Sheet) -> Iterator[list[tuple[int, str]]]:
-    """The tables of a sheet, which are parted by empty rows: (row, text) for each row but the one that names the columns."""
+    """The tables of a sheet, separated by empty rows: (row, text) for each row except the header."""
     _fill(sheet)
     block: list[int] = []
     for row in [*sorted(sheet.rows), None]:
@@ -105,7 +105,7 @@ def _blocks(sheet: _Sheet) -> Iterator[list[tuple[int, str]]]:
 
 
 def _heads(sheet: _Sheet, block: list[int], below: int) -> bool:
-    """Whether ``block`` is a lone row that names the columns of the table that begins a row or two further down."""
+    """Whether ``block`` is a lone header of the table that begins a row or two below."""
     if len(block) > 1 or below > block[0] + 3:
         return False
     return sheet.rows[below].keys() <= sheet.rows[block[0]].keys() and _names(sheet, block[0], [below])
@@ -134,8 +134,8 @@ def _table(sheet: _Sheet, block: list[int]) -> list[tuple[int, str]]:
 
 
 def _names(sheet: _Sheet, head: int, rest: list[int]) -> bool:
-    """Whether a row names the columns: at least two words, all short and different, none a number, over rows as wide. Pairs of a
-    label and a value, as in a form, have no such row."""
+    """Whether a row is a header: at least two words, all short and different, none a number, above rows of equal width. Pairs of
+    a label and a value, as in a form, have no such row."""
     cells = list(sheet.rows[head].values())
     if len(cells) == 2:
         values = [bool(_NUMBER.match(text)) for row in rest for text in list(sheet.rows[row].values())[1:2]]
@@ -146,7 +146,7 @@ def _names(sheet: _Sheet, head: int, rest: list[int]) -> bool:
 
 
 def _fill(sheet: _Sheet) -> None:
-    """A merged cell says its value in each of its rows, in the first column that it takes."""
+    """A merged cell repeats its value in each of its rows, in its first column."""
     for top, left, bottom, _ in sheet.merged:
         value = sheet.rows.get(top, {}).get(left)
         for row in range(top + 1, min(bottom, top + 1000) + 1 if value else 0):
@@ -197,8 +197,8 @@ def _calamine(data: bytes, extras: _Extras | None) -> Iterator[_Sheet]:
 
 
 def _check(data: bytes) -> None:
-    """Raises InputError if the sectors of an old Office file do not follow each other to an end: calamine would run in a circle
-    until the memory limit ends the process."""
+    """Raises InputError if a sector chain of an old Office file has no end: calamine would follow it until the memory limit ends
+    the process."""
     if _encrypted(data):
         raise InputError("encrypted: it needs a password")
     try:
@@ -213,7 +213,7 @@ def _check(data: bytes) -> None:
 
 
 def _encrypted(data: bytes) -> bool:
-    """Whether the record behind the first one of the workbook says so."""
+    """Whether the second record of the workbook marks it as encrypted."""
     try:
         with olefile.OleFileIO(io.BytesIO(data)) as file:
             name = next((each for each in ("Workbook", "Book") if file.exists(each)), "")
@@ -364,7 +364,7 @@ def _at(reference: str) -> tuple[int, int] | None:
 
 
 def _ods(root: etree._Element) -> Iterator[_Sheet]:
-    """Sheets with the text that each cell displays; repeated rows and cells are counted, not multiplied, where they are empty."""
+    """Sheets with the text that each cell displays; empty repeated rows and cells are counted, not expanded."""
     for number, table in enumerate(below(root, "table"), 1):
         rows: dict[int, dict[int, str]] = {}
         notes: dict[tuple[int, int], str] = {}

@@ -1,4 +1,4 @@
-"""Subtitles (.srt, .vtt): what is said and when. Runs in the worker process."""
+"""Subtitles (.srt, .vtt): the spoken text with its times. Runs in the worker process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TAG = re.compile(r"<v(?:\.[\w.]+)?[ \t]+([^>]+)>|</?[a-zA-Z/][^>]*>|<\d[\d:.]*>
 
 
 def read_subtitles(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """What is said, a line a cue, cited by its time: ``00:01:05–00:01:20``. A cue that repeats the one before is said once."""
+    """One line per cue, cited by its time: ``00:01:05–00:01:20``. A cue that repeats the previous one is left out."""
     found = Draft(limits)
     time: tuple[str, str] | None = None
     words: list[str] = []

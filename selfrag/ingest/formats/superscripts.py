@@ -1,6 +1,6 @@
-"""Raised and lowered text in a line, as one would type it, the same in every format: ``10^6``, ``x_max``, but H2O and 1st.
+"""Superscripts and subscripts in typed notation, the same in every format: ``10^6``, ``x_max``, but H2O and 1st.
 
-A caret can be typed into a search, it takes exponents of any length, and 10^6 is never taken for 106.
+A caret can be typed into a search, takes exponents of any length, and distinguishes 10^6 from 106.
 """
 
 from __future__ import annotations

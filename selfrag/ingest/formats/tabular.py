@@ -25,7 +25,7 @@ csv.field_size_limit(2**24)
 
 @dataclass
 class _Text:
-    """Lines so far, with the records that they are of. ``limit`` is in characters."""
+    """Lines so far, with their records. ``limit`` is in characters."""
 
     limit: int
     pieces: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ class _Text:
     offset: int = 0
 
     def add(self, text: str, line: int, gap: str = "\n") -> int:
-        """Appends lines of text that come from ``line``; returns where they begin."""
+        """Appends lines of text from source line ``line``; returns their offset."""
         gap = gap if self.pieces else ""
         self.pieces += (gap, text)
         start = self.offset + len(gap)
@@ -71,7 +71,7 @@ _IDENTIFIER = re.compile(r"[a-z][a-z0-9]*(?:[_.-][a-z0-9]+)+\Z|[a-z]+(?:[A-Z][a-
 
 
 def read_csv(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """Rows, each value under the name of its column where the first row names them."""
+    """Rows, each value with the name of its column if there is a header."""
     found = decoded(data)
     text, skipped = _without_hint(found.text)
     dialect = _dialect(text, path.suffix.lower())
@@ -103,14 +103,14 @@ class _Dialect:
 
 
 def _without_hint(text: str) -> tuple[str, int]:
-    """The table without the line ``sep=;`` that a spreadsheet puts first; how many lines went."""
+    """The table without a first line ``sep=;`` of a spreadsheet; the number of lines removed."""
     first, newline, rest = text.partition("\n")
     return (rest, 1) if newline and re.fullmatch(r'"?sep=.?"?\s*', first, re.IGNORECASE) else (text, 0)
 
 
 def _dialect(text: str, suffix: str) -> _Dialect:
-    """The separator with which the rows have the same number of cells. Quotation marks are ``"``, or ``'`` where cells are so
-    quoted throughout."""
+    """The separator that gives the rows the same number of cells. The quotation mark is ``"``, or ``'`` if it quotes cells
+    throughout."""
     sample = text if len(text) <= _SNIFFED else text[: text.rfind("\n", 0, _SNIFFED) + 1] or text[:_SNIFFED]
     quote = "'" if '"' not in sample and _quoted_by_apostrophes(sample) else '"'
     escape = "\\" if '\\"' in sample and '""' not in sample.replace('\\"', "") else None
@@ -159,7 +159,7 @@ def _rows(text: str, dialect: _Dialect, before: int, notes: list[str]) -> Iterat
 
 
 def _unclosed(text: str, dialect: _Dialect) -> int | None:
-    """The line in which a cell begins that never ends, and swallows the rows below."""
+    """The line of a cell whose quotation mark is never closed, and which would contain all rows below."""
     reader = dialect.reader(text, strict=True)
     line = 1
     try:
@@ -172,7 +172,7 @@ def _unclosed(text: str, dialect: _Dialect) -> int | None:
 
 
 def _table(rows: Sequence[_Row], out: _Text) -> _Text:
-    """Each row as a record, under the names in its header; what stands above the table is text."""
+    """Each row as a record, with the names of its header; lines above the table are text."""
     widths = Counter(len(row.cells) for row in rows[:1000])
     usual = max(widths, key=lambda width: (widths[width] * (width > 1), width), default=1)
     first = next((at for at, row in enumerate(rows) if sum(map(bool, row.cells)) * 2 > usual), 0) if usual > 1 else 0
@@ -203,11 +203,11 @@ def _two_rows(rows: Sequence[_Row]) -> list[str]:
 
 
 def _header(rows: Sequence[_Row]) -> tuple[bool, bool]:
-    """Whether the first row names the columns, and whether that is sure.
+    """Whether the first row is a header, and whether that is certain.
 
-    It does not if it holds a number, a date, an address or a value that comes again below. It surely does where the column
-    below is of numbers or dates, or its cells are identifiers. Otherwise it is taken for a header, as most tables have one, and
-    is kept as a row, too.
+    It is not if it has a number, a date, an address or a value that is repeated below. It certainly is if a column below has
+    numbers or dates, or its cells are identifiers. Otherwise it counts as a header, since most tables have one, and is also kept
+    as a row.
     """
     cells = rows[0].cells
     filled = [cell for cell in cells if cell]
@@ -258,7 +258,7 @@ class _Number(str):
 
 
 class _Object(list[tuple[str, Any]]):
-    """An object as its pairs, so that a name that stands in it twice counts twice."""
+    """An object as its pairs, so that duplicate names are kept."""
 
 
 def read_jsonl(path: PurePath, data: bytes, limits: Limits) -> Document:
@@ -284,7 +284,7 @@ def read_jsonl(path: PurePath, data: bytes, limits: Limits) -> Document:
 
 def read_json(path: PurePath, data: bytes, limits: Limits) -> Document:
     """One JSON value, or several one after the other: each scalar is a line ``path.of.keys: value``, objects in a list are
-    records, and lists of values under a list of columns are rows. What is not JSON is read as text."""
+    records, and lists of values under a list of columns are rows. Anything that is not JSON is read as text."""
     found = decoded(data)
     try:
         return _records(path, [(0, len(found.text), _value(found.text, 1))], limits, found)
@@ -330,7 +330,7 @@ def _is_json(text: str) -> bool:
 
 
 def _sequence(text: str) -> list[tuple[int, int, Any]]:
-    """Several values one after the other, each with where it begins and ends; empty if there is something else in between."""
+    """Several values in a row, each with its start and end; empty if there is anything else in between."""
     decoder = json.JSONDecoder(object_pairs_hook=_Object, parse_float=_Number, parse_int=_Number, parse_constant=_Number)
     values: list[tuple[int, int, Any]] = []
     at = len(text) - len(text.lstrip(" \t\n\r\x1e"))
@@ -349,7 +349,7 @@ def _sequence(text: str) -> list[tuple[int, int, Any]]:
 
 
 class _Lines:
-    """The lines in which the values of a JSON text begin, in their order, keys left out."""
+    """The lines in which the values of a JSON text begin, in order, without keys."""
 
     def __init__(self, text: str, line: int) -> None:
         self._text = text
@@ -374,7 +374,7 @@ class _Walk:
         self.gap = "\n\n"
 
     def record(self, name: str, value: Any) -> None:
-        """An element of a list, or a whole file: what is in it stays together."""
+        """A record: an element of a list, or a whole file, whose content is kept together."""
         start, before = self.out.offset, len(self.out.pieces)
         self.gap = "\n\n"
         self.value(name, value)
@@ -429,7 +429,7 @@ class _Walk:
         self.gap = "\n\n"
 
     def _pass(self, value: Any) -> None:
-        """Counts the values of what is not written."""
+        """Skips the lines of values that are not written."""
         self.lines.next()
         if isinstance(value, list):
             for below in value:
@@ -437,7 +437,7 @@ class _Walk:
 
 
 def _columns_of(table: _Object) -> list[str]:
-    """The names of columns that an object has beside its rows."""
+    """The column names that an object has next to its rows."""
     return next((names for key, value in table if (names := _column_names(key, value))), [])
 
 
@@ -469,7 +469,7 @@ def _is_rows(value: Any) -> bool:
 
 
 def _is_grid(value: list[Any]) -> bool:
-    """Whether a list of lists begins with the names of its columns."""
+    """Whether a list of lists begins with a header."""
     if len(value) < 2 or not _is_rows(value) or len({len(row) for row in value}) != 1 or len(value[0]) < 2:
         return False
     first = value[0]

@@ -49,7 +49,7 @@ def read_code(path: PurePath, data: bytes, _: Limits) -> Document:
 def read_markdown(path: PurePath, data: bytes, _: Limits) -> Document:
     """Markdown with its front matter (YAML between ``---``, TOML between ``+++``), headings, tables, lists and code blocks.
 
-    What the front matter says is text to be found, too, unless it only steers a site.
+    The front matter is also searchable, unless it only configures a site.
     """
     found = decoded(data)
     front = front_matter(found.text)
@@ -70,7 +70,7 @@ def read_markdown(path: PurePath, data: bytes, _: Limits) -> Document:
 
 
 def read_rst(path: PurePath, data: bytes, _: Limits) -> Document:
-    """reStructuredText with its section titles; levels in the order in which the adornments come up."""
+    """reStructuredText with its section titles; levels in the order in which their adornments first appear."""
     found = decoded(data)
     headings = tuple(_rst_headings(found.text))
     spans = tuple(plain_tables.rst(list(_lines(found.text))))
@@ -79,7 +79,7 @@ def read_rst(path: PurePath, data: bytes, _: Limits) -> Document:
 
 
 def first_title(headings: Sequence[Heading]) -> str:
-    """The first heading, if it is of the highest level there is and so names the document."""
+    """The first heading, if it has the highest level in the document and so is its title."""
     return headings[0].title if headings and headings[0].level == min(each.level for each in headings) else ""
 
 
@@ -89,8 +89,8 @@ def first_title(headings: Sequence[Heading]) -> str:
 @dataclass(frozen=True, slots=True)
 class FrontMatter:
     """``start`` is where it begins after its fence and ``end`` where the text after it begins, both 0 without front matter.
-    ``metadata`` holds each key with its values as text, those of nested tables under ``outer.inner``; it is empty where the block
-    is not ``readable``."""
+    ``metadata`` holds each key with its values as text, those of nested tables under ``outer.inner``; it is empty if the block is
+    not ``readable``."""
 
     start: int = 0
     end: int = 0
@@ -99,7 +99,7 @@ class FrontMatter:
 
 
 def front_matter(text: str) -> FrontMatter:
-    """What the text begins with, if it is a block of keys: a rule in the first line is not front matter."""
+    """The front matter at the beginning of the text, if it is a block of keys: a rule in the first line is not."""
     block = _FRONT.match(text)
     if block is None:
         return FrontMatter()
@@ -130,7 +130,7 @@ def _toml(block: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML whose dates and numbers stay as they are written."""
+    """Safe YAML that keeps the spelling of dates and numbers."""
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -204,7 +204,7 @@ def _blocks(text: str) -> Iterator[tuple[str, int, int, int]]:
 
 
 def _offsets(text: str, body: int, blocks: Sequence[tuple[str, int, int, int]]) -> dict[int, int]:
-    """The offsets in ``text`` of the places in the bytes of its part from ``body`` on."""
+    """Converts byte offsets in the part from ``body`` on to offsets in ``text``."""
     places = sorted({place for _, _, *both in blocks for place in both})
     if text.isascii():
         return {place: body + place for place in places}
@@ -217,7 +217,7 @@ def _offsets(text: str, body: int, blocks: Sequence[tuple[str, int, int, int]]) 
 
 
 def _title(heading: str) -> str:
-    """The words of a heading: without its marks, or the line under it."""
+    """The text of a heading without its marks, or its underline."""
     line = heading.strip("\n")
     return " ".join((_MARKS.sub("", line) if line.lstrip().startswith("#") else line.rpartition("\n")[0]).split())
 

@@ -1,4 +1,4 @@
-"""Known but unsupported formats: what they are and what to do, instead of "binary, not text"."""
+"""Known but unsupported formats: their names and what to do, instead of "binary, not text"."""
 
 from __future__ import annotations
 

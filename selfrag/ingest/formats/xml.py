@@ -1,4 +1,4 @@
-"""XML: feeds entry by entry, drawings by their text, everything else as the source it is. Runs in the worker process."""
+"""XML: feeds entry by entry, the text of drawings, everything else as source. Runs in the worker process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FEEDS = ("rss", "feed", "RDF")
 
 
 def read_xml(path: PurePath, data: bytes, limits: Limits) -> Document:
-    """Feeds (RSS, Atom) entry by entry, pictures (SVG) by their text, other XML as the source it is; in its declared encoding."""
+    """Feeds (RSS, Atom) entry by entry, the text of pictures (SVG), other XML as source; in its declared encoding."""
     source = text_of(data)
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, encoding="utf-8")
     try:
