@@ -1,7 +1,7 @@
-"""An answer from several passages: the best sentence, and after it what other candidates add to it. Pure: paths in, path out.
+"""An answer from several passages: the best sentence, then what other candidates add to it. Pure: paths in, path out.
 
-A model that ends its answer after one sentence has still judged a sentence from each of several passages. To an open question
-(what is, how, why, which) those that it holds useful by themselves, and that say something new, belong to the answer, too. So
+A model that ends its answer after one sentence has still judged a sentence from each of several passages. For an open question
+(what is, how, why, which), those that it rates useful by themselves, and that say something new, belong to the answer, too. So
 does what a search of its own finds on each side of a question with two.
 """
 
@@ -69,7 +69,7 @@ def unsaid(question: str, answer: Iterable[Path]) -> dict[str, frozenset[str]]:
 
 
 def allowed(question: str, options: SearchOptions) -> int:
-    """How many segments the answer to ``question`` may be joined of."""
+    """The largest number of segments of a joined answer to ``question``."""
     return 1 if asks_for_one(question) or options.choices else min(MOST, options.max_segments)
 
 
@@ -80,7 +80,7 @@ def joinable(best: Path, question: str, options: SearchOptions) -> bool:
 
 
 def additions(best: Path, others: Iterable[Path], question: str, options: SearchOptions) -> list[Path]:
-    """Those of ``others``, in order of score, whose segment belongs to the answer ``best``, too.
+    """Those of ``others``, in order of score, whose segment extends the answer ``best``.
 
     Each has one segment, from a passage that is not used yet, useful above ``options.join_isuse``, and no reason to abstain. Only
     what a beam keeps counts, so that the answer is the same whatever was pruned.
@@ -118,7 +118,7 @@ def joined(best: Path, more: Sequence[Path]) -> Path:
 
 
 def is_useful(segment: Segment, options: SearchOptions) -> bool:
-    """Whether ``segment`` may belong to the answer for what it is by itself, whatever that says already."""
+    """Whether ``segment`` by itself is useful enough to extend an answer."""
     useful = segment.critique.isuse > options.join_isuse and segment.critique.isuse >= options.abstain_isuse
     return useful and segment.passage is not None and not reflection.doubtful((segment,), options)
 

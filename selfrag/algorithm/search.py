@@ -1,8 +1,8 @@
 """The Self-RAG loop (Asai et al. 2023, Algorithm 1): decide, retrieve, write, critique, keep the best.
 
-A beam over segments. At each step every live path is expanded over its passages, and the best of all candidates, finished
-answers included, are kept. The short form of the paper is the same loop with one segment. Candidates that provably cannot be
-kept are not written (branch and bound); the answer is the same as without. Uses reflectors and retrievers only by protocol.
+A beam over segments. At each step every live path is expanded over its passages, and the best of all candidates, finished answers
+included, are kept. The short form of the paper is the same loop with one segment. Candidates that provably cannot be kept are not
+written (branch and bound), which does not change the answer. Uses reflectors and retrievers only through their protocols.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Search:
         return candidates
 
     async def opened(self, step: int, pairs: Sequence[tuple[Path, Passage | None, bool]], first: int) -> list[Candidate]:
-        """Candidates for ``pairs``, their ISREL read; ``first`` is the place of the first among those of its step."""
+        """Candidates for ``pairs``, with their ISREL; ``first`` is the index of the first among those of its step."""
         openings = await together(self.open(path, passage, carry) for path, passage, carry in pairs)
         candidates = [Candidate(self.next_id(), pairs[i][0], opening, first + i) for i, opening in enumerate(openings)]
         for c in candidates:
@@ -151,8 +151,8 @@ class Search:
         return candidates
 
     async def correct(self, path: Path, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """More candidates for the first segment: while no passage is relevant enough, searches again with other queries, from
-        then on wherever it may."""
+        """More candidates for the first segment: while no passage is relevant enough, searches again with other queries, then
+        also with the wider retriever."""
         more: list[Candidate] = []
         for number in range(1, correction.ROUNDS + 1):
             read = sorted((*candidates, *more), key=lambda c: -c.opening.critique.isrel)
@@ -174,7 +174,7 @@ class Search:
         return more
 
     async def reworded(self, number: int, passages: Sequence[Passage]) -> str | None:
-        """The query of round ``number``: the first by the model, where it is one that follows instructions; else by rule."""
+        """The query of round ``number``: the first one by the model if it follows instructions, otherwise by rule."""
         if number == 1 and self.reflector.kind == "prompted":
             asked = Message("user", prompts.load("rewrite").render(question=self.question).strip())
             completion = await self.reflector.engine.complete(Request((asked,), QUERY_TOKENS))
@@ -184,9 +184,9 @@ class Search:
         return correction.rewritten(self.question, passages, number)
 
     async def reconsider(self, pool: Pool) -> None:
-        """Where the best first segment is of little use, sentences of the most relevant passages become candidates, too.
+        """If the best first segment has a low utility, sentences of the most relevant passages become candidates, too.
 
-        A sentence that is there is judged in a fraction of the time that writing one takes. Of each passage the best one counts.
+        Judging an existing sentence takes a fraction of the time of writing one. Only the best sentence of each passage counts.
         """
         best = next(iter(pool.best()), None)
         if not best or not best.passage or self.options.choices:
@@ -211,13 +211,13 @@ class Search:
         ]
 
     def quote(self, pool: Pool, opening: Opening, segment: Segment) -> None:
-        """Puts a sentence of a passage into ``pool``, as an answer of its own."""
+        """Adds a sentence of a passage to ``pool`` as a complete answer."""
         candidate = Candidate(self.next_id(), self.root, opening, self.ids)
         self.tell(Opened(0, self.root.id, candidate.id, opening.passage, opening.critique))
         self.put(0, candidate, segment, pool, last=True)
 
     async def expand(self, step: int, path: Path) -> tuple[list[Passage | None], bool]:
-        """The passages that the next segment is tried with (None: without one), and whether they were there already."""
+        """The passages to try for the next segment (None: no passage), and whether they were retrieved before."""
         decision = await self.decide(path)
         if step == 0:
             self.decision = decision
@@ -254,8 +254,8 @@ class Search:
     # --- branch and bound ------------------------------------------------------------------------------------------------------
 
     def relevant(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """The candidates whose passage the first segment may be written from. The others are given up: the program abstains from
-        an answer that begins with one of them. A vote counts all, unless it ends so in any case."""
+        """The candidates whose passage is relevant enough for the first segment. The others are given up: the search would
+        abstain from an answer that begins with one. A vote counts all, unless it would abstain anyway."""
         strays = [c for c in candidates if reflection.strays(c.opening.critique, self.options)]
         if self.options.choices and len(strays) < len(candidates):
             return list(candidates)
@@ -265,15 +265,15 @@ class Search:
         return [c for c in candidates if c not in strays]
 
     async def write(self, step: int, candidates: Sequence[Candidate], pool: Pool, last: bool) -> None:
-        """Writes the candidates into ``pool``: all at once that may well be kept, and after them the rest that still can be."""
+        """Writes the candidates into ``pool``: the promising ones at once, then the others that can still be kept."""
         order = sorted(candidates, key=lambda c: (-self.bound(c, c.opening.critique, 1.0), c.order))
         first = self.promising(order, pool.width) if self.options.prune and pool.width else len(order)
         for wave in (order[:first], order[first:]):
             await together(self.extend(step, c, pool, last) for c in wave)
 
     def promising(self, order: Sequence[Candidate], width: int) -> int:
-        """How many of the first in ``order`` to write at once. Each further round costs the time of a round, so a candidate waits
-        only where the ones before it are expected to leave it no chance. A guess: it decides on time, not on the answer."""
+        """How many of the first in ``order`` to write at once. Every round takes time, so a candidate waits only if the ones
+        before it will probably exclude it. This estimate affects the time, never the answer."""
         expected = sorted((self.expected(candidate) for candidate in order), reverse=True)
         if len(order) <= width:
             return len(order)
@@ -281,11 +281,11 @@ class Search:
         return max(width, sum(self.bound(c, c.opening.critique, 1.0) >= needed for c in order))
 
     def expected(self, candidate: Candidate) -> float:
-        """A guess at the path's score with this candidate: what is relevant is mostly supported and useful, too."""
+        """An estimate of the path's score with this candidate."""
         return path_score((*candidate.parent.scores, reflection.expected_score(candidate.opening.critique, self.options.weights)))
 
     async def extend(self, step: int, candidate: Candidate, pool: Pool, last: bool) -> None:
-        """Writes one candidate, or gives it up as soon as its bound is strictly below what it must reach."""
+        """Writes one candidate, or gives it up once its bound is strictly below the score that it needs."""
         parent, passage = candidate.parent, candidate.opening.passage
         given_up: list[Pruned] = []
         words: list[str] = []
@@ -311,7 +311,7 @@ class Search:
         self.put(step, candidate, await self.completed(segment), pool, last)
 
     def put(self, step: int, candidate: Candidate, segment: Segment, pool: Pool, last: bool) -> None:
-        """Puts a candidate that was written to the end into ``pool``, unless it breaks the support constraint."""
+        """Adds a completed candidate to ``pool``, unless it violates the support constraint."""
         parent, score = candidate.parent, self.score(segment)
         path = parent.grown(candidate.id, candidate.order, segment, score, last)
         self.expanded += 1
@@ -328,8 +328,8 @@ class Search:
         return leads(text) or (points(text) and not self.question.casefold().startswith("where"))
 
     async def completed(self, segment: Segment) -> Segment:
-        """The segment; one that only leads to a list or to code of its passage with that, and judged with it. In place of one
-        that only sends the reader elsewhere, the best sentence of its passage."""
+        """The segment; one that only introduces a list or code of its passage gets that added, and is judged with it. In place of
+        one that only sends the reader elsewhere, the best sentence of its passage."""
         if segment.passage is None or self.options.choices:
             return segment
         if not leads(segment.text) and self.says_nothing(segment.text):
@@ -342,13 +342,14 @@ class Search:
         return replace(segment, text=text, critique=judged_again(segment.critique, critique))
 
     def may_prune(self, parent: Path, pool: Pool) -> bool:
-        """Under the hard constraint an answer ends with ``parent`` if all its candidates fail, so until one passes,
-        each of them matters whatever its score."""
+        """Under the hard constraint, an answer ends with ``parent`` if all its candidates fail; so until one passes, each of them
+        matters regardless of its score."""
         free = self.options.require_support is None or not parent.segments
         return self.options.prune and (free or pool.continues(parent))
 
     def bound(self, candidate: Candidate, critique: Critique, sequence: float) -> float:
-        """The most that the path can score with this candidate; it may also end as it is, if the candidate adds nothing."""
+        """The upper bound of the path's score with this candidate; the path may also end unchanged, if the candidate adds
+        nothing."""
         parent = candidate.parent
         grown = path_score((*parent.scores, reflection.score_bound(critique, self.options.weights, sequence)))
         return max(grown, parent.score) if parent.segments else grown
@@ -359,7 +360,7 @@ class Search:
     # --- the answer ------------------------------------------------------------------------------------------------------------
 
     def chosen(self, paths: Sequence[Path]) -> Path:
-        """The best finished path; of a closed set, the best path of the answer with the largest sum of scores."""
+        """The best finished path; for a closed set of answers, the best path of the answer with the largest sum of scores."""
         if not paths or not self.options.choices:
             return paths[0] if paths else Path(self.next_id())
         named = [(as_choice(p.segments[0].text if p.segments else "", self.options.choices), p) for p in paths]
@@ -427,7 +428,7 @@ class Search:
 
 
 def sentences_of(passage: Passage) -> list[str]:
-    """The first sentences of a passage that may answer by themselves."""
+    """The first sentences of a passage that can be an answer by themselves."""
     whole = (piece for piece in pieces(passage.text) if 12 <= len(piece) <= ROOM and not leads(piece) and not points(piece))
     return list(islice(whole, SENTENCES))
 
@@ -449,7 +450,7 @@ def worded(question: str, choices: Sequence[str]) -> str:
 
 
 def check(options: SearchOptions) -> SearchOptions:
-    """Refuses options that cannot be, naming the flag."""
+    """Raises UsageError for invalid options, naming the flag."""
     reflection.check_weights(options.weights)
     for each in fields(options):
         option, value = each.metadata.get("option"), getattr(options, each.name)
@@ -467,7 +468,7 @@ def _range(option: Option) -> str:
 
 
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results in order; the first failure cancels the rest and is raised as it is."""
+    """The results in order; the first failure cancels the others and is raised unchanged."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
     try:
         return list(await asyncio.gather(*tasks))

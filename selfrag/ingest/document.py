@@ -72,9 +72,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part ``text[start:end]`` that is kept whole if it fits into a chunk: a table, a row, a list, an item, a code block, a
-    record. Spans nest. ``header`` is the context that a part of it needs, such as a table's first row: chunks that begin inside
-    the span carry it. The span begins with it, mark-up aside."""
+    """A part ``text[start:end]`` that is kept whole if it fits into a chunk: a table, a row, a list, an item, a code
+    block, a record. Spans nest. ``header`` is the context that a part of it needs, such as a table's first row: chunks that begin
+    inside the span carry it. The span begins with it, mark-up aside."""
 
     start: int
     end: int

@@ -1,6 +1,6 @@
 """Reflection by the model's own tokens: one generation writes a segment and its critique.
 
-Does not know how the search uses the outcome; `algorithm.grammar` defines the order of tokens.
+Independent of how the search uses the result; `algorithm.grammar` defines the order of tokens.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class TokenReflector:
     """Reads every critique as probabilities of the model's own reflection tokens.
 
     ``max_tokens`` limits a segment. ``temperatures`` and ``biases`` map a group ("Retrieve", "ISREL", "ISSUP", "ISUSE") to the
-    temperature (> 0) and the bias (in log-odds) that calibrate it; groups not named stay as the model gives them. From a passage
-    whose ISREL is at least ``relevant_above`` (0 to 1) the model writes after `[Relevant]`, even where `[Irrelevant]` is the
-    likelier: a threshold for a model that is too strict, as there is one for Retrieve. 0 leaves the choice to the model.
+    temperature (> 0) and the bias (in log-odds) that calibrate it; other groups are not changed. From a passage whose ISREL is at
+    least ``relevant_above`` (0 to 1) the model writes after `[Relevant]`, even if `[Irrelevant]` is likelier: a threshold for a
+    model that is too strict, like the one for Retrieve. 0 leaves the choice to the model.
     """
 
     engine: Engine
@@ -56,7 +56,7 @@ class TokenReflector:
         return {"reflection": self.kind, **scaling, "relevant_above": self.relevant_above}
 
     async def decide(self, instruction: str, path: Sequence[Segment], threshold: float) -> Decision:
-        """Free after a segment, whose last position already says it; one position read at the start."""
+        """Costs nothing after a segment, whose last position already has it; one position at the start."""
         if path:
             return reflection.decide(path[-1].after, threshold, has_evidence=path[-1].passage is not None)
         first = await self._watched(prompt(instruction, path), RETRIEVE)
@@ -77,7 +77,7 @@ class TokenReflector:
         return Opening(passage, Critique(rel, distributions=judged), carry, token, ended)
 
     async def extend(self, instruction: str, path: Sequence[Segment], opening: Opening, alive: Alive) -> Segment | None:
-        """Writes on from the opening's own first token, so that with a prefix cache the passage is read only once."""
+        """Continues from the opening's first token, so that with a prefix cache the passage is prefilled only once."""
         draft = Draft(opening, self.max_tokens + 1)
         if not alive(opening.critique, 1.0, ""):
             return None
@@ -121,7 +121,7 @@ class TokenReflector:
 
 
 class Draft:
-    """A segment while it is written: its tokens, its critique so far, and what its sequence term can still become."""
+    """A segment while it is generated: its tokens, its critique so far, and the bound of its sequence term."""
 
     def __init__(self, opening: Opening, limit: int) -> None:
         self.opening, self.limit = opening, limit

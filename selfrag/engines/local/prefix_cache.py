@@ -1,4 +1,4 @@
-"""Prefix cache: which keys and values to keep, and which of them a new token sequence can start from.
+"""The prefix cache: which keys and values to keep, and which of them a new sequence can reuse.
 
 Later requests may share any computed sequence as a prefix: the search prefills a passage to score it, continues from there to
 generate, and appends the next passage to the generated text. Bounded in tokens; the least recently used go first.
@@ -28,13 +28,13 @@ class PrefixCache:
 
     @property
     def tokens(self) -> int:
-        """Tokens of room that sequences take now."""
+        """The capacity in tokens of all sequences now."""
         return sum(sequence.capacity for sequence in (*self._idle, *self.active))
 
     def claim(self, ids: Values[int], more: int) -> Sequence | None:
         """An active sequence for the tokens ``ids`` with room for ``more``, which shares the longest cached prefix.
 
-        At least the last token is left to compute. None when active sequences leave no room, until one of them is released.
+        At least the last token remains to be computed. None if active sequences leave no room, until one is released.
         """
         capacity = -(-(len(ids) + more) // _ROUND) * _ROUND
         if self.active and sum(sequence.capacity for sequence in self.active) + capacity > self._limit:
@@ -61,7 +61,7 @@ class PrefixCache:
         self.active.clear()
 
     def missing(self, ids: Values[int]) -> int:
-        """How many of ``ids`` would have to be computed now."""
+        """How many of ``ids`` are not in the cache."""
         return len(ids) - self._longest(ids)[1]
 
     def _longest(self, ids: Values[int]) -> tuple[Sequence | None, int]:
@@ -73,8 +73,8 @@ class PrefixCache:
         return best, length
 
     def _extended(self, sequence: Sequence, length: int, capacity: int) -> Sequence | None:
-        """An idle sequence that ``ids`` merely extend needs no copy; any other is marked as used. One that is too small to extend
-        is dropped, since all of it is copied into the larger one.
+        """An idle sequence that ``ids`` extend is used without a copy; any other is marked as used. One too small to extend is
+        dropped, since it is copied into the larger one.
         """
         if sequence not in self._idle:
             return None
@@ -91,6 +91,6 @@ class PrefixCache:
 
 
 def common_prefix(left: Values[int], right: Values[int]) -> int:
-    """How many tokens two sequences start with in common."""
+    """The length of the common prefix of two sequences."""
     lengths = range(1, min(len(left), len(right)) + 1)
     return bisect_left(lengths, True, key=lambda n: left[:n] != right[:n])
