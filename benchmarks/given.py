@@ -37,14 +37,18 @@ from selfrag.types import Passage, SearchOptions
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Given:
     """A retriever that always finds the one passage."""
 
     passage: Passage
     name: str = "given"
+    warnings: tuple[str, ...] = ()
 
-    async def search(self, _query: str, _k: int) -> list[Passage]:
+    def describe(self) -> Row:
+        return {"collection": self.name}
+
+    async def search(self, query: str, k: int) -> list[Passage]:  # noqa: ARG002 - the protocol's names
         return [self.passage]
 
     async def close(self) -> None:
@@ -85,7 +89,7 @@ async def ask_all(agent: Agent, rows: Sequence[Row], out: Path, options: SearchO
             instruction = prompts.load(wording).render(question=row["question"]) if wording else None
             asked = Agent(agent.reflector, Given(passage), options)
             answer = answer_json(await asked.ask(row["question"], instruction=instruction))
-        kept = {name: answer[name] for name in ("status", "answer", "segments")}  # type: ignore[literal-required]
+        kept = {"status": answer["status"], "answer": answer["answer"], "segments": answer["segments"]}
         known[row["id"]] = {"id": row["id"], "shown": shown_answer(answer), **kept}
         append(out, known[row["id"]])
         print(f"\r{out.name} {len(known)}/{len(rows)}  ", end="", file=sys.stderr)
