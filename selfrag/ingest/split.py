@@ -34,6 +34,7 @@ _HEADER = 300
 _BLANK = re.compile(r"\n[ \t]*\n\s*")
 _RULE_FIRST = re.compile(r"\s+|([-*_=+])[ \t]*(?:\1[ \t]*){2,}(?:\n|\Z)")
 _RULE_LAST = re.compile(r"\s+\Z|\n[ \t]*([-*_=+])[ \t]*(?:\1[ \t]*){2,}\Z")
+_AROUND = frozenset("-*_=+" + "".join(filter(str.isspace, map(chr, range(0x3001)))))
 _WORD = re.compile(r"\w")
 
 
@@ -131,7 +132,8 @@ def _pieces(text: str, node: _Node, capacity: int) -> Iterator[_Piece]:
 def _parts(text: str, node: _Node, capacity: int) -> Iterator[_Piece]:
     at = node.body
     for inner in node.inner:
-        yield from _paragraphs(text, at, inner.start, capacity)
+        if not text[at : inner.start].isspace():
+            yield from _paragraphs(text, at, inner.start, capacity)
         yield from _pieces(text, inner, capacity)
         at = inner.end
     yield from _paragraphs(text, at, node.end, capacity)
@@ -208,6 +210,8 @@ def _announces(text: str, last: _Piece, piece: _Piece, capacity: int) -> bool:
 def _trimmed(text: str, piece: _Piece) -> _Piece | None:
     """``piece`` without white space and rules around it; None if nothing is left."""
     start, end = piece.start, piece.end
+    if start < end and text[start] not in _AROUND and text[end - 1] not in _AROUND:
+        return piece
     while rule := _RULE_FIRST.match(text, start, end):
         start = rule.end()
     while rule := _RULE_LAST.search(text, max(start, end - 200), end):
@@ -260,7 +264,10 @@ class _Outline:
 
     def _below_header(self, span: Span) -> int:
         """The start of the text below a span's header: after its lines, unless the span is the rest of a table."""
-        text, wanted, seen, at = self._document.text, _letters(span.header), "", span.start
+        text, at = self._document.text, span.start + len(span.header)
+        if text.startswith(span.header, span.start) and text[at : at + 1] == "\n":
+            return at + 1
+        wanted, seen, at = _letters(span.header), "", span.start
         while at < span.end and wanted.startswith(seen):
             stop = text.find("\n", at, span.end)
             seen += _letters(text[at : span.end if stop < 0 else stop])

@@ -153,8 +153,9 @@ def _rows(text: str, dialect: _Dialect, before: int, notes: list[str]) -> Iterat
     reader = dialect.reader(text)
     line = 1 + before
     for row in reader:
-        if any(cell.strip() for cell in row):
-            yield _Row(line, [" ".join(cell.split(" ")).strip() for cell in row])
+        cells = [cell.strip() for cell in row]
+        if any(cells):
+            yield _Row(line, cells)
         line = reader.line_num + 1 + before
 
 
@@ -261,6 +262,9 @@ class _Object(list[tuple[str, Any]]):
     """An object as its pairs, so that duplicate names are kept."""
 
 
+_DECODER = json.JSONDecoder(object_pairs_hook=_Object, parse_float=_Number, parse_int=_Number, parse_constant=_Number)
+
+
 def read_jsonl(path: PurePath, data: bytes, limits: Limits) -> Document:
     """One JSON value per line; lines that are not JSON are skipped and reported."""
     found = decoded(data)
@@ -312,7 +316,7 @@ def _records(path: PurePath, values: Iterable[tuple[int, int, Any]], limits: Lim
 
 def _value(text: str, line: int) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_Object, parse_float=_Number, parse_int=_Number, parse_constant=_Number)
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON: {error.msg.lower()} (line {line + error.lineno - 1})") from None
     except RecursionError:
@@ -331,12 +335,11 @@ def _is_json(text: str) -> bool:
 
 def _sequence(text: str) -> list[tuple[int, int, Any]]:
     """Several values in a row, each with its start and end; empty if there is anything else in between."""
-    decoder = json.JSONDecoder(object_pairs_hook=_Object, parse_float=_Number, parse_int=_Number, parse_constant=_Number)
     values: list[tuple[int, int, Any]] = []
     at = len(text) - len(text.lstrip(" \t\n\r\x1e"))
     while at < len(text):
         try:
-            value, end = decoder.raw_decode(text, at)
+            value, end = _DECODER.raw_decode(text, at)
         except (ValueError, RecursionError):
             return []
         if not isinstance(value, list):
@@ -353,7 +356,7 @@ class _Lines:
 
     def __init__(self, text: str, line: int) -> None:
         self._text = text
-        self._tokens = _TOKEN.finditer(text)
+        self._tokens = _TOKEN.finditer(text) if "\n" in text else iter(())
         self._line, self._counted = line, 0
 
     def next(self) -> int:
