@@ -125,18 +125,18 @@ Recognised = list[tuple[NDArray[np.float32], str, float]]
 
 
 def _recognised(picture: NDArray[np.uint8]) -> Recognised:
-    """The lines of a page. Upside-down lines are checked only if the page's confidence is low, since that check is wrong for some
-    upright lines."""
-    found = _read(picture, turn=False)
+    """The lines of a page. If its confidence is low, the page is also read upside down, and the surer reading counts. The engine
+    can turn single lines, but it turns some upright ones, and keeps the order of the page as it lies."""
+    found = _read(picture)
     if not found or _sureness(found) >= _WELL:
         return found
-    return max(found, _read(picture, turn=True), key=_sureness)
+    return max(found, _read(np.ascontiguousarray(picture[::-1, ::-1])), key=_sureness)
 
 
-def _read(picture: NDArray[np.uint8], turn: bool) -> Recognised:
+def _read(picture: NDArray[np.uint8]) -> Recognised:
     try:
         # It keeps what it was last called with: a count of lines before this must not switch recognition off.
-        found = _engine()(picture, use_det=True, use_cls=turn, use_rec=True)
+        found = _engine()(picture, use_det=True, use_cls=False, use_rec=True)
     except Exception as error:  # rapidocr's own errors have no common class but this
         raise InputError(f"text recognition failed: {str(error)[:150]}") from None
     if found.boxes is None or getattr(found, "txts", None) is None:  # it has none where no line says anything

@@ -198,17 +198,20 @@ def test_counting_lines_does_not_switch_recognition_off(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("upright", "turned", "words", "asked"), [(0.9, 0.3, "upright", 1), (0.4, 0.9, "turned", 2), (0.7, 0.2, "upright", 2)]
 )
-def test_lines_are_turned_only_where_the_page_does_not_read_well(
+def test_a_page_is_turned_only_where_it_does_not_read_well(
     monkeypatch: pytest.MonkeyPatch, upright: float, turned: float, words: str, asked: int
 ) -> None:
-    """A page that reads well is not asked for lines that are upside down; of two readings the surer one counts."""
+    """A page that reads well is not read upside down; of two readings the surer one counts, in its own order."""
     calls: list[bool] = []
 
-    def engine(picture: np.ndarray, use_cls: bool, **flags: bool) -> SimpleNamespace:
-        calls.append(use_cls)
+    def engine(picture: np.ndarray, **flags: bool) -> SimpleNamespace:
+        over = bool(picture[-1, -1, 0])
+        calls.append(over)
         boxes = np.zeros((1, 4, 2), dtype=np.float32)
-        return SimpleNamespace(boxes=boxes, txts=("turned" if use_cls else "upright",), scores=(turned if use_cls else upright,))
+        return SimpleNamespace(boxes=boxes, txts=("turned" if over else "upright",), scores=(turned if over else upright,))
 
     monkeypatch.setattr(ocr, "_engine", lambda: engine)
-    assert [text for _, text, _ in ocr._recognised(np.zeros((9, 9, 3), dtype=np.uint8))] == [words]
+    page = np.zeros((9, 9, 3), dtype=np.uint8)
+    page[0, 0] = 1
+    assert [text for _, text, _ in ocr._recognised(page)] == [words]
     assert len(calls) == asked
