@@ -12,7 +12,7 @@ from selfrag.ingest.document import Chunk, Document, Heading, Limits, Place, Spa
 from selfrag.ingest.readers import PICTURED, fingerprint, keeps_recognised, load, parse, read, supported, use_converters, use_ocr
 from selfrag.ingest.split import CAPACITY, WORDS, capacity_of, split
 
-FINGERPRINT = {"readers": "6", "cleaner": "2", "chunker": "structure 2"}
+FINGERPRINT = {"readers": "7", "cleaner": "2", "chunker": "structure 3"}
 """Versions of what chunks depend on; increased whenever the same file would give other chunks."""
 
 __all__ = [

@@ -26,6 +26,8 @@ _GUESSED = 64 * 1024
 _CONTROLS = bytes([*range(0x09), *range(0x0E, 0x1B), *range(0x1C, 0x20)])
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~])?")
 """Terminal escape sequences (ECMA-48), which are frequent in logs and not content."""
+_OVERSTRUCK = re.compile(rb"[ -~]\x08")
+"""Bold and underlined letters as terminals and old printers have them: a letter, a step back, a letter."""
 _NUL_RUN = re.compile(rb"\x00{8,}")
 _LEAD = re.compile(rb"[\xc2-\xf4][\x80-\xbf]")
 _HIGH = re.compile(rb"[\x80-\xff]")
@@ -112,9 +114,13 @@ def decoded(data: bytes) -> Decoded:
     """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
-            return Decoded(_newlines(_strictly(data, encoding)), encoding)
+            cut = len(data) % 2 if encoding == "utf-16" else 0
+            text = _newlines(_strictly(data[: len(data) - cut], encoding))
+            return Decoded(text, encoding, ("ends in the middle of a character",) if cut else ())
     if wide := _wide(data):
         return Decoded(_newlines(data.decode(wide)), wide, (f"read as {wide.upper()}, without a byte-order mark",))
+    if b"\x08" in data:
+        data = _OVERSTRUCK.sub(b"", data)
     if not looks_like_text(data[:_SAMPLE]):
         raise InputError("binary, not text")
     nuls = data.count(b"\x00")

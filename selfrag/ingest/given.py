@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import mimetypes
 import os
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
@@ -17,6 +15,7 @@ import httpx
 from selfrag._util import is_url
 from selfrag.errors import InputError
 from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.kinds import suffix_of
 from selfrag.ingest.readers import READERS, load, parse
 
 _SECONDS = 30.0
@@ -29,11 +28,6 @@ _TYPES = {
     "application/epub+zip": ".epub", "application/rss+xml": ".rss",
     "application/atom+xml": ".atom", "text/plain": ".txt", "message/rfc822": ".eml",
 }
-_PARTS = {"word/": ".docx", "ppt/": ".pptx", "xl/": ".xlsx", "META-INF/container.xml": ".epub"}
-_BEGINNINGS = (
-    (b"%pdf-", ".pdf"), (b"{\\rtf", ".rtf"), (b"<!doctype html", ".html"), (b"<html", ".html"), (b"<?xml", ".xml"),
-    (b"begin:vcalendar", ".ics"), (b"begin:vcard", ".vcf"), (b"webvtt", ".vtt"),
-)
 # fmt: on
 
 
@@ -105,18 +99,3 @@ def _suffix(kind: str, name: str, data: bytes) -> str:
     if kind in ("text/plain", "application/octet-stream", "binary/octet-stream", "application/zip", "") or known not in READERS:
         return named if named in READERS else suffix_of(data) or known
     return known
-
-
-def suffix_of(data: bytes) -> str:
-    """The extension for a file with this content; empty for plain text and unknown content."""
-    if data.startswith(b"PK\x03\x04"):
-        try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                names = archive.namelist()
-                kind = archive.read("mimetype").decode("ascii", "replace") if "mimetype" in names else ""
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, OSError, EOFError):
-            return ""
-        found = mimetypes.guess_extension(kind.strip()) if kind else None
-        return found or next((suffix for part, suffix in _PARTS.items() if any(name.startswith(part) for name in names)), "")
-    start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    return next((suffix for beginning, suffix in _BEGINNINGS if start.startswith(beginning)), "")

@@ -16,6 +16,7 @@ from selfrag.errors import InputError
 from selfrag.ingest.decode import looks_like_text
 from selfrag.ingest.document import Document, Limits, Ocr
 from selfrag.ingest.formats import tabular, text, unsupported
+from selfrag.ingest.kinds import misnamed
 from selfrag.ingest.sandbox import COMMAND, Reader, isolated
 
 _POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n|/annex/objects/[A-Z0-9]+-[^\n]*\n?\Z")
@@ -61,6 +62,9 @@ READERS: dict[str, Reader] = {
     ".ots": isolated("sheets.read_ods"),
     ".odt": isolated("opendocument.read_odt"),
     ".ott": isolated("opendocument.read_odt"),
+    ".fodt": isolated("opendocument.read_odt"),
+    ".fods": isolated("sheets.read_ods"),
+    ".fodp": isolated("opendocument.read_odp"),
     ".odp": isolated("opendocument.read_odp"),
     ".odg": isolated("opendocument.read_odp"),
     ".epub": isolated("epub"),
@@ -175,10 +179,14 @@ def parse(path: PurePath, data: bytes, limits: Limits = Limits()) -> Document:  
         kind, command = ("Git LFS", "git lfs pull") if pointer[0].startswith(b"version") else ("git-annex", "git annex get")
         raise InputError(f"a {kind} pointer; the file itself is not here, `{command}` fetches it")
     limits = replace(limits, ocr=_OCR[0] if recognises() else "never")
-    reader = _reader(path.suffix.lower())
+    suffix = path.suffix.lower()
+    found = "" if suffix in _CONVERTERS else misnamed(suffix, data)
+    reader = _reader(found or suffix)
     if reader is None and (reason := unsupported.what(path, data)):
         raise InputError(reason)
     document = _storable((reader or text.read_text)(path, data, limits))
+    if found:
+        document = replace(document, notes=(f"{found} by its content", *document.notes))
     if len(document.text) > limits.characters:
         raise InputError(f"too much text: {len(document.text):,} characters, the limit is {limits.characters:,}")
     if not document.text[document.body :].strip():

@@ -11,7 +11,8 @@ import pytest
 
 from selfrag.errors import InputError
 from selfrag.ingest import Limits
-from selfrag.ingest.given import read_given, suffix_of
+from selfrag.ingest.given import read_given
+from selfrag.ingest.kinds import suffix_of
 
 CASES = Path(__file__).parent / "cases"
 PAGE = "<html><nav>Home</nav><main><h1>Tides</h1><p>High water is at six. {}</p></main></html>".format("More of it. " * 30)

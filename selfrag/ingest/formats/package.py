@@ -19,6 +19,15 @@ _OLE = bytes.fromhex("d0cf11e0a1b11ae1")
 _BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, OverflowError, NotImplementedError, EOFError, RuntimeError, OSError)
 
 
+def _packed(data: bytes) -> bytes:
+    """A flat OpenDocument file, which holds all parts in one, as the archive that it is otherwise."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name in ("content.xml", "styles.xml", "meta.xml"):
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
 class Package:
     """An open archive; ``kind`` is the file type's common name. Raises InputError if it is no archive, or too large unpacked."""
 
@@ -26,6 +35,8 @@ class Package:
         self.kind = kind
         if data.startswith(_OLE):
             raise InputError(_ole_reason(data, kind))
+        if data.lstrip()[:5] == b"<?xml" and b"opendocument" in data[:4096]:
+            data = _packed(data)
         try:
             self._archive = zipfile.ZipFile(io.BytesIO(data))
             entries = self._archive.infolist()

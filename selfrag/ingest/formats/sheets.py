@@ -61,6 +61,11 @@ def read_xls(path: PurePath, data: bytes, limits: Limits) -> Document:
     return _document(path, _calamine(data, None), "xls", limits)
 
 
+def read_workbook(path: PurePath, root: etree._Element, limits: Limits) -> Document:
+    """A workbook of Excel 2003 in XML."""
+    return _document(path, _in_xml(root), "xls", limits)
+
+
 def read_ods(path: PurePath, data: bytes, limits: Limits) -> Document:
     package = Package(data, "an OpenDocument spreadsheet")
     return _document(path, _ods(package.xml("content.xml")), "ods", limits)
@@ -358,6 +363,28 @@ def _at(reference: str) -> tuple[int, int] | None:
     for letter in match[1]:
         column = 26 * column + ord(letter) - ord("A") + 1
     return int(match[2]) - 1, column - 1
+
+
+def _in_xml(root: etree._Element) -> Iterator[_Sheet]:
+    for table in children(root, "Worksheet"):
+        rows: dict[int, dict[int, str]] = {}
+        at = -1
+        for row in below(table, "Row"):
+            at = _index(row, at)
+            column = -1
+            for cell in children(row, "Cell"):
+                column = _index(cell, column)
+                if text := " ".join(readable("".join("".join(each.itertext()) for each in children(cell, "Data"))).split()):
+                    rows.setdefault(at, {})[column] = text
+                across = attribute(cell, "MergeAcross", "0")
+                column += int(across) if across.isdigit() and len(across) < 4 else 0
+        yield _Sheet(readable(attribute(table, "Name")), rows)
+
+
+def _index(element: etree._Element, before: int) -> int:
+    """Rows and cells say where they are only if they do not follow the one before."""
+    given = attribute(element, "Index")
+    return int(given) - 1 if given.isdigit() and 0 < int(given) < 2**21 else before + 1
 
 
 # --- OpenDocument ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from lxml import etree
 
 from selfrag.ingest.clean import readable
 from selfrag.ingest.document import Document, Limits
+from selfrag.ingest.formats import sheets
 from selfrag.ingest.formats.draft import Draft
 from selfrag.ingest.formats.html import text_of
 from selfrag.ingest.formats.package import local
@@ -28,6 +29,8 @@ def read_xml(path: PurePath, data: bytes, limits: Limits) -> Document:
     name = local(root)
     if name in _FEEDS:
         return _feed(path, root, limits)
+    if name == "Workbook":
+        return sheets.read_workbook(path, root, limits)
     if name == "svg":
         found = Draft(limits)
         for each in root.iter():

@@ -349,3 +349,34 @@ def test_how_often(rule: str, words: str) -> None:
     """The usual rules of repetition read as words; what has none stays as it is written."""
     text = read("a.ics", f"BEGIN:VCALENDAR\nBEGIN:VEVENT\nRRULE:{rule}\nEND:VEVENT\nEND:VCALENDAR\n").text
     assert text.strip() == f"Repeats: {words}"
+
+
+# --- names that say something else ---------------------------------------------------------------------------------------------
+
+WORKBOOK = (
+    '<?xml version="1.0"?><Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet" xmlns:ss="s"><Worksheet ss:Name="S">'
+    "<Table><Row><Cell><Data>Name</Data></Cell><Cell><Data>Fee</Data></Cell></Row>"
+    '<Row ss:Index="2"><Cell ss:Index="2"><Data>40</Data></Cell></Row></Table></Worksheet></Workbook>'
+)
+FLAT = (
+    '<?xml version="1.0"?><o:document xmlns:o="urn:oasis:names:tc:opendocument:xmlns:office:1.0" xmlns:t="t"><o:body><o:text>'
+    "<t:p>Flat words</t:p></o:text></o:body></o:document>"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "text"),
+    [
+        ("a.doc", rb"{\rtf1\ansi Words\par}", "Words"),
+        ("a.doc", b"<html><body><p>Words", "Words"),
+        ("a.xls", b"<html><table><tr><th>Name<th>Fee<tr><td>Ann<td>40</table>", "Name | Fee\nAnn | 40"),
+        ("a.xls", b"Name\tFee\nAnn\t40\n", "Name: Ann\nFee: 40"),
+        ("a.xls", WORKBOOK.encode(), "S\n\nFee: 40"),
+        ("a.fodt", FLAT.encode(), "Flat words"),
+        ("a.txt", b"N\x08NA\x08A\n _\x08l_\x08s\n", "NA\n ls"),
+        ("a.txt", "\ufeffWords.".encode("utf-16-le") + b"x", "Words."),
+    ],
+)
+def test_files_that_are_something_else(name: str, data: bytes, text: str) -> None:
+    """What programs save under an Office file's name is read as what it is; so are flat files, terminals' letters, a cut text."""
+    assert read(name, data).text.strip() == text

@@ -165,7 +165,7 @@ def test_a_stray_byte_does_not_change_the_encoding() -> None:
         ("a.txt", b"\x00\x01\x02\x03" * 100, "binary"),
         ("a.png", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "a picture"),
         ("a.md", b"---\n---\n", "no text"),
-        ("a.txt", b"\xff\xfe\x00", "not valid utf-16"),
+        ("a.txt", b"\xff\xfe\x00\xd8", "not valid utf-16"),
         ("a.json", b"[" * 200_000, "nested too deeply"),
         ("a.jsonl", b'{"a": 1\n{"a": \n', "line 1"),
     ],
