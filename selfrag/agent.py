@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from selfrag import telemetry
 from selfrag._util import is_url
-from selfrag.algorithm.search import Search, check
+from selfrag.algorithm.options import check
+from selfrag.algorithm.search import Search
 from selfrag.config import settings as settings_module
 from selfrag.config.options import search_options
 from selfrag.errors import EngineBusy, UsageError

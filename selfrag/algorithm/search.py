@@ -7,21 +7,18 @@ written (branch and bound), which does not change the answer. Uses reflectors an
 
 from __future__ import annotations
 
-import asyncio
-import math
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import fields, replace
-from itertools import islice
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
 
 from selfrag import prompts
-from selfrag.algorithm import correction, reflection
+from selfrag.algorithm import correction, reflection, second_look
 from selfrag.algorithm.beam import Candidate, Path, Pool, cite, text_of
 from selfrag.algorithm.joined import additions, joinable, joined, told_of_sides, unsaid
 from selfrag.algorithm.meter import CountingEngine, Stopwatch
 from selfrag.algorithm.reflection import path_score
-from selfrag.algorithm.sentences import ROOM, completed, leads, pieces, points
-from selfrag.errors import UsageError
+from selfrag.algorithm.sentences import completed, leads, points
+from selfrag.algorithm.tasks import together
 from selfrag.types import (
     Answer,
     Corrected,
@@ -35,7 +32,6 @@ from selfrag.types import (
     Observer,
     Opened,
     Opening,
-    Option,
     Passage,
     Pruned,
     Reconsidered,
@@ -50,12 +46,7 @@ from selfrag.types import (
     Wrote,
 )
 
-T = TypeVar("T")
-
 QUERY_TOKENS = 60
-
-PASSAGES, SENTENCES = 3, 12
-"""A second look reads so many passages, the most relevant, and of each so many sentences at most."""
 
 
 class Search:
@@ -193,22 +184,15 @@ class Search:
             return
         if (isuse := best.segments[0].critique.isuse) >= self.options.reconsider_isuse:
             return
-        relevant = [pair for pair in self.nearest if pair[0].isrel >= self.options.abstain_isrel]
-        read = sorted(relevant, key=lambda pair: -pair[0].isrel)[:PASSAGES]
-        judged = await together(self.judged(replace(critique, sequence=1.0), passage) for critique, passage in read)
+        read = second_look.relevant(self.nearest, self.options.abstain_isrel)
+        judged = await together(
+            second_look.judged(self.reflector, self.instruction, replace(critique, sequence=1.0), passage)
+            for critique, passage in read
+        )
         self.tell(Reconsidered(0, self.root.id, isuse, sum(map(len, judged))))
         for (critique, passage), sentences in zip(read, judged, strict=True):
             if sentences:
                 self.quote(pool, Opening(passage, critique), max(sentences, key=self.score))
-
-    async def judged(self, opening: Critique, passage: Passage) -> list[Segment]:
-        """The sentences of ``passage`` as segments, with the ISREL and the sequence term of ``opening``."""
-        found = sentences_of(passage)
-        critiques = await together(self.reflector.judge(self.instruction, passage, sentence) for sentence in found)
-        return [
-            Segment(sentence, passage, judged_again(opening, critique))
-            for sentence, critique in zip(found, critiques, strict=True)
-        ]
 
     def quote(self, pool: Pool, opening: Opening, segment: Segment) -> None:
         """Adds a sentence of a passage to ``pool`` as a complete answer."""
@@ -333,13 +317,13 @@ class Search:
         if segment.passage is None or self.options.choices:
             return segment
         if not leads(segment.text) and self.says_nothing(segment.text):
-            others = await self.judged(segment.critique, segment.passage)
+            others = await second_look.judged(self.reflector, self.instruction, segment.critique, segment.passage)
             return max((replace(segment, text=s.text, critique=s.critique) for s in others), key=self.score, default=segment)
         text = completed(segment.text, segment.passage.text)
         if text == segment.text:
             return segment
         critique = await self.reflector.judge(self.instruction, segment.passage, text)
-        return replace(segment, text=text, critique=judged_again(segment.critique, critique))
+        return replace(segment, text=text, critique=second_look.judged_again(segment.critique, critique))
 
     def may_prune(self, parent: Path, pool: Pool) -> bool:
         """Under the hard constraint, an answer ends with ``parent`` if all its candidates fail; so until one passes, each of them
@@ -427,18 +411,6 @@ class Search:
         return self.ids - 1
 
 
-def sentences_of(passage: Passage) -> list[str]:
-    """The first sentences of a passage that can be an answer by themselves."""
-    whole = (piece for piece in pieces(passage.text) if 12 <= len(piece) <= ROOM and not leads(piece) and not points(piece))
-    return list(islice(whole, SENTENCES))
-
-
-def judged_again(critique: Critique, judged: Critique) -> Critique:
-    """``critique`` with the ISSUP and the ISUSE of ``judged``."""
-    distributions = {**critique.distributions, **judged.distributions}
-    return replace(critique, issup=judged.issup, isuse=judged.isuse, distributions=distributions)
-
-
 def as_choice(text: str, choices: Sequence[str]) -> str:
     """The choice that ``text`` matches, ignoring case and a final period; otherwise ``text`` itself, stripped."""
     plain = text.strip().removesuffix(".").casefold()
@@ -447,32 +419,3 @@ def as_choice(text: str, choices: Sequence[str]) -> str:
 
 def worded(question: str, choices: Sequence[str]) -> str:
     return prompts.load("selfrag/choices").render(question=question, choices="\n".join(choices)) if choices else question
-
-
-def check(options: SearchOptions) -> SearchOptions:
-    """Raises UsageError for invalid options, naming the flag."""
-    reflection.check_weights(options.weights)
-    for each in fields(options):
-        option, value = each.metadata.get("option"), getattr(options, each.name)
-        if option is None or isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        if not option.low <= value <= option.high:
-            raise UsageError(f"--{each.name.replace('_', '-')} is {value}, but {_range(option)}")
-    return options
-
-
-def _range(option: Option) -> str:
-    if option.high == math.inf:
-        return f"at least {option.low:g} is needed"
-    return f"{'a probability' if option.low == 0 else 'it'} lies between {option.low:g} and {option.high:g}"
-
-
-async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results in order; the first failure cancels the others and is raised unchanged."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
