@@ -15,7 +15,7 @@ from typing import BinaryIO
 from selfrag.errors import InputError
 from selfrag.ingest.decode import looks_like_text
 from selfrag.ingest.document import Document, Limits, Ocr
-from selfrag.ingest.formats import tabular, text, unsupported
+from selfrag.ingest.formats import delimited, json_text, text, unsupported
 from selfrag.ingest.kinds import misnamed
 from selfrag.ingest.sandbox import COMMAND, Reader, isolated
 
@@ -35,12 +35,12 @@ READERS: dict[str, Reader] = {
     ".md": text.read_markdown,
     **dict.fromkeys((".markdown", ".mdown", ".mkd", ".mdwn", ".mdx", ".qmd", ".rmd"), text.read_markdown),
     ".rst": text.read_rst,
-    ".csv": tabular.read_csv,
-    ".tsv": tabular.read_csv,
-    ".json": tabular.read_json,
-    ".geojson": tabular.read_json,
-    ".jsonl": tabular.read_jsonl,
-    ".ndjson": tabular.read_jsonl,
+    ".csv": delimited.read_csv,
+    ".tsv": delimited.read_csv,
+    ".json": json_text.read_json,
+    ".geojson": json_text.read_json,
+    ".jsonl": json_text.read_jsonl,
+    ".ndjson": json_text.read_jsonl,
     ".html": isolated("html"),
     ".htm": isolated("html"),
     ".xhtml": isolated("html"),
