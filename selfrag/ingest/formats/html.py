@@ -54,7 +54,8 @@ _SPACE = re.compile(r"\s+")
 _NEEDS_SCRIPT = re.compile(r"java ?script|enable|activate|browser", re.IGNORECASE)
 _DEEP = 300
 _CELL = 600  # characters: a cell with more text than this lays out a page
-_LEAST = 200
+_LEAST, _LITTLE = 200, 30
+_CONTACT = re.compile(r"\S@\S|\d{3}[ -]?\d{3}|\d:\d\d|\d ?[ap]\.?m\b", re.IGNORECASE)
 
 
 def read_html(path: PurePath, data: bytes, limits: Limits, book: bool = False) -> Document:
@@ -122,8 +123,8 @@ def _length(element: etree._Element) -> int:
 
 
 def _furniture(element: etree._Element) -> bool:
-    """Whether a header, a footer, an aside or a menu is not content: it is mostly links, or a line or two, and not in an article
-    or <main>."""
+    """Whether a header, a footer, an aside or a menu is not content: it is mostly links, or a few words, and not in an article or
+    <main>. A footer needs some lines to be content, or an address, a number or hours to be reached at."""
     if element.tag == "nav":
         return True
     if (element.get("role") or "") in ("doc-footnote", "doc-endnotes", "doc-tip", "note"):
@@ -134,7 +135,8 @@ def _furniture(element: etree._Element) -> bool:
         return False
     inside = _length(element)
     links = sum(_length(link) for link in element.iterfind(".//a"))
-    return inside < _LEAST or links * 2 > inside
+    telling = _CONTACT.search(_inline(element)) if element.tag == "footer" else True
+    return inside < (_LITTLE if telling else _LEAST) or links * 2 > inside
 
 
 # --- the text and where it lies ------------------------------------------------------------------------------------------------
@@ -274,6 +276,9 @@ class _Walk:
 
     def _instead(self, element: etree._Element, name: str) -> bool:
         """Reads ``element`` with its own method, if it has one; `_end` reads its tail."""
+        if name == "script" and (element.get("type") or "").startswith("math/tex"):
+            self.pieces.append(element.text or "")
+            return True
         if name in _UNSEEN:
             return not (name == "template" and element.get("shadowrootmode"))
         if name in _FURNITURE and not self.menus and (name == "nav" or not self.book) and _furniture(element):
@@ -298,9 +303,10 @@ class _Walk:
             self.pieces.append(_described(element.get("alt") or ""))
             return True
         if name == "input":
-            kind = (element.get("type") or "").lower()
-            self.pieces.append(f" {element.get('value') or ''} " if kind in _SHOWN_VALUE else "")
+            self.pieces.append(_entered(element))
             return True
+        if name == "option":
+            return element.get("selected") is None and _chosen(element)
         if name in ("rt", "rp"):
             self.pieces.append("" if name == "rp" else f"({_inline(element)})")
             return True
@@ -435,7 +441,9 @@ def _inline(element: etree._Element) -> str:
                 elif name == "img":
                     own = _described(each.get("alt") or "")
                 elif name == "input":
-                    own = f" {each.get('value') or ''} " if (each.get("type") or "").lower() in _SHOWN_VALUE else ""
+                    own = _entered(each)
+                elif name == "option" and each.get("selected") is None and _chosen(each):
+                    own = ""
             if own is not None:
                 walk.skip_subtree()
                 pieces.append(own)
@@ -466,7 +474,21 @@ def _raw(element: etree._Element) -> str:
 
 def _described(alt: str) -> str:
     """A picture's alternative text, unless it is a word such as "logo"."""
-    return f" {alt} " if " " in alt.strip() else ""
+    return f" {alt} " if " " in alt.strip() or not re.search(r"\w", alt) else ""
+
+
+def _entered(element: etree._Element) -> str:
+    """What a field of a form shows."""
+    kind = (element.get("type") or "").lower()
+    if kind in ("checkbox", "radio"):
+        return " ☐ " if element.get("checked") is None else " ☒ "
+    return f" {element.get('value') or ''} " if kind in _SHOWN_VALUE else ""
+
+
+def _chosen(option: etree._Element) -> bool:
+    """Whether one of the options of its list is chosen from the start, so that the others are not seen."""
+    above = next(option.iterancestors("select"), None)
+    return above is not None and above.find(".//option[@selected]") is not None
 
 
 _JOINED = frozenset("()[]{}|,.;:!′'’\u2061\u2062\u2063\u2064")

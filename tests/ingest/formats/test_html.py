@@ -25,11 +25,18 @@ HEAD = "<tr><th rowspan=2>Plan</th><th colspan=2>Price</th></tr><tr><th>Month</t
          ["c. x", "i. y", "d. z", "2. p", "1. q"]),
         ("<p>1<sup>1</sup>&frasl;<sub>2</sub> cups, <sup>3</sup>/<sub>4</sub> spoon, 10<sup>6</sup>/5",
          ["1 1/2 cups, 3/4 spoon, 10^6/5"]),
+        ("<input type=checkbox checked> Paid <input type=radio> Cash", ["☒ Paid ☐ Cash"]),
+        ("<table><tr><td>Kind<td><select><option>A<option selected>B</select><tr><td>x<td>y</table>", ["Kind | B", "x | y"]),
+        ('Area <script type="math/tex">\\pi r^2</script> <img alt="👍">', ["Area \\pi r^2 👍"]),
+        ("<header>Open from 9 to 5, closed on Monday</header><p>Body<footer>Call 555-0100, a shop of Acme in York</footer>"
+         "<aside>Read on</aside><footer>© 2020 by Acme, all rights are reserved</footer>",
+         ["Open from 9 to 5, closed on Monday", "Body", "Call 555-0100, a shop of Acme in York"]),
         ("<div><button>Monthly</button><button>Yearly</button></div>", ["Monthly Yearly"]),
     ],
 )  # fmt: skip
 def test_what_is_seen(page: str, lines: list[str]) -> None:
-    """Cells stay apart, lists keep their numbers, what is struck through its marks, and a table's footer is its end."""
+    """Cells stay apart, lists keep their numbers, what is struck through its marks, forms what is chosen; a table's footer is its
+    end, and a page's is read if it says more than whose it is."""
     assert [line for line in ingest.parse(PurePath("a.html"), page.encode()).text.split("\n") if line] == lines
 
 
