@@ -287,16 +287,16 @@ def _guessed(data: bytes) -> Decoded:
     """The text in the encoding that chardetng finds, if that gives plausible words, otherwise in an older code page that does. It
     needs a few words: for one or two, or for signs alone, windows-1252 is the likeliest if it makes sense."""
     codec = python_codec(chardetng_py.detect(_telling(data))) or "cp1252"
-    plain = _mostly_valid(data, "cp1252")
-    if plain is not None and (_only_signs(plain) or (codec != "cp1252" and _western(plain))):
-        return Decoded(_newlines(plain), "cp1252", ("not UTF-8, read as cp1252",))
-    text = plain if codec == "cp1252" else _mostly_valid(data, codec)
-    if text is None or not _wordlike(text):
+    text = plain = _mostly_valid(data, "cp1252")
+    likely = plain is not None and ((_wordlike if codec == "cp1252" else _western)(plain) or _only_signs(plain))
+    if likely:
+        codec = "cp1252"
+    elif (text := _mostly_valid(data, codec)) is None or not _wordlike(text):
         old = [(codec, text) for codec in _OLD if (text := _mostly_valid(data, codec)) is not None and _wordlike(text)]
         if not old:
             raise InputError("text in an encoding that cannot be told; save it as UTF-8")
         codec, text = max(old, key=lambda each: sum(map(each[1][:_SAMPLE].count, _USUAL)))
-    return Decoded(_newlines(text), codec, (f"not UTF-8, read as {codec}",))
+    return Decoded(_newlines(text or ""), codec, (f"not UTF-8, read as {codec}",))
 
 
 def _telling(data: bytes) -> bytes:
