@@ -14,6 +14,7 @@ import httpx
 
 from selfrag._util import is_url
 from selfrag.errors import InputError
+from selfrag.ingest.decode import declared
 from selfrag.ingest.document import Document, Limits
 from selfrag.ingest.kinds import suffix_of
 from selfrag.ingest.readers import READERS, load, parse
@@ -78,6 +79,8 @@ def _page(url: str, limits: Limits) -> Document:
         raise InputError(f"not an address that can be asked: {error}") from None
     name = PurePosixPath(unquote(urlsplit(url).path)).name
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if (label := response.charset_encoding) and kind.startswith("text/"):
+        data = declared(data, label).text.encode()
     return parse(PurePath(f"{PurePath(name).stem or urlsplit(url).hostname}{_suffix(kind, name, data)}"), data, limits)
 
 

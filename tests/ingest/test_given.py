@@ -23,6 +23,7 @@ class Server(BaseHTTPRequestHandler):
 
     pages: ClassVar = {
         "/tides": ("text/html; charset=utf-8", PAGE.encode()),
+        "/old.txt": ("text/plain; charset=iso-8859-2", "Řeka".encode("iso8859-2")),
         "/lease.docx": ("application/octet-stream", (CASES / "02-docx-tracked/tracked.docx").read_bytes()),
         "/large": ("text/plain", b"word " * 100_000),
         "/notes.md": ("text/plain", b"# Notes\n\nOne note."),
@@ -60,6 +61,7 @@ def test_pages_are_read_by_their_type_or_their_name(site: str) -> None:
         assert (page.title, page.reader) == ("Tides", "html")
         assert "Home" not in page.text
     assert "seven weeks" in read_given(f"{site}/lease.docx").text
+    assert read_given(f"{site}/old.txt").text == "Řeka"
     assert read_given(f"{site}/notes.md").reader == "markdown"
 
 
