@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ def test_the_registry_is_complete() -> None:
         assert entry.licence
         assert all((-1 if name == "isuse" else 0) <= value <= 1 for name, value in entry.thresholds.items())
         assert all(value > 0 for value in entry.temperatures.values())
+        assert all(math.isfinite(value) for value in entry.biases.values())
         assert check_weights(Weights(**entry.weights))
         assert entry.base is None or len(entry.base.sha256) == 64
 
