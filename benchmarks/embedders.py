@@ -1,4 +1,4 @@
-"""Measures the same weights (all-MiniLM-L6-v2) in several arithmetics: rate, likeness to float32, dense recall.
+"""Measures the same weights (all-MiniLM-L6-v2) in several number formats: rate, similarity to float32, dense recall.
 
     python benchmarks/embedders.py DATA [--documents 3000] [--variants torch-float32 onnx-int8 ...] [--out FILE.json]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
 
 from selfrag.telemetry import exporter_named
 
@@ -25,17 +24,17 @@ _QUIET = {
 }
 
 
-def silence_libraries(environ: MutableMapping[str, str] = os.environ) -> None:
+def silence_libraries() -> None:
     """Turns off telemetry, advice and background downloads of every library. Call it before they are imported.
 
     Variables already set in the environment stay unchanged.
     """
     for name, value in _QUIET.items():
-        if name != "OTEL_SDK_DISABLED" or exporter_named(environ) == "none":  # our own spans need it
-            environ.setdefault(name, value)
+        if name != "OTEL_SDK_DISABLED" or exporter_named(os.environ) == "none":  # our own spans need it
+            os.environ.setdefault(name, value)
 
 
-def allow_downloads(environ: MutableMapping[str, str] = os.environ) -> None:
+def allow_downloads() -> None:
     """Allows access to the model hub, for commands that announce a download. Call it before libraries are imported."""
-    environ["HF_HUB_OFFLINE"] = environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "0"
-    environ.pop("TQDM_DISABLE", None)
+    os.environ["HF_HUB_OFFLINE"] = os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "0"
+    os.environ.pop("TQDM_DISABLE", None)

@@ -204,7 +204,7 @@ METRICS = (
 """* by the model's own critique."""
 
 
-def columns(outcomes: Sequence[Outcome], chosen: Sequence[Metric] = METRICS) -> tuple[Floats, Floats]:
+def columns(outcomes: Sequence[Outcome]) -> tuple[Floats, Floats]:
     """Tops and bottoms of shape (questions, metrics)."""
-    parts = np.array([[m.parts(o) for m in chosen] for o in outcomes], dtype=np.float64).reshape(len(outcomes), len(chosen), 2)
+    parts = np.array([[m.parts(o) for m in METRICS] for o in outcomes], dtype=np.float64).reshape(len(outcomes), len(METRICS), 2)
     return parts[:, :, 0], parts[:, :, 1]

@@ -25,22 +25,23 @@ class Bin:
     accuracy: float
 
 
-def reliability(confidence: Floats, correct: Floats, bins: int = 10) -> list[Bin]:
-    """The reliability table over bins of equal width, empty ones left out."""
+def reliability(confidence: Floats, correct: Floats) -> list[Bin]:
+    """The reliability table over ten bins of equal width, without empty ones."""
+    bins = 10
     which = np.minimum((np.clip(confidence, 0, 1) * bins).astype(int), bins - 1)
     counts = np.bincount(which, minlength=bins)
     said, right = np.bincount(which, confidence, bins), np.bincount(which, correct, bins)
     return [Bin(i / bins, (i + 1) / bins, int(n), float(said[i] / n), float(right[i] / n)) for i, n in enumerate(counts) if n]
 
 
-def ece(confidence: Floats, correct: Floats, bins: int = 10) -> float | None:
+def ece(confidence: Floats, correct: Floats) -> float | None:
     """Expected calibration error: the mean gap between confidence and accuracy over the bins, weighted by their size.
 
     ``correct`` may lie between 0 and 1, as a utility does.
     """
     if not len(confidence):
         return None
-    return sum(b.count * abs(b.confidence - b.accuracy) for b in reliability(confidence, correct, bins)) / len(confidence)
+    return sum(b.count * abs(b.confidence - b.accuracy) for b in reliability(confidence, correct)) / len(confidence)
 
 
 def ranks(values: NDArray[Any]) -> Floats:

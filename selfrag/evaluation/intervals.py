@@ -64,7 +64,7 @@ def _limits(spread: Floats) -> tuple[float | None, float | None]:
     return float(np.quantile(valid, tail)), float(np.quantile(valid, 1 - tail))
 
 
-def statistic(function: Statistic, *arrays: Floats, resamples: int = RESAMPLES) -> Interval:
+def statistic(function: Statistic, *arrays: Floats) -> Interval:
     """Any metric of arrays over questions, with its interval; resamples for which it does not exist are left out."""
     count = len(arrays[0])
     value = function(*arrays) if count else None
@@ -72,7 +72,7 @@ def statistic(function: Statistic, *arrays: Floats, resamples: int = RESAMPLES) 
         return Interval(None)
     random = np.random.default_rng(SEED)
     found = []
-    for _ in range(resamples):
+    for _ in range(RESAMPLES):
         drawn = random.integers(0, count, count)
         again = function(*(array[drawn] for array in arrays))
         found.append(np.nan if again is None else again)

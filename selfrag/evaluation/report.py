@@ -117,9 +117,9 @@ def report_json(report: Report) -> Json:
     return {"schema": "selfrag.report/1", **found, "curve": thin(report.curve), "metrics": metrics}
 
 
-def thin(curve: Sequence[tuple[float, float]], points: int = 200) -> list[tuple[float, float]]:
-    """At most about ``points`` of the curve, the last one among them."""
-    step = max(1, len(curve) // points)
+def thin(curve: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most about 200 points of the curve, including the last one."""
+    step = max(1, len(curve) // 200)
     return [*curve[::step], *curve[-1:]] if step > 1 else list(curve)
 
 

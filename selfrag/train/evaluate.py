@@ -51,9 +51,9 @@ class Result:
     counts: Mapping[str, int]
 
 
-async def evaluate(reflector: Reflector, name: str, items: Items, say: Callable[[str], None], at_once: int = 16) -> Result:
-    """Asks ``reflector`` everything in ``items``, ``at_once`` requests at a time; the table calls it ``name``."""
-    limit = asyncio.Semaphore(at_once)
+async def evaluate(reflector: Reflector, name: str, items: Items, say: Callable[[str], None]) -> Result:
+    """Asks ``reflector`` everything in ``items``, 16 requests at a time; the table calls it ``name``."""
+    limit = asyncio.Semaphore(16)
 
     async def each(work: Sequence[Awaitable[T]], what: str) -> list[T]:
         async def one(job: Awaitable[T]) -> T:

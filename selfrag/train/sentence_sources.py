@@ -166,12 +166,12 @@ def negative_branches(a: Answered, other: str, rng: Random) -> list[Response]:
     return found
 
 
-def sentence_row(a: Answered, near: HardNegatives, rng: Random, most: int = 3) -> Example:
+def sentence_row(a: Answered, near: HardNegatives, rng: Random) -> Example:
     """A question as it is typed, with its passage and mostly one that does not answer it, and their sentences as branches."""
     words = length(rng) if rng.random() < 0.5 else rng.randint(60, 110)
     passage = cut(a, words, rng)
     said = explain(a.question, rng) if rng.random() < 0.08 else asked(a.question, rng)
-    passages: Passages = [(paragraph(a.title, passage), own_branches(a, passage, most, rng))]
+    passages: Passages = [(paragraph(a.title, passage), own_branches(a, passage, 3, rng))]
     if rng.random() < 0.7 and (other := negative(a, near, words, rng)):
         passages.append((paragraph(*other), negative_branches(a, other[1], rng)))
     return packed_passages(f"{a.source}-{a.id}", a.source, (prompt(said), control(RETRIEVAL, 0.3)), passages)

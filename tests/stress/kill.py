@@ -308,7 +308,7 @@ def main() -> None:
         lines = every(bench, given.seed) if given.every else run(bench, given.kills, given.seed, given.boundaries)
     print("\n".join(lines))
     if given.out:
-        given.out.write_text("\n".join(["# Kills survived", "", *lines, ""]), encoding="utf-8")
+        given.out.write_text("\n".join(["# Recovery after kills", "", *lines, ""]), encoding="utf-8")
     sys.exit(1 if any("FAILED" in line for line in lines) else 0)
 
 

@@ -94,7 +94,7 @@ class ServedModel:
     window: int | None
 
 
-def served_models(spec: str, environ: Mapping[str, str] = os.environ) -> tuple[str, list[ServedModel]]:
+def served_models(spec: str) -> tuple[str, list[ServedModel]]:
     """The address of the server ``spec``, a preset or a URL (the first of several), and the models that it lists.
 
     Raises UsageError for anything else, EngineError if no server answers, EngineBusy for a server that is still loading.
@@ -104,7 +104,7 @@ def served_models(spec: str, environ: Mapping[str, str] = os.environ) -> tuple[s
     from selfrag.engines.http.engine import model_cards
 
     first = spec.split(",")[0].strip()
-    server = endpoint_of(first, environ) if first in PRESETS else _http.endpoint(first, named=True, environ=environ)
+    server = endpoint_of(first) if first in PRESETS else _http.endpoint(first, named=True)
     caller = _http.Caller(server, timeout=20.0, attempts=1)
     try:
         cards = model_cards(caller.fetch("/models"))

@@ -258,7 +258,7 @@ def _put_entry(db: sqlite3.Connection, source: int, ordinal: int, entry: Entry, 
     graph.add(db, number, graph.names(title, entry.headings, entry.text))
 
 
-def _slices(values: Iterable[str], size: int = 500) -> Iterator[list[str]]:
+def _slices(values: Iterable[str]) -> Iterator[list[str]]:
     every = list(values)
-    for at in range(0, len(every), size):
-        yield every[at : at + size]
+    for at in range(0, len(every), 500):
+        yield every[at : at + 500]

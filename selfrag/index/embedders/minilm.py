@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from selfrag._util import cores
 from selfrag.errors import ModelError
@@ -59,21 +59,14 @@ class MiniLMEmbedder:
         }
 
     def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         encoded = self._tokenizer.encode_batch_fast(list(texts))
+        with ThreadPoolExecutor(self._threads) as pool:
+            vectors = list(pool.map(self._vector, encoded))
+        return np.array(vectors, dtype=np.float32).reshape(len(texts), self.dimension)
 
-        def fill(first: int) -> None:
-            for row in range(first, len(texts), self._threads):
-                ids = np.asarray([encoded[row].ids], dtype=np.int32)
-                vectors[row] = self._session.run(None, {"ids": ids})[0][0]
-
-        if len(texts) < 2 or self._threads == 1:
-            for first in range(self._threads):
-                fill(first)
-        else:
-            with ThreadPoolExecutor(self._threads) as pool:
-                list(pool.map(fill, range(self._threads)))
-        return vectors
+    def _vector(self, encoded: Encoding) -> NDArray[np.float32]:
+        vector: NDArray[np.float32] = self._session.run(None, {"ids": np.asarray([encoded.ids], dtype=np.int32)})[0][0]
+        return vector
 
     def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self.documents(texts)

@@ -33,7 +33,7 @@ Vector = NDArray[np.float32]
 class MiniLMReranker:
     """Passages go through one by one, on as many threads as there are cores. Each has its first ``LENGTH`` tokens read."""
 
-    def __init__(self, folder: Path, trained: Path, threads: int | None = None) -> None:
+    def __init__(self, folder: Path, trained: Path) -> None:
         self.name = trained.name
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
@@ -41,17 +41,11 @@ class MiniLMReranker:
         weights = load_file(trained)
         self._head = {name: weights.pop(name) for name in list(weights) if name.startswith("head.")}
         self._session = session(GRAPH, graph_weights(load_file(folder / "model.safetensors")) | weights)
-        self._threads = threads or cores()
 
     def scores(self, question: str, passages: Sequence[str]) -> Vector:
         encoded = self._tokenizer.encode_batch_fast([(question[:_QUESTION], passage) for passage in passages])
-
-        def fill(first: int) -> list[tuple[int, float]]:
-            return [(row, self._score(encoded[row])) for row in range(first, len(passages), self._threads)]
-
-        with ThreadPoolExecutor(self._threads) as pool:
-            rows = [row for part in pool.map(fill, range(self._threads)) for row in part]
-        return np.asarray([score for _, score in sorted(rows)], dtype=np.float32)
+        with ThreadPoolExecutor(cores()) as pool:
+            return np.asarray(list(pool.map(self._score, encoded)), dtype=np.float32)
 
     def close(self) -> None:
         """Nothing is held open."""
