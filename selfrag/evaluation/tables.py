@@ -56,8 +56,8 @@ def limits(found: Interval, unit: str = "") -> str:
 # --- comparisons ---------------------------------------------------------------------------------------------------------------
 
 
-def comparison_text(comparison: Comparison, names: tuple[str, str]) -> str:
-    return "\n\n".join(_comparison_blocks(comparison, names, text_table, 10))
+def comparison_text(comparison: Comparison, names: tuple[str, str], changes: int = 10) -> str:
+    return "\n\n".join(_comparison_blocks(comparison, names, text_table, changes))
 
 
 def comparison_markdown(comparison: Comparison, names: tuple[str, str], changes: int = 10) -> str:
