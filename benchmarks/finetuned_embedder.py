@@ -157,7 +157,7 @@ def mean_of(one: Path, other: Path, out: Path) -> Path:
 
 def cut(vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     short = vectors[:, :count]
-    return short / np.linalg.norm(short, axis=1, keepdims=True)
+    return np.asarray(short / np.linalg.norm(short, axis=1, keepdims=True), dtype=np.float32)
 
 
 def measured(name: str, embedders: dict[str, MiniLMEmbedder], data: Path, work: Path) -> str:

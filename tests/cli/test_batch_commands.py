@@ -158,7 +158,7 @@ def test_compare_pairs_two_runs(run: Run, tmp_path: Path) -> None:
     """The differences are B minus A; a file that is no run is refused."""
     for name, answer in (("a", "Lyon"), ("b", "Paris")):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row(str(i), answer)) + "\n" for i in range(6)))
-    done = run("compare", tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    done = run("compare", tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--changes", "1")
     assert done.code == 0, done.err
     assert "6 questions in both runs" in done.out
     assert "Changed sides: 6 questions, 6 for the better" in done.out
