@@ -19,12 +19,12 @@ from pathlib import Path
 import harness
 import numpy as np
 from ablation import Remembered, answer, rows
+from baselines import attempted
 
 from selfrag.agent import Agent, open_agent
 from selfrag.batch.questions import open_questions
 from selfrag.config.library_env import silence_libraries
 from selfrag.evaluation import intervals
-from selfrag.evaluation.baselines import attempted
 from selfrag.evaluation.distractors import Distracted, Distractors, golds_of
 from selfrag.evaluation.report import evaluate, outcomes_of, read_run
 from selfrag.evaluation.tables import limits, markdown_table, number

@@ -27,6 +27,7 @@ from typing import Any
 
 import harness
 from ablation import answer, circumstances, model_flags, outcomes, rows, thresholds
+from baselines import attempted, best_sentence, margin
 from corpus import Corpus, read_rows, wikipedia, write_rows
 
 from selfrag import index
@@ -34,7 +35,6 @@ from selfrag.agent import open_agent
 from selfrag.batch.questions import open_questions
 from selfrag.config.library_env import silence_libraries
 from selfrag.config.settings import find_paths
-from selfrag.evaluation.baselines import attempted, best_sentence, margin
 from selfrag.evaluation.compare import compare
 from selfrag.evaluation.outcome import Outcome
 from selfrag.evaluation.report import Report, evaluate, read_run

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import claims
 import harness
 import numpy as np
 from corpus import read_rows
 
 from selfrag.agent import open_agent
 from selfrag.config.library_env import silence_libraries
-from selfrag.evaluation import grounding
 from selfrag.evaluation.tables import markdown_table
 from selfrag.types import Passage, Reflector
 
@@ -35,9 +35,9 @@ async def judged(reflector: Reflector, row: Mapping[str, Any], limit: asyncio.Se
 def table(rows: list[dict[str, Any]], score: list[float]) -> str:
     supported = np.array([row["label"] == "supported" for row in rows], dtype=np.float64)
     names = [row["set"] for row in rows]
-    overlap = [grounding.word_overlap(row["claim"], row["passage"]) for row in rows]
-    model = grounding.by_set(names, np.array(score), supported)
-    words = grounding.by_set(names, np.array(overlap), supported)
+    overlap = [claims.word_overlap(row["claim"], row["passage"]) for row in rows]
+    model = claims.by_set(names, np.array(score), supported)
+    words = claims.by_set(names, np.array(overlap), supported)
     lines = [[name, str(found[0]), *map(cell, found[1:]), *map(cell, words[name][2:])] for name, found in model.items()]
     both = [[found[i] for found in model.values()] for i in (1, 2, 3)] + [[found[i] for found in words.values()] for i in (2, 3)]
     lines.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from selfrag.evaluation.baselines import Attempt, at_coverage, attempted, best_sentence, margin
+from benchmarks.baselines import Attempt, at_coverage, attempted, best_sentence, margin
 from tests.rows import passage, row
 
 
