@@ -170,7 +170,7 @@ def declared(data: bytes, label: str) -> Decoded:
     if not data.isascii() and not _wordlike(text):
         with contextlib.suppress(InputError):  # else as its author says
             found = _guessed(data)
-            return found if found.encoding != codec else Decoded(_newlines(text), codec)
+            return Decoded(_newlines(found.text), found.encoding, found.notes if found.encoding != codec else ())
     return Decoded(_newlines(text), codec, (f"{wrong:,} characters are not valid {codec}",) if wrong else ())
 
 
@@ -296,7 +296,7 @@ def _guessed(data: bytes) -> Decoded:
         if not old:
             raise InputError("text in an encoding that cannot be told; save it as UTF-8")
         codec, text = max(old, key=lambda each: sum(map(each[1][:_SAMPLE].count, _USUAL)))
-    return Decoded(_newlines(text or ""), codec, (f"not UTF-8, read as {codec}",))
+    return Decoded(text or "", codec, (f"not UTF-8, read as {codec}",))
 
 
 def _telling(data: bytes) -> bytes:

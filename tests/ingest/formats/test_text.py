@@ -149,6 +149,11 @@ def test_labels_of_encodings(label: str, encoding: str, text: str) -> None:
     assert decode.declared(text.encode(encoding), label).text == text
 
 
+def test_lines_in_an_old_encoding_with_returns_in_them() -> None:
+    """Each line that is not UTF-8 stays one, whatever returns it holds."""
+    assert decode.decode("Größe ñ é\n".encode() + b"caf\xe9 \r na\xefve\n") == "Größe ñ é\ncafé \n naïve\n"
+
+
 def test_a_stray_byte_does_not_change_the_encoding() -> None:
     """UTF-8 with one broken byte stays UTF-8, the byte becomes U+FFFD."""
     data = ("Ärger " * 300).encode() + b"\xff" + " Öl".encode()
