@@ -43,6 +43,7 @@ _STRUCK = frozenset(("del", "s", "strike"))
 """What is struck through stays, with its marks in Markdown: it is seen, and it is not what holds."""
 _CELLS = frozenset(("td", "th"))
 _BETWEEN = " | "
+_LABEL = re.compile(r"[•·*–-]|\(?[\w.]{1,6}[.)]")  # of an item that is laid out as a row
 _NOTE = "noteref"  # a mark that looks raised
 _NEXT = "\ufdd2"  # no character of any text
 _NEXT_ITEM = re.compile(rf"\s*{_NEXT}")
@@ -241,8 +242,8 @@ class _Walk:
                 self.open.append((element, len(self.page.pieces), self.page.offset))
         elif ("-" in name or name in _APART) and self.pieces:
             self.pieces.append(" ")  # an element of the page's own making may be a block
-        elif name in _CELLS and "".join(self.pieces).strip():
-            self.pieces.append(_BETWEEN)  # of a table that lays out a page
+        elif name in _CELLS and (before := "".join(self.pieces).strip()):
+            self.pieces.append(" " if _LABEL.fullmatch(before) else _BETWEEN)  # of a table that lays out a page
         elif name in _STRUCK:
             self.pieces.append(" ~~")
         self.pieces.append(element.text or "")
@@ -267,7 +268,8 @@ class _Walk:
             self.page.spans.append(Span(offset + len(self.page.pieces[first]), self.page.offset))
 
     def _flush(self) -> None:
-        if text := _tidy("".join(self.pieces).removesuffix(_BETWEEN)):
+        text = _tidy("".join(self.pieces).removesuffix(_BETWEEN))
+        if text.strip("☐☒ "):  # a box without a label opens a menu
             self.page.add(self.marker + text, self.line, self.tight, self.level)
             self.tight, self.marker = False, ""
         self.pieces = []
@@ -379,7 +381,7 @@ def _rows(table: etree._Element) -> Iterator[tuple[etree._Element, list[str], in
     below: dict[int, tuple[int, str]] = {}
     for row in _in_order(table):
         cells: list[str] = []
-        heads = _heads(row)
+        heads = _heads(row) and len(row) > 1
         for cell in (each for each in row if each.tag in _CELLS):
             _fill(cells, below)
             text = _inline(cell)

@@ -31,6 +31,9 @@ HEAD = "<tr><th rowspan=2>Plan</th><th colspan=2>Price</th></tr><tr><th>Month</t
         ("<header>Open from 9 to 5, closed on Monday</header><p>Body<footer>Call 555-0100, a shop of Acme in York</footer>"
          "<aside>Read on</aside><footer>© 2020 by Acme, all rights are reserved</footer>",
          ["Open from 9 to 5, closed on Monday", "Body", "Call 555-0100, a shop of Acme in York"]),
+        ("<table><tr><td>1.1.<td>Why?<tr><td>a<td>b<h2>x</h2></table>", ["1.1. Why?", "a | b", "x"]),
+        ("<table><tr><th colspan=2>All fees<tr><th>Who<th>Fee<tr><td>Ann<td>4</table>", ["All fees |", "Who | Fee", "Ann | 4"]),
+        ("<input type=checkbox><p>Body", ["Body"]),
         ("<div><button>Monthly</button><button>Yearly</button></div>", ["Monthly Yearly"]),
     ],
 )  # fmt: skip
