@@ -193,9 +193,16 @@ class Passage:
         return "\n".join(dict.fromkeys(each.text for each in self.headers if each.start <= offset < each.end))
 
     def where(self, start: int, end: int) -> str | None:
-        """The place of ``text[start:end]``: that of the innermost record or table that holds it, else the passage's."""
+        """The place of ``text[start:end]``: that of the innermost record or table that holds it, from the first to the last row
+        of a sheet that it holds, else the passage's."""
+        first, last = self._held(start, start + 1), self._held(end - 1, end)
+        if first and last and first != last and first.partition("!")[0] == last.partition("!")[0]:
+            return f"{first.partition(':')[0]}:{last.rpartition('!')[2].rpartition(':')[2]}"
+        return self._held(start, end) or self.place
+
+    def _held(self, start: int, end: int) -> str | None:
         held = [each.place for each in self.headers if each.place and self._begin(each) <= start and end <= each.end]
-        return held[-1] if held else self.place
+        return held[-1] if held else None
 
     def _begin(self, header: Header) -> int:
         """Where the header itself begins, if it stands in the passage."""

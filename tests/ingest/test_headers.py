@@ -158,11 +158,16 @@ def test_a_header_reaches_model_and_quote_through_a_search() -> None:
 
 @pytest.mark.parametrize(
     ("words", "place"),
-    [("Fee: 40", "S!A3:B3"), ("Name: Bo", "S!A3:B3"), ("Name: Ann\nFee: 30\n\nName: Bo\nFee: 40", "S!A2:B3")],
+    [
+        ("Fee: 40", "S!A3:B3"),
+        ("Name: Bo", "S!A3:B3"),
+        ("Fee: 30\n\nName: Bo\nFee: 40", "S!A2:B3"),
+        ("Bo\nFee: 40\n\nName: Cy", "S!A3:B4"),
+    ],
 )
 def test_a_quote_cites_the_cells_of_its_row(words: str, place: str) -> None:
-    """A quote from one row of a sheet names that row's cells, one from several the passage's."""
-    rows = [("Name", "Fee"), ("Ann", "30"), ("Bo", "40")]
+    """A quote from a row of a sheet names that row's cells, one from several those from the first to the last."""
+    rows = [("Name", "Fee"), ("Ann", "30"), ("Bo", "40"), ("Cy", "50")]
     cells = "".join(
         "<table:table-row>"
         + "".join(f"<table:table-cell><text:p>{cell}</text:p></table:table-cell>" for cell in row)
