@@ -5,8 +5,8 @@
 QUESTIONS is JSONL with question and answers (none: the documents do not answer it), such as corpora/wikipedia/questions.jsonl.
 ``off`` and ``on`` are `--no-correct` and `--correct`. ``refined:N`` is the last step of CRAG (decompose, filter, recompose): of
 each passage the model reads the N sentences most like the question, by the embedder, in their order; ``refined:1+N`` the first
-sentence, which says what the others are about, and N more. Ways are chosen on half 0 and reported on half 1. Requests that are
-equal are computed once, so what they cost is told in tokens.
+sentence, which says what the others are about, and N more. Ways are chosen on half 0 and reported on half 1. They take turns in
+being first, since the engine keeps what it has read.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import asyncio
 import json
 import random
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,6 @@ from typing import Any
 
 import harness
 import numpy as np
-from ablation import Remembered
 
 from selfrag.agent import Agent, open_agent
 from selfrag.algorithm.sentences import units
@@ -66,15 +66,17 @@ class Refined:
 
 
 async def ask(agent: Agent, row: dict[str, Any], correct: bool) -> dict[str, Any]:
-    """Status, whether the answer is right, the rounds that it took, and tokens read and written."""
+    """Status, whether the answer is right, the rounds that it took, tokens read and written, seconds of the processor."""
     events: list[Event] = []
+    started = time.process_time()
     answer = await agent.ask(row["question"], replace(agent.options, correct=correct), events.append)
     return {
         "status": answer.status,
         "text": answer.text,
         "right": answer.status == "answered" and bool(row.get("answers")) and holds(answer.text, row["answers"]),
         "rounds": [(event.standing, event.best, event.query) for event in events if isinstance(event, Corrected)],
-        "tokens": answer.usage.prompt_tokens + answer.usage.completion_tokens,
+        "tokens": answer.usage.prompt_tokens - answer.usage.cached_tokens + answer.usage.completion_tokens,
+        "seconds": time.process_time() - started,
     }
 
 
@@ -104,6 +106,7 @@ def lines(rows: list[dict[str, Any]], ways: list[str]) -> list[list[str]]:
                 "" if way == ways[0] else f"{value:+.1f} ({low:+.1f} to {high:+.1f})",
                 f"{sum(each[way]['status'] == 'answered' for each in unable)} of {len(unable)}",
                 f"{np.mean([each[way]['tokens'] for each in rows]):.0f}",
+                f"{np.mean([each[way]['seconds'] for each in rows]):.2f}",
                 f"{sum(len(each[way]['rounds']) for each in rows)}",
             ]
         )
@@ -127,15 +130,24 @@ async def main() -> None:
     asked = [row for row in rows if not row.get("answers")] + answerable[: given.sample]
     found: list[dict[str, Any]] = []
     async with open_agent(given.collection) as agent:
-        agent.reflector = replace(agent.reflector, engine=Remembered(agent.reflector.engine))  # type: ignore[type-var]
         embedder = open_embedder(EMBEDDED)
         for row in asked:
-            answers = {way: await ask(way_of(agent, way, embedder), row, way != "off") for way in given.ways}
+            order = given.ways[:: -1 if len(found) % 2 else 1]
+            answers = {way: await ask(way_of(agent, way, embedder), row, way != "off") for way in order}
             found.append({"question": row["question"], "answers": row.get("answers") or [], **answers})
             if given.out:
                 given.out.write_text("".join(json.dumps(each) + "\n" for each in found), "utf-8")
             print(f"{len(found)} of {len(asked)}", flush=True)
-    head = ["way", "answered", "right", "right, against the first way, points", "unanswerable: answered", "tokens", "rounds"]
+    head = [
+        "way",
+        "answered",
+        "right",
+        "right, against the first way, points",
+        "unanswerable: answered",
+        "tokens",
+        "CPU s",
+        "rounds",
+    ]
     print(markdown_table(head, lines(found, given.ways)))
 
 
