@@ -1,12 +1,15 @@
 """Measures corrective retrieval: the same questions with and without it, those that the documents do not answer, too.
 
     python benchmarks/correction.py QUESTIONS -c COLLECTION [--ways off on] [--half 0|1] [--sample N] [--out FILE]
+    python benchmarks/correction.py QUESTIONS -c COLLECTION --strips --ways refined:1+2 words:1+2
 
 QUESTIONS is JSONL with question and answers (none: the documents do not answer it), such as corpora/wikipedia/questions.jsonl.
 ``off`` and ``on`` are `--no-correct` and `--correct`. ``refined:N`` is the last step of CRAG (decompose, filter, recompose): of
 each passage the model reads the N sentences most like the question, by the embedder, in their order; ``refined:1+N`` the first
 sentence, which says what the others are about, and N more. Ways are chosen on half 0 and reported on half 1. They take turns in
-being first, since the engine keeps what it has read.
+being first, since the engine keeps what it has read. ``words:N`` takes the sentences with the most words of the question instead.
+
+--strips asks no model: of the first five passages that hold an answer, how many still hold it in the sentences that are kept?
 """
 
 from __future__ import annotations
@@ -23,9 +26,12 @@ from typing import Any
 
 import harness
 import numpy as np
+from numpy.typing import NDArray
 
-from selfrag.agent import Agent, open_agent
+from selfrag.agent import Agent, open_agent, open_retriever
+from selfrag.algorithm.correction import key_terms
 from selfrag.algorithm.sentences import units
+from selfrag.config.settings import load
 from selfrag.evaluation import intervals
 from selfrag.evaluation.tables import markdown_table
 from selfrag.index.embedders import EMBEDDED, Embedder, open_embedder
@@ -36,16 +42,20 @@ from selfrag.types import Corrected, Event, Passage, Retriever
 class Refined:
     """A retriever whose passages are cut to the sentences that matter."""
 
-    def __init__(self, inner: Retriever, embedder: Embedder, first: bool, count: int) -> None:
-        self.inner, self.embedder, self.first, self.count = inner, embedder, first, count
-        self.name = inner.name
+    def __init__(self, inner: Retriever, way: str, embedder: Embedder) -> None:
+        found = re.fullmatch(r"(refined|words):(1\+)?(\d+)", way)
+        if found is None:
+            raise SystemExit(f"{way} is no way")
+        self.inner, self.way, self.name = inner, way, inner.name
+        self.embedder = embedder if found[1] == "refined" else None
+        self.first, self.count = bool(found[2]), int(found[3])
 
     @property
     def warnings(self) -> tuple[str, ...]:
         return self.inner.warnings
 
     def describe(self) -> Mapping[str, object]:
-        return {**self.inner.describe(), "refined": self.count}
+        return {**self.inner.describe(), "refined": self.way}
 
     async def search(self, query: str, k: int) -> list[Passage]:
         return [self.refined(query, passage) for passage in await self.inner.search(query, k)]
@@ -55,14 +65,42 @@ class Refined:
         if len(parts) <= self.count + self.first:
             return passage
         texts = [passage.text[part.start : part.end] for part in parts]
-        likeness = self.embedder.documents(texts) @ self.embedder.queries([query])[0]
+        likeness = self.likeness(query, texts)
         if self.first:
             likeness[0] = np.inf
         kept = sorted(np.argsort(-likeness, kind="stable")[: self.count + self.first])
         return replace(passage, text=" ".join(texts[at] for at in kept))
 
+    def likeness(self, query: str, texts: list[str]) -> NDArray[np.float32]:
+        if self.embedder:
+            return self.embedder.documents(texts) @ self.embedder.queries([query])[0]
+        asked = beginnings(" ".join(key_terms(query)))
+        return np.array([len(asked & beginnings(text)) for text in texts], np.float32)
+
     async def close(self) -> None:
         await self.inner.close()
+
+
+def beginnings(text: str) -> set[str]:
+    """The words of a text, without what inflection changes, as far as five letters tell."""
+    return {word.casefold()[:5] for word in re.findall(r"\w+", text)}
+
+
+async def strips(rows: list[dict[str, Any]], collection: str, ways: list[str]) -> list[list[str]]:
+    """For each way how many passages with an answer keep it, and the share of words that is kept of all passages."""
+    retriever = open_retriever(load(), (collection,))
+    embedder = open_embedder(EMBEDDED)
+    found = [(row, passage) for row in rows for passage in await retriever.search(row["question"], 5)]
+    told = []
+    for way in ways:
+        refined = Refined(retriever, way, embedder)
+        kept = [(row, passage.text, refined.refined(row["question"], passage).text) for row, passage in found]
+        holding = [(row, text) for row, whole, text in kept if holds(whole, row["answers"])]
+        words = [sum(len(each[at].split()) for each in kept) for at in (1, 2)]  # type: ignore[union-attr]
+        still = sum(holds(text, row["answers"]) for row, text in holding)
+        told.append([way, f"{still} of {len(holding)}", f"{100 * words[1] / words[0]:.0f} %"])
+    await retriever.close()
+    return told
 
 
 async def ask(agent: Agent, row: dict[str, Any], correct: bool) -> dict[str, Any]:
@@ -81,11 +119,10 @@ async def ask(agent: Agent, row: dict[str, Any], correct: bool) -> dict[str, Any
 
 
 def way_of(agent: Agent, way: str, embedder: Embedder) -> Agent:
-    found = re.fullmatch(r"refined:(1\+)?(\d+)", way)
-    if found is None:
+    if way in ("off", "on"):
         return agent
     assert agent.retriever is not None
-    return Agent(agent.reflector, Refined(agent.retriever, embedder, bool(found[1]), int(found[2])), agent.options)
+    return Agent(agent.reflector, Refined(agent.retriever, way, embedder), agent.options)
 
 
 def lines(rows: list[dict[str, Any]], ways: list[str]) -> list[list[str]]:
@@ -120,6 +157,9 @@ async def main() -> None:
     parser.add_argument("--ways", nargs="*", default=["off", "on"])
     parser.add_argument("--half", type=int, choices=(0, 1), help="only the questions with even (0) or odd numbers")
     parser.add_argument("--sample", type=int, help="so many answerable ones at random; the others are all asked")
+    parser.add_argument(
+        "--strips", action="store_true", help="ask no model; only say what the sentences that are kept still hold"
+    )
     parser.add_argument("--out", type=Path, help="keeps what was answered, question by question")
     given = parser.parse_args()
     rows = [json.loads(each) for each in given.questions.read_text("utf-8").splitlines()]
@@ -128,6 +168,10 @@ async def main() -> None:
     answerable = [row for row in rows if row.get("answers")]
     random.Random(0).shuffle(answerable)
     asked = [row for row in rows if not row.get("answers")] + answerable[: given.sample]
+    if given.strips:
+        table = await strips(answerable, given.collection, given.ways)
+        print(markdown_table(["way", "passages that keep the answer", "words kept"], table))
+        return
     found: list[dict[str, Any]] = []
     async with open_agent(given.collection) as agent:
         embedder = open_embedder(EMBEDDED)
