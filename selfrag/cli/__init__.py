@@ -10,10 +10,12 @@ import errno
 import importlib
 import os
 import re
+import select
 import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from io import TextIOWrapper
 from typing import Annotated, Any, NamedTuple
 
@@ -76,7 +78,21 @@ def _load(name: str) -> Any:
     command = typer.main.get_group(part).commands[name]
     parse = command.parse_args
     command.parse_args = lambda ctx, args: parse(ctx, _texts_last(command, args))  # type: ignore[method-assign]
+    invoke = command.invoke
+    command.invoke = lambda ctx: _until_unread(lambda: invoke(ctx))  # type: ignore[method-assign]
     return command
+
+
+def _until_unread(work: Callable[[], Any]) -> Any:
+    """Runs ``work``; ends with 0 once nobody reads its output any more (`| head`)."""
+    try:
+        return work()
+    except BrokenPipeError:
+        ends = select.poll()
+        ends.register(sys.stdout, 0)
+        if any(event & select.POLLERR for _, event in ends.poll(0)):
+            raise SystemExit(0) from None
+        raise
 
 
 def _texts_last(command: Any, arguments: list[str]) -> list[str]:

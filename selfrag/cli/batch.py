@@ -9,7 +9,6 @@ import typer
 
 from selfrag.cli.batch_runs import RunFlags, exit_code, run_questions
 from selfrag.cli.options import AgentFlags, Quiet, with_flags
-from selfrag.errors import ANSWERED
 
 if TYPE_CHECKING:
     from selfrag.batch.questions import Questions
@@ -60,9 +59,6 @@ async def answered(
     plan = running.plan(keep_passages)
     async with flags.open(quiet=quiet) as agent:
         if out is None:
-            try:
-                return await run_questions(agent, agent.options, questions, StdoutSink(), plan, quiet)
-            except BrokenPipeError:  # the reader, `head` for example, has enough
-                raise typer.Exit(ANSWERED) from None
+            return await run_questions(agent, agent.options, questions, StdoutSink(), plan, quiet)
         with open_sink(out, agent, agent.options, questions, running.on_change()) as sink:
             return await run_questions(agent, agent.options, questions, sink, plan, quiet)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -18,3 +20,7 @@ class SafeConsole(Console):
             if not segment.control and (ACTING.search(segment.text) or HELD_TAB in segment.text):
                 segment = Segment(printable(segment.text).replace(HELD_TAB, "\t"), segment.style)
             yield segment
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process with 1. What a reader that has enough means is decided in one place (`selfrag.cli`)."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

@@ -240,6 +240,20 @@ def test_a_closed_output_is_an_error(docs: Path) -> None:
     assert "standard output is closed" in ended.stderr
 
 
+@pytest.mark.parametrize("command", [["search", "otter"], ["status"], ["collections"], ["config", "show"]])
+def test_a_reader_that_has_enough_is_no_error(docs: Path, home: Path, command: list[str]) -> None:
+    """`| head` ends a command with 0 and without a word."""
+    assert selfrag(home, "index", docs).returncode == 0
+    with subprocess.Popen(
+        [*COMMAND, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(home)
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait() == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
 def test_words_that_begin_with_a_dash_are_a_question(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A negative number, and several words, are no option; an unknown option still is an error."""
     (docs / "cold.txt").write_text("At -5 degrees the pond freezes.")
