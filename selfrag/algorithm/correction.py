@@ -1,8 +1,8 @@
 """Corrective retrieval (CRAG; Yan et al. 2024): whether the passages suffice, and the next query if they do not.
 
 CRAG trains an evaluator; here ISREL is the evaluator. Its refinement of what was found (decompose, filter, recompose) is the
-second look at the sentences of the relevant passages (`Search.reconsider`): cutting passages before the model reads them
-saves a seventh of the time, and loses the answer in one of thirteen (benchmarks/results/second-look.md). Pure: no model, no search.
+second look at the sentences of the relevant passages (`Search.reconsider`): cutting passages before the model reads them saves
+a seventh of the time, and loses the answer in one of thirteen (benchmarks/results/second-look.md). Pure: no model, no search.
 """
 
 from __future__ import annotations
