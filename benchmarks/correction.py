@@ -73,7 +73,7 @@ class Refined:
 
     def likeness(self, query: str, texts: list[str]) -> NDArray[np.float32]:
         if self.embedder:
-            return self.embedder.documents(texts) @ self.embedder.queries([query])[0]
+            return np.asarray(self.embedder.documents(texts) @ self.embedder.queries([query])[0], np.float32)
         asked = beginnings(" ".join(key_terms(query)))
         return np.array([len(asked & beginnings(text)) for text in texts], np.float32)
 
@@ -96,9 +96,10 @@ async def strips(rows: list[dict[str, Any]], collection: str, ways: list[str]) -
         refined = Refined(retriever, way, embedder)
         kept = [(row, passage.text, refined.refined(row["question"], passage).text) for row, passage in found]
         holding = [(row, text) for row, whole, text in kept if holds(whole, row["answers"])]
-        words = [sum(len(each[at].split()) for each in kept) for at in (1, 2)]  # type: ignore[union-attr]
+        before = sum(len(whole.split()) for _, whole, _ in kept)
+        after = sum(len(text.split()) for _, _, text in kept)
         still = sum(holds(text, row["answers"]) for row, text in holding)
-        told.append([way, f"{still} of {len(holding)}", f"{100 * words[1] / words[0]:.0f} %"])
+        told.append([way, f"{still} of {len(holding)}", f"{100 * after / before:.0f} %"])
     await retriever.close()
     return told
 
