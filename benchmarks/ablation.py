@@ -56,11 +56,12 @@ def rows(base: SearchOptions) -> dict[str, tuple[str, SearchOptions]]:
     """Each row's label, with the flags that make it, and its options."""
     short = replace(base, max_segments=1)
     weights, nothing = base.weights, Weights(0.0, 0.0, 0.0, True)
-    plain = replace(short, mode="always", k=1, weights=nothing, abstain_isrel=1e-9, abstain_issup=0.0, abstain_isuse=-1.0)
+    unjudged = replace(short, abstain_isrel=1e-9, abstain_issup=0.0, abstain_isuse=-1.0, reconsider_isuse=-1.0)
+    plain = replace(unjudged, mode="always", k=1, weights=nothing)
     found = {
         "full": ("full, short form: `--max-segments 1`", short),
         "none": ("no retrieval: `--mode never`", replace(short, mode="never")),
-        "plain": ("plain RAG: `--mode always -k 1 --abstain-isrel 1e-9 --abstain-issup 0`", plain),
+        "plain": ("plain RAG: `--mode always -k 1`, no abstention, no second look", plain),
         "always": ("always retrieve: `--mode always`", replace(short, mode="always")),
         "top1": ("top-1 passage: `-k 1`", replace(short, k=1)),
         "no-issup": ("without ISSUP: `--w-sup 0`", replace(short, weights=replace(weights, sup=0.0))),

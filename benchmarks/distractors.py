@@ -74,8 +74,7 @@ async def main() -> None:
         engine = Remembered(agent.reflector.engine)
         reflector = replace(agent.reflector, engine=engine)  # type: ignore[type-var]
         known = rows(agent.options)
-        plain = replace(known["plain"][1], reconsider_isuse=-1.0)  # a second look would judge sentences
-        ways = {"reflection": known["full"][1], "first passage": plain, "all passages": plain}
+        ways = {"reflection": known["full"][1], "first passage": known["plain"][1], "all passages": known["plain"][1]}
         for way, options in ways.items():
             for kind, distractors in kinds.items():
                 if way == "first passage" and distractors:
