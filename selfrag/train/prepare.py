@@ -69,7 +69,10 @@ def load(path: Path) -> list[Record]:
         with opener(path, "rb") as lines:
             return [_record(path, number, line) for number, line in enumerate(lines, 1)]
     except FileNotFoundError as error:
-        raise InputError(f"there is no {path}", "name the folder that holds the data sets") from error
+        raise InputError(
+            f"there is no {path}",
+            "name the folder of the published data sets: the one with train/, dev/ and corpora/, or one of these",
+        ) from error
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {error}", "fetch it again") from error
 
