@@ -23,7 +23,7 @@ import platform
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -135,12 +135,14 @@ class Recording:
         await self.engine.close()
 
 
-async def our_loop(engine: Engine, passages: dict[str, list[Passage]], concurrency: int) -> tuple[Run, Recording]:
+async def our_loop(
+    engine: Engine, passages: dict[str, list[Passage]], concurrency: int, options: SearchOptions
+) -> tuple[Run, Recording]:
     recording, sink = Recording(engine), MemorySink()
     # The first token is written when a passage is judged.
-    agent = Agent(TokenReflector(recording, MAX_TOKENS - 1), Given(passages), OPTIONS)
+    agent = Agent(TokenReflector(recording, MAX_TOKENS - 1), Given(passages), options)
     rows = [Row(i + 1, i, question, str(i)) for i, question in enumerate(passages)]
-    run = await timed(lambda: Batch(agent.ask, OPTIONS, sink, Plan(concurrency)).run(rows))
+    run = await timed(lambda: Batch(agent.ask, options, sink, Plan(concurrency)).run(rows))
     run.answers = {row["question"]: row["answer"] for row in sink.rows}
     run.written = sum(len(done.tokens) for _, done in recording.seen)
     return run, recording
@@ -238,14 +240,15 @@ def cpu_seconds() -> tuple[float, float]:
 
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     passages = given_passages(arguments.questions)
+    options = replace(OPTIONS, abstain_isrel=arguments.abstain_isrel)
     runs: dict[str, list[Run]] = {way: [] for way in "acdb"}
     cores = sorted(os.sched_getaffinity(0))[: arguments.threads]
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
     engine = VllmEngine(arguments.model)
-    await our_loop(engine, dict(list(passages.items())[:2]), 2)  # warm-up
+    await our_loop(engine, dict(list(passages.items())[:2]), 2, options)  # warm-up
     for _ in range(arguments.rounds):
         await engine._llm.reset_prefix_cache()
-        run, recording = await our_loop(engine, passages, arguments.concurrency)
+        run, recording = await our_loop(engine, passages, arguments.concurrency, options)
         runs["a"].append(run)
         await engine._llm.reset_prefix_cache()
         wanted = sequences(engine, recording)
@@ -254,7 +257,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     await engine.close()
     if not arguments.no_transformers:
         plain = open_engine("transformers", arguments.model, threads=arguments.threads)
-        runs["b"].append((await our_loop(plain, passages, arguments.concurrency))[0])
+        runs["b"].append((await our_loop(plain, passages, arguments.concurrency, options))[0])
         await plain.close()
     return {"runs": runs, "read": sum(len(ids) for ids, _ in wanted), "written": sum(n for _, n in wanted), "n": len(passages)}
 
@@ -332,6 +335,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="times that (a) and (d) are run, in turns; (b) and (c) once")
     parser.add_argument("--concurrency", type=int, default=64, help="questions in flight, as in `selfrag batch`")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="cores that the models compute on")
+    parser.add_argument("--abstain-isrel", type=float, default=0.0, help="(a) and (b) write from no passage below it")
     parser.add_argument("--no-transformers", action="store_true", help="leave (b) out")
     parser.add_argument("--note", default="", help="a sentence on the circumstances, for the results file")
     parser.add_argument("--out", type=Path)
