@@ -29,12 +29,12 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
-from transformers import BertConfig, BertModel
+from transformers import BertModel
 
 from selfrag.evaluation.tables import markdown_table
 from selfrag.index.embedders.minilm import MiniLMEmbedder, embedded_folder
 from selfrag.index.search.hybrid import Question, fuse
-from selfrag.train.reranker import shown
+from selfrag.train.reranker import embedder_body, masked_mean, shown
 from selfrag.train.reranker_pairs import Example, examples
 
 DIMENSIONS = (384, 192, 96)
@@ -48,16 +48,13 @@ SAVE, REPORT = 240.0, 30.0
 
 def load(folder: Path) -> BertModel:
     """The embedder's layers in float32, without dropout. Raises ValueError if its vectors are not those of the 8-bit one."""
-    config = BertConfig.from_pretrained(folder)
-    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
-    model = BertModel(config, add_pooling_layer=False)
-    missing, _ = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    model = embedder_body(folder)
     texts = ["Where do penguins live?", "Penguins live almost exclusively in the Southern Hemisphere. " * 8]
     with torch.no_grad():
         ours = embed(model, Batches(folder, 256), texts).numpy()
     likeness = (ours * MiniLMEmbedder(folder, threads=1).documents(texts)).sum(axis=1)
-    if any("position_ids" not in name for name in missing) or likeness.min() < 0.98:
-        raise ValueError(f"{folder}: lacks {missing}, cosine to the program's vectors {likeness}")
+    if likeness.min() < 0.98:
+        raise ValueError(f"{folder}: cosine to the program's vectors {likeness}")
     return model
 
 
@@ -77,8 +74,8 @@ class Batches:
 def embed(model: BertModel, batches: Batches, texts: Sequence[str]) -> Tensor:
     """Unit vectors, the mean of the last layer."""
     ids, mask = batches(texts)
-    hidden = model(ids, attention_mask=mask).last_hidden_state * mask[:, :, None]
-    return functional.normalize(hidden.sum(1) / mask.sum(1, keepdim=True), dim=-1)
+    hidden = model(ids, attention_mask=mask).last_hidden_state
+    return functional.normalize(masked_mean(hidden, mask), dim=-1)
 
 
 def loss_of(questions: Tensor, passages: Tensor) -> Tensor:

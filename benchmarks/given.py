@@ -18,7 +18,7 @@ import json
 import random
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +35,6 @@ from selfrag.evaluation.tables import markdown_table
 from selfrag.types import Passage, SearchOptions
 
 Row = dict[str, Any]
-
-
-@dataclass
-class Given:
-    """A retriever that always finds the one passage."""
-
-    passage: Passage
-    name: str = "given"
-    warnings: tuple[str, ...] = ()
-
-    def describe(self) -> Row:
-        return {"collection": self.name}
-
-    async def search(self, query: str, k: int) -> list[Passage]:  # noqa: ARG002 - the protocol's names
-        return [self.passage]
-
-    async def close(self) -> None:
-        """Nothing is open."""
 
 
 def squad(data: Path) -> list[Row]:
@@ -87,7 +69,7 @@ async def ask_all(agent: Agent, rows: Sequence[Row], out: Path, options: SearchO
         async with waiting:
             passage = Passage(row["id"], row["title"], row["passage"], row["title"])
             instruction = prompts.load(wording).render(question=row["question"]) if wording else None
-            asked = Agent(agent.reflector, Given(passage), options)
+            asked = Agent(agent.reflector, harness.Given({row["question"]: [passage]}), options)
             answer = answer_json(await asked.ask(row["question"], instruction=instruction))
         kept = {"status": answer["status"], "answer": answer["answer"], "segments": answer["segments"]}
         known[row["id"]] = {"id": row["id"], "shown": shown_answer(answer), **kept}

@@ -12,9 +12,12 @@ import platform
 import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from selfrag.types import Passage
 
 ROOT = Path(__file__).parents[1]
 CORPUS = ROOT / "corpora" / "wikipedia"
@@ -28,6 +31,24 @@ def _described() -> str:
 
 COMMIT = _described()
 """The state that this process loaded; "-dirty" where files differ from it. At the end of a long run there may be another one."""
+
+
+@dataclass(slots=True)
+class Given:
+    """A retriever that knows the passages of every question beforehand."""
+
+    passages: dict[str, list[Passage]]
+    name: str = "given"
+    warnings: tuple[str, ...] = ()
+
+    def describe(self) -> dict[str, object]:
+        return {}
+
+    async def search(self, query: str, k: int) -> list[Passage]:
+        return self.passages[query][:k]
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 def parser(doc: str | None, out: str | None = None) -> argparse.ArgumentParser:

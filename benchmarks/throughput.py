@@ -73,24 +73,6 @@ class Run:
 # --- questions and passages ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Given:
-    """A retriever that knows the passages of every question beforehand."""
-
-    passages: dict[str, list[Passage]]
-    name: str = "given"
-    warnings: tuple[str, ...] = ()
-
-    def describe(self) -> dict[str, object]:
-        return {}
-
-    async def search(self, query: str, k: int) -> list[Passage]:
-        return self.passages[query][:k]
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
 def words(text: str) -> set[str]:
     return {word.strip(".,?!'\"()").lower() for word in text.split() if len(word) > 3}
 
@@ -140,7 +122,7 @@ async def our_loop(
 ) -> tuple[Run, Recording]:
     recording, sink = Recording(engine), MemorySink()
     # The first token is written when a passage is judged.
-    agent = Agent(TokenReflector(recording, MAX_TOKENS - 1), Given(passages), options)
+    agent = Agent(TokenReflector(recording, MAX_TOKENS - 1), harness.Given(passages), options)
     rows = [Row(i + 1, i, question, str(i)) for i, question in enumerate(passages)]
     run = await timed(lambda: Batch(agent.ask, options, sink, Plan(concurrency)).run(rows))
     run.answers = {row["question"]: row["answer"] for row in sink.rows}

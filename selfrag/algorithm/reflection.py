@@ -177,13 +177,15 @@ def temper(token: Token, temperatures: Mapping[str, float], biases: Mapping[str,
 
     Only ratios within a group are ever read, so the missing normalisation does not matter. Nothing named: the same token.
     """
+    if not (temperatures or biases):
+        return token
     watched = dict(token.watched)
     for group in temperatures.keys() | biases.keys():
         for name in GROUPS[group]:
             if name in watched:
                 shift = biases.get(group, 0.0) * WORTH[group].get(name, 0.0)
                 watched[name] = watched[name] / temperatures.get(group, 1.0) + shift
-    return replace(token, watched=watched) if temperatures or biases else token
+    return replace(token, watched=watched)
 
 
 def verdict(critique: Critique, group: str) -> str | None:

@@ -23,9 +23,8 @@ _SUPPORT = {reflection.FULLY: "full", reflection.PARTIALLY: "partial", reflectio
 def page(trace: Trace, base: Path | None = None) -> str:
     """The page of a search. ``base`` is the folder that paths are shown relative to."""
     template = resources.files(__package__).joinpath("page.html").read_text("utf-8")
-    data = json.dumps(content(trace, base), ensure_ascii=False).replace(
-        "<", "\\u003c"
-    )  # so that "</script>" in a document does not end the script
+    # Escaped, so that "</script>" in a document does not end the script.
+    data = json.dumps(content(trace, base), ensure_ascii=False).replace("<", "\\u003c")
     return template.replace("@DATA@", data.encode("utf-8", "replace").decode())
 
 

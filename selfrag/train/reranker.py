@@ -69,16 +69,8 @@ class Plan:
 class CrossEncoder(nn.Module):
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        config = BertConfig.from_pretrained(folder, attn_implementation="eager")
-        config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
-        self.body = BertModel(config, add_pooling_layer=False)
-        weights = {
-            name: value for name, value in load_file(folder / "model.safetensors").items() if not name.startswith("pooler")
-        }
-        missing, _ = self.body.load_state_dict(weights, strict=False)
-        if any("position_ids" not in name for name in missing):
-            raise ValueError(f"{folder} lacks {missing}")
-        self.first = nn.Linear(config.hidden_size, 1)
+        self.body = embedder_body(folder)
+        self.first = nn.Linear(self.body.config.hidden_size, 1)
         nn.init.zeros_(self.first.weight)
         nn.init.zeros_(self.first.bias)
         self.means = nn.Parameter(torch.tensor(10.0))
@@ -92,12 +84,25 @@ class CrossEncoder(nn.Module):
         question[:, 0] = 0  # the first position is [CLS]
         likeness = (unit @ unit.transpose(1, 2)).masked_fill(passage[:, None, :] == 0, -1.0).amax(dim=2)
         words = (likeness * question).sum(1) / question.sum(1)
-        means = functional.cosine_similarity(_mean(hidden, question), _mean(hidden, passage))
+        means = functional.cosine_similarity(masked_mean(hidden, question), masked_mean(hidden, passage))
         first = functional.linear(hidden[:, 0], self.first.weight, self.first.bias)[:, 0]
         return self.means * means + self.words * words + first
 
 
-def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
+def embedder_body(folder: Path) -> BertModel:
+    """The layers of the embedder in ``folder`` in float32, without dropout. Raises ValueError if some are missing."""
+    config = BertConfig.from_pretrained(folder, attn_implementation="eager")
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
+    body = BertModel(config, add_pooling_layer=False)
+    weights = {name: value for name, value in load_file(folder / "model.safetensors").items() if not name.startswith("pooler")}
+    missing, _ = body.load_state_dict(weights, strict=False)
+    if any("position_ids" not in name for name in missing):
+        raise ValueError(f"{folder} lacks {missing}")
+    return body
+
+
+def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
+    """The mean of ``hidden`` (rows, tokens, size) over the tokens where ``mask`` (rows, tokens) is 1."""
     return (hidden * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
 
 

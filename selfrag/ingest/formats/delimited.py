@@ -14,7 +14,7 @@ from typing import Any
 from selfrag.errors import InputError
 from selfrag.ingest.decode import decoded
 from selfrag.ingest.document import Document, Limits, Span
-from selfrag.ingest.formats.plain_tables import grouped
+from selfrag.ingest.formats.plain_tables import YEAR, grouped
 from selfrag.ingest.formats.records import Records, named_cell, shortened
 
 csv.field_size_limit(2**24)
@@ -26,7 +26,6 @@ _MEASURE = re.compile(r"\s*(?:[A-Z]{3}\s)?[-−+]?\d[\d.,' \xa0]*\s*[^\W\d]{0,4}
 _VALUE = re.compile(
     r"\d{4}-\d\d-\d\d|\d{1,2}[./]\d{1,2}[./]\d{2,4}|\S+@\S+\.\S|https?://|(?:true|false|yes|no|n/a|null|none)\Z", re.IGNORECASE
 )
-_YEAR = re.compile(r"(?:19|20)\d\d\Z")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9]*(?:[_.-][a-z0-9]+)+\Z|[a-z]+(?:[A-Z][a-z0-9]+)+\Z|[A-Z][A-Z0-9]*_[A-Z0-9_]+\Z")
 
 
@@ -174,12 +173,12 @@ def _header(rows: Sequence[_Row]) -> tuple[bool, bool]:
     filled = [cell for cell in cells if cell]
     if len(filled) < max(1, len(cells) - 1) or any(len(cell) > 80 for cell in filled):
         return False, True
-    if any((_NUMBER.match(cell) and not _YEAR.match(cell)) or _VALUE.match(cell) for cell in filled):
+    if any((_NUMBER.match(cell) and not YEAR.match(cell)) or _VALUE.match(cell) for cell in filled):
         return False, True
     below = [[row.cells[at] for row in rows[1:] if at < len(row.cells) and row.cells[at]] for at in range(len(cells))]
     typed = [bool(column) and sum(map(_is_value, column)) * 10 >= len(column) * 8 for column in below]
-    if any(_YEAR.match(cell) for cell in filled):  # years: names of columns over larger or smaller numbers
-        years = [at for at, cell in enumerate(cells) if _YEAR.match(cell)]
+    if any(YEAR.match(cell) for cell in filled):  # years: names of columns over larger or smaller numbers
+        years = [at for at, cell in enumerate(cells) if YEAR.match(cell)]
         return (True, True) if len(years) > 1 or len(rows) == 1 else (False, True)
     if any(kind and cells[at] for at, kind in enumerate(typed)):
         return True, True

@@ -214,7 +214,7 @@ class _Reader:
         properties = child(element, "rPr")
         style = self.styles.get(attribute(child(properties, "rStyle"), "val"), _Style())
         hidden = child(properties, "vanish")
-        if style.hidden if hidden is None else attribute(hidden, "val", "1") not in _OFF:
+        if style.hidden if hidden is None else _is_on(hidden):
             return ""
         text = self.inline(element)
         if "Symbol" in (attribute(child(properties, "rFonts"), "ascii"), attribute(child(properties, "rFonts"), "hAnsi")):
@@ -325,7 +325,12 @@ def _chosen_entry(element: etree._Element) -> str:
 
 def _ticked(element: etree._Element) -> bool:
     state = child(element, "checked") if child(element, "checked") is not None else child(element, "default")
-    return state is not None and attribute(state, "val", "1") not in _OFF
+    return _is_on(state)
+
+
+def _is_on(switch: etree._Element | None) -> bool:
+    """Whether a switch is there and not off; it need not say that it is on."""
+    return switch is not None and attribute(switch, "val", "1") not in _OFF
 
 
 # --- the other parts -------------------------------------------------------------------------------------------------------
@@ -363,9 +368,7 @@ def _style(key: str, styles: dict[str, etree._Element]) -> _Style:
             level = 1
         numbering = numbering if numbering is not None else child(own, "numPr")
         letters = child(styles[key], "rPr")
-        hidden = (
-            hidden or attribute(child(letters, "vanish"), "val", "1" if child(letters, "vanish") is not None else "0") not in _OFF
-        )
+        hidden = hidden or _is_on(child(letters, "vanish"))
         raised = raised or attribute(child(letters, "vertAlign"), "val") == "superscript"
         key = attribute(child(styles[key], "basedOn"), "val")
     return _Style(level, numbering, hidden, raised)

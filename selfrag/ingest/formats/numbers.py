@@ -11,7 +11,8 @@ _THOUSANDS = re.compile(r"(?<=[0#?])(,*)(?=[^,0#?]*\Z)")
 def shown(value: float, form: str) -> str:
     """``value`` in the format code ``form``, such as ``0.0%``; as it is where that is empty or says nothing of numbers."""
     parts = form.split(";")
-    own = parts[1 if value < 0 else 2 if value == 0 else 0] if len(parts) > (1 if value < 0 else 2 if value == 0 else 0) else ""
+    place = 1 if value < 0 else 2 if value == 0 else 0
+    own = parts[place] if place < len(parts) else ""
     if _WORDED.fullmatch(own):  # "Yes";"No" for 1 and 0
         return _unquoted(own)
     section = re.sub(r"\[(?!\$)[^\]]*\]|_.|\*.", "", parts[0])

@@ -8,7 +8,7 @@ from itertools import pairwise, zip_longest
 
 from selfrag.ingest.document import Span
 
-_YEAR = re.compile(r"(?:19|20)\d\d\Z")
+YEAR = re.compile(r"(?:19|20)\d\d\Z")
 _ORG_ROW = re.compile(r"[ \t]*\|")
 _ORG_RULE = re.compile(r"[ \t]*\|-")
 _ADOC_FENCE = re.compile(r"[|,:!]={3,}[ \t]*\Z")
@@ -93,7 +93,7 @@ def grouped(top: Mapping[int, str], low: Mapping[int, str]) -> dict[int, str]:
     """The names of columns under two rows, by column, where the upper one stands over groups of them (2023 over Sales and Cost);
     empty if these are no such rows."""
     cells = (*top.values(), *low.values())
-    words = all(len(cell) < 80 and (any(map(str.isalpha, cell)) or _YEAR.match(cell)) for cell in cells)
+    words = all(len(cell) < 80 and (any(map(str.isalpha, cell)) or YEAR.match(cell)) for cell in cells)
     if len(top) < 2 or not low.keys() - top.keys() or not words:
         return {}
     names, group = {}, ""

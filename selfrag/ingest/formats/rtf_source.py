@@ -100,8 +100,13 @@ class _Rewriter:
 
 
 def _changed(word: str, on: bool, symbol: bool) -> dict[str, bool]:
-    if word == "plain":
-        return {"deleted": False, "hidden": False, "raised": False}
-    if word in ("deleted", "v", "f"):
-        return {{"deleted": "deleted", "v": "hidden", "f": "symbol"}[word]: symbol if word == "f" else on}
+    match word:
+        case "plain":
+            return {"deleted": False, "hidden": False, "raised": False}
+        case "deleted":
+            return {"deleted": on}
+        case "v":
+            return {"hidden": on}
+        case "f":
+            return {"symbol": symbol}
     return {"raised": on and word in ("super", "up")}
