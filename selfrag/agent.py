@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OPTION_OF = {"retrieve": "threshold", "isrel": "abstain_isrel", "issup": "abstain_issup", "isuse": "abstain_isuse",
-              "reconsider": "reconsider_isuse", "join": "join_isuse"}  # fmt: skip
+              "found": "found_isrel", "reconsider": "reconsider_isuse", "join": "join_isuse"}  # fmt: skip
 """The option that each fitted threshold is the default of."""
 
 

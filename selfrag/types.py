@@ -390,7 +390,7 @@ class SearchOptions:
     )
     choices: tuple[str, ...] = ()
     correct: bool = option(False, "Search again with other queries, at most twice, if nothing relevant was found.")
-    found_isrel: float = option(0.5, "Search again while the best ISREL is below P.", metavar="P", high=1)
+    found_isrel: float = option(0.5, "Search again while the best ISREL is below P.", metavar="P", high=1, fitted=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from selfrag._util import write_whole
 from selfrag.algorithm.reflection import GROUPS
 from selfrag.errors import ConfigError, UsageError
 
-_LOWEST = {"retrieve": 0.0, "isrel": 0.0, "issup": 0.0, "isuse": -1.0, "reconsider": -1.0, "join": -1.0}
+_LOWEST = {"retrieve": 0.0, "isrel": 0.0, "issup": 0.0, "isuse": -1.0, "found": 0.0, "reconsider": -1.0, "join": -1.0}
 """The thresholds, each with its least value; 1 is the largest of all."""
 
 
@@ -23,7 +23,7 @@ class Profile:
     """The result of `selfrag calibrate`.
 
     ``thresholds`` in [0, 1]: "retrieve" above which passages are retrieved, "isrel" and "issup" below which the program
-    abstains; in [-1, 1]: "isuse" below which it abstains, "reconsider" below which it takes a second look, "join" above which it
+    abstains, "found" below which it searches again (with --correct); in [-1, 1]: "isuse" below which it abstains, "reconsider" below which it takes a second look, "join" above which it
     adds what other passages say. ``temperatures`` maps a reflection group ("ISREL") to a positive number, 1 where it is missing,
     ``biases`` to a number of log-odds, 0 where it is missing.
     """

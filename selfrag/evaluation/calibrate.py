@@ -118,8 +118,8 @@ def fit_abstention(found: Sequence[Example], scaling: Scaling, max_risk: float |
 
 
 def fit(found: Sequence[Example], now: Mapping[str, float] = NEUTRAL, max_risk: float | None = None) -> Fit:
-    """``now`` are the thresholds that hold: "retrieve" is kept where all are equal, "reconsider" and "join", which decide on work
-    and not on answers, move with the scale of ISUSE. InputError if no question is labelled."""
+    """``now`` are the thresholds that hold: "retrieve" is kept where all are equal, "found", "reconsider" and "join", which
+    decide on work and not on answers, move with the scale of ISREL or ISUSE. InputError if no question is labelled."""
     if not found:
         raise InputError('no question is labelled with "answers" or "unanswerable"', "add them to the rows of the file")
     fitted = {group: fit_scaling(found, group) for group in GROUPS if group != "ISSUP"}
@@ -127,6 +127,8 @@ def fit(found: Sequence[Example], now: Mapping[str, float] = NEUTRAL, max_risk: 
     notes = [note for _, _, note in fitted.values() if note]
     notes.append("ISSUP: right answers do not say whether the passage supports them: it stays as it is")
     found_thresholds = fit_abstention(found, scaling, max_risk)
+    if "found" in now:
+        found_thresholds["found"] = scaling.relevance(now["found"])
     found_thresholds |= {name: scaling.utility(now[name]) for name in ("reconsider", "join") if name in now}
     if (threshold := fit_retrieve(found, scaling, now["retrieve"])) is None:
         notes.append("Retrieve: no run without retrieval to compare with: its threshold stays as it is")

