@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from selfrag import telemetry
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OPTION_OF = {"retrieve": "threshold", "isrel": "abstain_isrel", "issup": "abstain_issup", "isuse": "abstain_isuse",
-              "found": "found_isrel", "reconsider": "reconsider_isuse", "join": "join_isuse"}  # fmt: skip
+              "confidence": "abstain_confidence", "found": "found_isrel", "reconsider": "reconsider_isuse",
+              "join": "join_isuse"}  # fmt: skip
 """The option that each fitted threshold is the default of."""
 
 
@@ -138,6 +139,7 @@ async def open_agent(
         reflector = open_reflector(now, model, profile, thresholds)
         stack.push_async_callback(reflector.engine.close)
         options = check(search_options(now.search, fitted_options(now), tuple(choices)))
+        options = comparable(options, retriever, model)
         log.debug("model %s on %s, collections %s, %s", model.name, reflector.engine.name, names or now.collection, options)
         yield Agent(reflector, retriever, options, _warnings(model, profile), retriever.wider if retriever else None)
 
@@ -147,7 +149,16 @@ def fitted_options(settings: Settings) -> dict[str, float]:
     model, profile = find_model(settings), find_profile(settings)
     thresholds = {**model.thresholds, **(profile.thresholds if profile else {})}
     fitted = {OPTION_OF[name]: value for name, value in thresholds.items()}
-    return fitted | {f"w_{name}": value for name, value in model.weights.items()}
+    fitted |= {f"w_{name}": value for name, value in model.weights.items()}
+    sure = {**model.confidence, **(profile.confidence if profile else {})}
+    return fitted | {f"confidence_{name}": value for name, value in sure.items()}
+
+
+def comparable(options: SearchOptions, retriever: CollectionRetriever | None, model: ModelInfo) -> SearchOptions:
+    """The options, without the cosine in the confidence where it is not that of the embedder which the model was fitted with."""
+    if retriever is None or not options.confidence.similarity or retriever.embeds_by(model.embedder):
+        return options
+    return replace(options, confidence=replace(options.confidence, similarity=0.0))
 
 
 def _warnings(model: ModelInfo, profile: Profile | None) -> tuple[str, ...]:

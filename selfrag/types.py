@@ -254,12 +254,27 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfidenceWeights:
+    """The log-odds that an answer is right, as a sum (logistic regression): ``bias``, the log-odds of ISREL and of the utility,
+    and the passage's cosine with the question above ``centre``, each with its weight, none negative.
+
+    ``similarity`` is 0 where the embedder is not the one it was fitted with: cosines of other embedders mean something else.
+    """
+
+    bias: float = 0.0
+    isrel: float = 0.5
+    isuse: float = 0.5
+    similarity: float = 0.0
+    centre: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Critique:
     """The model's judgement of one segment: ISREL and ISSUP in [0, 1], ISUSE in [-1, 1], the sequence term in [0, 1].
 
     A group that the segment does not carry counts 0 and is missing from ``distributions``, which maps a group's name to the
     probabilities of its tokens, normalised within the group. ``retrieval`` comes from the search: the score, in [0, 1],
-    of the new passage; 0 without one.
+    of the new passage; 0 without one. So does ``similarity``, the cosine of passage and question; None if it is not known.
     """
 
     isrel: float = 0.0
@@ -268,6 +283,7 @@ class Critique:
     sequence: float = 0.0
     distributions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     retrieval: float = 0.0
+    similarity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +388,9 @@ class SearchOptions:
     abstain_isuse: float = option(
         -1.0, "Abstain when usefulness, from -1 to 1, is below X.", metavar="X", low=-1, high=1, fitted=True
     )
+    abstain_confidence: float = option(
+        0.0, "Abstain when the answer is right with less than probability P.", metavar="P", high=1, fitted=True
+    )
     reconsider_isuse: float = option(
         -1.0,
         "Also judge sentences of the relevant passages if usefulness is below X.",
@@ -391,6 +410,7 @@ class SearchOptions:
     choices: tuple[str, ...] = ()
     correct: bool = option(False, "Search again with other queries, at most twice, if nothing relevant was found.")
     found_isrel: float = option(0.5, "Search again while the best ISREL is below P.", metavar="P", high=1, fitted=True)
+    confidence: ConfidenceWeights = ConfidenceWeights()
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,7 +449,8 @@ class Answer:
     passages in order of their numbers (1, 2, …); when the program abstains, the nearest passages all the same. ``decision`` is
     the first segment's. ``expanded`` candidates were written to the end, ``pruned`` were not. ``exact`` says that no probability
     was cut off by a top-k. ``collection`` names the retriever, empty without one. ``score`` is the mean of the segments'
-    scores: it ranks the candidates of one question, and compares with nothing else.
+    scores: it ranks the candidates of one question, and compares with nothing else. ``confidence`` is the probability, in [0, 1],
+    that the answer is right; None without evidence.
     """
 
     question: str
@@ -449,6 +470,7 @@ class Answer:
     usage: Usage
     timing: Timing
     score: float = 0.0
+    confidence: float | None = None
     warnings: tuple[str, ...] = ()
 
 

@@ -58,6 +58,7 @@ def row(
         "status": status,
         "error": None,
         "answer": answer if status == "answered" else "",
+        "confidence": isrel * issup if cited else None,
         "retrieval": {"mode": "adaptive", "decision": bool(found), "probability": probability, "threshold": 0.2},
         "segments": [segment] if answer else [],
         "citations": [{"n": 1, **passage(cited)}] if cited else [],

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from selfrag.errors import UsageError
-from selfrag.types import Critique, Decision, SearchOptions, Segment, Support, Token, Weights
+from selfrag.types import ConfidenceWeights, Critique, Decision, SearchOptions, Segment, Support, Token, Weights
 
 NO_RETRIEVAL, RETRIEVAL, CONTINUE = "[No Retrieval]", "[Retrieval]", "[Continue to Use Evidence]"
 IRRELEVANT, RELEVANT = "[Irrelevant]", "[Relevant]"
@@ -168,7 +168,7 @@ def critique(tokens: Sequence[Token], opening: Critique | None = None) -> Critiq
     if useful := first_of(tokens, ISUSE):
         use, found["ISUSE"] = isuse(useful), distribution(useful, ISUSE)
     sequence = sequence_term(sum(token.logprob for token in tokens), len(tokens))
-    return Critique(rel, sup, use, sequence, found, opening.retrieval if opening else 0.0)
+    return replace(opening or Critique(), isrel=rel, issup=sup, isuse=use, sequence=sequence, distributions=found)
 
 
 def temper(token: Token, temperatures: Mapping[str, float], biases: Mapping[str, float]) -> Token:
@@ -246,18 +246,41 @@ def evidence_means(critiques: Iterable[Critique]) -> tuple[float, float] | None:
     return sum(c.isrel for c in judged) / len(judged), sum(c.issup for c in judged) / len(judged)
 
 
+def confidence(segments: Iterable[Segment], weights: ConfidenceWeights) -> float | None:
+    """The probability, in [0, 1], that an answer is right, from its first segment that was written from a passage; None if there
+    is none. Evidence that the segment lacks, ISUSE or the similarity, moves nothing."""
+    first = next((s.critique for s in segments if "ISREL" in s.critique.distributions), None)
+    if first is None:
+        return None
+    odds = weights.bias + weights.isrel * log_odds(first.isrel)
+    if "ISUSE" in first.distributions:
+        odds += weights.isuse * log_odds((first.isuse + 1) / 2)
+    if first.similarity is not None:
+        odds += weights.similarity * (first.similarity - weights.centre)
+    return 1 / (1 + math.exp(-odds))
+
+
+def log_odds(probability: float) -> float:
+    """log(p / (1 - p)), of a probability that is cut to [1e-4, 1 - 1e-4]."""
+    cut = min(max(probability, 1e-4), 1 - 1e-4)
+    return math.log(cut / (1 - cut))
+
+
 def doubtful(segments: Sequence[Segment], options: SearchOptions) -> bool:
-    """Whether to abstain: the answer's mean ISREL, ISSUP or ISUSE, or the ISREL of its first segment, lies below its threshold.
+    """Whether to abstain: the answer's mean ISREL, ISSUP or ISUSE, the ISREL of its first segment, or its confidence lies below
+    its threshold.
 
     It depends on probabilities, not on wording. An answer without evidence is never doubtful, and ISUSE counts only if a segment
-    has it.
+    has it. The confidence does not count for a closed set of answers: one of them is right.
     """
     scores = evidence_means(segment.critique for segment in segments)
     if scores is None:
         return False
     uses = [segment.critique.isuse for segment in segments if "ISUSE" in segment.critique.distributions]
     useless = bool(uses) and sum(uses) / len(uses) < options.abstain_isuse
-    return (
+    sure = confidence(segments, options.confidence)
+    unsure = sure is not None and sure < options.abstain_confidence and not options.choices
+    return unsure or (
         strays(segments[0].critique, options) or useless or scores[0] < options.abstain_isrel or scores[1] < options.abstain_issup
     )
 

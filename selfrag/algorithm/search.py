@@ -229,11 +229,12 @@ class Search:
             return await self.retriever.search(query, k)
 
     async def open(self, path: Path, passage: Passage | None, carry: bool) -> Opening:
-        """The reflector's opening of the passage, with the passage's retrieval score."""
+        """The reflector's opening of the passage, with the scores of the passage's search."""
         opening = await self.reflector.open(self.instruction, path.segments, passage, carry)
         if passage is None or carry:
             return opening
-        return replace(opening, critique=replace(opening.critique, retrieval=min(1.0, max(0.0, passage.score))))
+        found = min(1.0, max(0.0, passage.score))
+        return replace(opening, critique=replace(opening.critique, retrieval=found, similarity=passage.dense))
 
     # --- branch and bound ------------------------------------------------------------------------------------------------------
 
@@ -403,6 +404,7 @@ class Search:
             usage=self.meter.usage,
             timing=Timing(self.retrieving.milliseconds, self.meter.watch.milliseconds, self.clock.milliseconds),
             score=path.score,
+            confidence=reflection.confidence(path.segments, self.options.confidence),
             warnings=warnings,
         )
 

@@ -41,6 +41,7 @@ def answer_from(row: Json, options: SearchOptions) -> Answer:
         usage=Usage(**row["usage"]),
         timing=Timing(**row["timing_ms"]),
         score=row["score"],
+        confidence=row.get("confidence"),
         warnings=tuple(row["warnings"]),
     )
 

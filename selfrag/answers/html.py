@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def content(trace: Trace, base: Path | None = None) -> Json:
         "weights": {name: getattr(trace.options.weights, name) for name in ("rel", "sup", "use", "ret", "sequence")},
         "support": trace.options.require_support,
         "abstain": [trace.options.abstain_isrel, trace.options.abstain_issup, trace.options.abstain_isuse],
+        "sure": asdict(trace.options.confidence) | {"least": 0 if trace.options.choices else trace.options.abstain_confidence},
         "join": {
             "most": allowed(answer["question"], trace.options),
             "all": trace.options.max_segments,
@@ -119,7 +121,8 @@ def candidates(trace: Trace) -> list[Json]:
 
 
 def numbers(critique: CritiqueJson | JudgedJson) -> Json:
-    return {name: critique.get(name, 0.0) for name in ("isrel", "issup", "isuse", "sequence", "retrieval")}
+    found = {name: critique.get(name, 0.0) for name in ("isrel", "issup", "isuse", "sequence", "retrieval")}
+    return found | {"similarity": critique.get("similarity")}
 
 
 def quoted(trace: Trace) -> dict[str, list[Json]]:

@@ -207,8 +207,10 @@ def decided(document: AnswerJson) -> str:
 def footer(document: AnswerJson) -> Text:
     """One line on how the answer was found."""
     candidates, timing = document["candidates"], document["timing_ms"]
+    sure = document.get("confidence")
     parts = [
         decided(document),
+        *([f"confidence {sure:.2f}"] if sure is not None and document["status"] == "answered" else []),
         f"{candidates['expanded']} written, {candidates['pruned']} pruned",
         f"{timing['total'] / 1000:.1f} s",
         Path(document["model"]).name,
@@ -234,9 +236,11 @@ def why_abstained(document: AnswerJson, options: SearchOptions | None = None) ->
         return f"the best answer is not relevant enough (ISREL {means[0]:.2f}, at least {options.abstain_isrel:.3g} is wanted)."
     if options and means[1] < options.abstain_issup:
         return f"the best answer is not supported enough (ISSUP {means[1]:.2f}, at least {options.abstain_issup:.3g} is wanted)."
-    use = utility(document["segments"])
+    sure, use = document.get("confidence"), utility(document["segments"])
     if options and use < options.abstain_isuse:
         return f"the best answer is not useful enough (ISUSE {use:.2f}, at least {options.abstain_isuse:.3g} is wanted)."
+    if options and sure is not None and sure < options.abstain_confidence:
+        return f"the best answer is right with probability {sure:.2f} only, at least {options.abstain_confidence:.3g} is wanted."
     return "the best answer is not relevant, supported or useful enough."
 
 

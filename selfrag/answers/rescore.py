@@ -75,6 +75,7 @@ def answer_again(trace: Trace, path: beam.Path, options: SearchOptions) -> Answe
         "status": "abstained" if abstained else "answered",
         "answer": "" if abstained else text,
         "score": path.score,
+        "confidence": reflection.confidence(path.segments, options.confidence),
         "segments": [cited_json(c, trace.answer["question"]) for c in cited],
         "citations": [{"n": n, **passage_json(p)} for n, p in enumerate(evidence, 1)],
     }

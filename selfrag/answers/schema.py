@@ -78,6 +78,7 @@ class CritiqueJson(TypedDict):
     isuse: float
     sequence: float
     retrieval: float
+    similarity: float | None
 
 
 class JudgedJson(CritiqueJson):
@@ -129,6 +130,7 @@ class AnswerJson(TypedDict):
     status: Status
     answer: str
     score: float
+    confidence: float | None
     retrieval: RetrievalJson
     segments: list[SegmentJson]
     citations: list[CitationJson]
@@ -246,6 +248,14 @@ class WeightsJson(TypedDict):
     ret: float
 
 
+class ConfidenceWeightsJson(TypedDict):
+    bias: float
+    isrel: float
+    isuse: float
+    similarity: float
+    centre: float
+
+
 class OptionsJson(TypedDict):
     k: int
     mode: Mode
@@ -258,11 +268,13 @@ class OptionsJson(TypedDict):
     abstain_isrel: float
     abstain_issup: float
     abstain_isuse: float
+    abstain_confidence: float
     reconsider_isuse: float
     join_isuse: float
     choices: list[str]
     correct: bool
     found_isrel: float
+    confidence: ConfidenceWeightsJson
 
 
 class TraceJson(TypedDict):
@@ -283,6 +295,7 @@ def answer_json(answer: Answer, id: str | int | None = None) -> AnswerJson:
         "status": answer.status,
         "answer": answer.text,
         "score": answer.score,
+        "confidence": answer.confidence,
         "retrieval": {
             "mode": options.mode,
             "decision": decision.action == "retrieve",
@@ -313,6 +326,7 @@ def error_json(question: str, error: str, id: str | int | None = None) -> Answer
         "status": "error",
         "answer": "",
         "score": 0.0,
+        "confidence": None,
         "retrieval": {"mode": "adaptive", "decision": False, "probability": None, "threshold": 0.0},
         "segments": [],
         "citations": [],
@@ -378,6 +392,7 @@ def critique_json(critique: Critique) -> CritiqueJson:
         "isuse": critique.isuse,
         "sequence": critique.sequence,
         "retrieval": critique.retrieval,
+        "similarity": critique.similarity,
     }
 
 
@@ -405,7 +420,8 @@ def header_json(header: Header) -> HeaderJson:
 
 def critique_of(row: CritiqueJson | JudgedJson, distributions: Mapping[str, Mapping[str, float]]) -> Critique:
     """The critique that `critique_json` wrote."""
-    return Critique(row["isrel"], row["issup"], row["isuse"], row["sequence"], distributions, row.get("retrieval", 0.0))
+    found = row.get("retrieval", 0.0), row.get("similarity")
+    return Critique(row["isrel"], row["issup"], row["isuse"], row["sequence"], distributions, *found)
 
 
 def evidence_means(segments: Sequence[SegmentJson]) -> tuple[float, float] | None:

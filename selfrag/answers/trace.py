@@ -24,7 +24,7 @@ from selfrag.answers.schema import (
     passage_json,
 )
 from selfrag.errors import InputError
-from selfrag.types import Answer, Critique, Event, Header, Passage, SearchOptions, Segment, Weights
+from selfrag.types import Answer, ConfidenceWeights, Critique, Event, Header, Passage, SearchOptions, Segment, Weights
 
 
 class Recorder:
@@ -116,4 +116,5 @@ def passage_from(row: PassageJson) -> Passage:
 
 
 def options_from(row: Mapping[str, Any]) -> SearchOptions:
-    return SearchOptions(**{**row, "weights": Weights(**row["weights"]), "choices": tuple(row["choices"])})
+    weights = {"weights": Weights(**row["weights"]), "confidence": ConfidenceWeights(**row.get("confidence", {}))}
+    return SearchOptions(**{**row, **weights, "choices": tuple(row["choices"])})

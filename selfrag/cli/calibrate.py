@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from selfrag.errors import SOME_FAILED, UsageError
 if TYPE_CHECKING:
     from selfrag.config.profiles import Profile
     from selfrag.evaluation.calibrate import Fit, Held
-    from selfrag.types import SearchOptions
+    from selfrag.types import ConfidenceWeights, SearchOptions
 
 Rows = list[dict[str, Any]]
 ANY_RELEVANCE = 1e-9
@@ -74,6 +74,7 @@ def calibrate(
         calibrate_from_history(flags, name, max_risk, dry_run, json, quiet)
         return
 
+    from selfrag.algorithm.reflection import GROUPS
     from selfrag.config import profiles
     from selfrag.config.profiles import Profile
     from selfrag.config.settings import find_paths
@@ -85,13 +86,15 @@ def calibrate(
     profiles.path_of(name, folder)
     if out:
         out.mkdir(parents=True, exist_ok=True)
-    with_evidence, alone, now = asyncio.run(both(flags, running, file, out, quiet))
+    with_evidence, alone, now, confidence = asyncio.run(both(flags, running, file, out, quiet))
     found = examples(with_evidence, {str(row["id"]): row for row in alone})
     fitted = fit(found, now.thresholds, max_risk)
     held = crossed(found, now.thresholds, max_risk=max_risk)
     model = next((row["model"] for row in with_evidence if row["status"] != "error"), "")
     scaling = fitted.scaling.after(now.scaling)
-    profile = Profile(name, model, fitted.thresholds, scaling.temperatures, scaling.biases)
+    sure = asdict(fitted.scaling.weights(confidence))
+    temperatures, biases = ({g: v for g, v in each.items() if g in GROUPS} for each in (scaling.temperatures, scaling.biases))
+    profile = Profile(name, model, fitted.thresholds, temperatures, biases, sure)
     keep(profile, fitted, held, len(found), f"questions of {Path(file).name}", None if dry_run else folder, json, quiet)
     if len(found) < len(with_evidence):
         terminal.say(f"{len(with_evidence) - len(found)} questions failed or have no label, and were left out", quiet)
@@ -129,8 +132,10 @@ def thresholds_of(options: SearchOptions) -> dict[str, float]:
     return {name: getattr(options, option) for name, option in OPTION_OF.items()}
 
 
-async def both(flags: AgentFlags, running: RunFlags, file: str, out: Path | None, quiet: bool) -> tuple[Rows, Rows, Fit]:
-    """The rows with evidence and without it, and the scaling and the thresholds that hold now.
+async def both(
+    flags: AgentFlags, running: RunFlags, file: str, out: Path | None, quiet: bool
+) -> tuple[Rows, Rows, Fit, ConfidenceWeights]:
+    """The rows with evidence and without it, and the scaling, the thresholds and the weights of the confidence that hold now.
 
     An incomplete run ends the command.
     """
@@ -145,6 +150,7 @@ async def both(flags: AgentFlags, running: RunFlags, file: str, out: Path | None
             scaling = Scaling(agent.reflector.temperatures, agent.reflector.biases)
             agent.reflector = replace(agent.reflector, relevant_above=ANY_RELEVANCE)
         free = replace(now, abstain_isrel=0.0, abstain_issup=0.0, abstain_isuse=-1.0, threshold=0.0, require_support=None)
+        free = replace(free, abstain_confidence=0.0)
         free = replace(free, join_isuse=1.0)  # one answer, one critique
         runs = []
         for name, options in (("evidence", free), ("alone", replace(free, mode="never"))):
@@ -153,7 +159,7 @@ async def both(flags: AgentFlags, running: RunFlags, file: str, out: Path | None
             if tally.stopped:
                 raise typer.Exit(exit_code(tally))
             runs.append(rows)
-    return runs[0], runs[1], Fit(scaling, thresholds_of(now))
+    return runs[0], runs[1], Fit(scaling, thresholds_of(now)), now.confidence
 
 
 def keep(profile: Profile, fitted: Fit, held: Held, count: int, what: str, folder: Path | None, json: bool, quiet: bool) -> None:
@@ -178,6 +184,8 @@ def text(profile: Profile, fitted: Fit, held: Held, count: int) -> str:
     notes = [f"note: {note}" for note in fitted.notes]
     head = f"profile {profile.name}: {count} questions, model {profile.model}"
     scaling = [f"temperatures  {temperatures}", f"biases        {biases}"]
+    sure = "  ".join(f"{name} {value:+.2f}" for name, value in profile.confidence.items())
+    scaling += [f"confidence    {sure}"] if sure else []
     return "\n".join([head, f"thresholds    {thresholds}", *scaling, *notes, "", table])
 
 
@@ -191,6 +199,7 @@ def document(profile: Profile, fitted: Fit, held: Held, count: int, path: Path |
         "thresholds": dict(profile.thresholds),
         "temperatures": dict(profile.temperatures),
         "biases": dict(profile.biases),
+        "confidence": dict(profile.confidence),
         "held_out": [{"metric": label, "before": a, "after": b} for label, a, b in held],
         "notes": list(fitted.notes),
     }

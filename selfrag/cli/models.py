@@ -108,6 +108,8 @@ def described(info: ModelInfo) -> dict[str, Any]:
         "weights": dict(info.weights),
         "temperatures": dict(info.temperatures),
         "biases": dict(info.biases),
+        "confidence": dict(info.confidence),
+        "embedder": info.embedder,
     }
 
 

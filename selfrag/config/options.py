@@ -13,10 +13,12 @@ from dataclasses import MISSING, dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
-from selfrag.types import Option, SearchOptions, Weights
+from selfrag.types import ConfidenceWeights, Option, SearchOptions, Weights
 
 _WEIGHTS = {"rel": "w_rel", "sup": "w_sup", "use": "w_use", "ret": "w_ret", "sequence": "sequence"}
 """Option names of the fields of `Weights`."""
+_CONFIDENCE = {each.name: f"confidence_{each.name}" for each in fields(ConfidenceWeights)}
+"""The same of `ConfidenceWeights`."""
 
 
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
@@ -121,7 +123,9 @@ SEARCH: Mapping[str, Row] = {**rows_of(SearchOptions), **rows_of(Weights, _WEIGH
 
 
 def search_options(given: Mapping[str, Any], fitted: Mapping[str, float], choices: tuple[str, ...] = ()) -> SearchOptions:
-    """The options of a search: ``given`` by the user, else ``fitted`` for the model, else the defaults."""
+    """The options of a search: ``given`` by the user, else ``fitted`` for the model, else the defaults. A field of
+    `ConfidenceWeights` is named ``confidence_`` and its name in ``fitted``; nobody gives it."""
     known: dict[str, Any] = {**{name: value for name, value in fitted.items() if name in SEARCH}, **given}
     weights = {field: known.pop(name) for field, name in _WEIGHTS.items() if name in known}
-    return SearchOptions(**known, weights=Weights(**weights), choices=choices)
+    sure = ConfidenceWeights(**{name: fitted[key] for name, key in _CONFIDENCE.items() if key in fitted})
+    return SearchOptions(**known, weights=Weights(**weights), choices=choices, confidence=sure)

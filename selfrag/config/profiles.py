@@ -14,18 +14,31 @@ from selfrag._util import write_whole
 from selfrag.algorithm.reflection import GROUPS
 from selfrag.errors import ConfigError, UsageError
 
-_LOWEST = {"retrieve": 0.0, "isrel": 0.0, "issup": 0.0, "isuse": -1.0, "found": 0.0, "reconsider": -1.0, "join": -1.0}
+_LOWEST = {
+    "retrieve": 0.0,
+    "isrel": 0.0,
+    "issup": 0.0,
+    "isuse": -1.0,
+    "confidence": 0.0,
+    "found": 0.0,
+    "reconsider": -1.0,
+    "join": -1.0,
+}
 """The thresholds, each with its least value; 1 is the largest of all."""
+
+_CONFIDENCE = {"bias": -math.inf, "isrel": 0.0, "isuse": 0.0, "similarity": 0.0, "centre": -1.0}
+"""The fields of `ConfidenceWeights`, each with its least value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
     """The result of `selfrag calibrate`.
 
-    ``thresholds`` in [0, 1]: "retrieve" above which passages are retrieved, "isrel" and "issup" below which the program
-    abstains, "found" below which it searches again (with --correct); in [-1, 1]: "isuse" below which it abstains, "reconsider" below which it takes a second look, "join" above which it
-    adds what other passages say. ``temperatures`` maps a reflection group ("ISREL") to a positive number, 1 where it is missing,
-    ``biases`` to a number of log-odds, 0 where it is missing.
+    ``thresholds`` in [0, 1]: "retrieve" above which passages are retrieved, "isrel", "issup" and "confidence" below which the
+    program abstains, "found" below which it searches again (with --correct); in [-1, 1]: "isuse" below which it abstains,
+    "reconsider" below which it takes a second look, "join" above which it adds what other passages say. ``temperatures`` maps a
+    reflection group ("ISREL") to a positive number, 1 where it is missing, ``biases`` to a number of log-odds, 0 where it is
+    missing. ``confidence`` holds the fields of `ConfidenceWeights`, the model's where they are missing.
     """
 
     name: str
@@ -33,6 +46,7 @@ class Profile:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     temperatures: Mapping[str, float] = field(default_factory=dict)
     biases: Mapping[str, float] = field(default_factory=dict)
+    confidence: Mapping[str, float] = field(default_factory=dict)
 
 
 def path_of(name: str, folder: Path) -> Path:
@@ -51,15 +65,16 @@ def load(name: str, folder: Path) -> Profile:
         raise UsageError(f"no profile is named {name!r} (known: {known})", mend) from None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}", mend) from error
-    if unknown := set(found) - {"model", "note", "thresholds", "temperatures", "biases"}:
+    if unknown := set(found) - {"model", "note", "thresholds", "temperatures", "biases", "confidence"}:
         raise ConfigError(f"{path}: unknown key {min(unknown)!r}", mend)
     try:
         thresholds = _numbers(found.get("thresholds", {}), _LOWEST, 1.0)
         temperatures = _numbers(found.get("temperatures", {}), dict.fromkeys(GROUPS, math.ulp(0.0)), math.inf)
         biases = _numbers(found.get("biases", {}), dict.fromkeys(GROUPS, -math.inf), math.inf)
+        confidence = _numbers(found.get("confidence", {}), _CONFIDENCE, math.inf)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}", mend) from None
-    return Profile(name, str(found.get("model", "")), thresholds, temperatures, biases)
+    return Profile(name, str(found.get("model", "")), thresholds, temperatures, biases, confidence)
 
 
 def _numbers(table: Mapping[str, Any], lowest: Mapping[str, float], high: float) -> dict[str, float]:
@@ -84,6 +99,7 @@ def save(profile: Profile, folder: Path, note: str = "") -> Path:
         "thresholds": dict(profile.thresholds),
         "temperatures": dict(profile.temperatures),
         "biases": dict(profile.biases),
+        "confidence": dict(profile.confidence),
     }
     write_whole(path, [tomlkit.dumps(table).encode()])
     return path

@@ -19,10 +19,20 @@ from selfrag.errors import InputError
 from selfrag.evaluation import thresholds
 from selfrag.evaluation.curves import ece
 from selfrag.evaluation.outcome import outcome
-from selfrag.evaluation.temperatures import Example, Floats, Scaling, fit_scaling, labelled, log_loss, relevance, retrieval
+from selfrag.evaluation.temperatures import (
+    CONFIDENCE,
+    Example,
+    Floats,
+    Scaling,
+    fit_scaling,
+    labelled,
+    log_loss,
+    relevance,
+    retrieval,
+)
 
 Json = Mapping[str, Any]
-NEUTRAL = {"retrieve": 0.2, "isrel": 0.0, "issup": 0.0, "isuse": -1.0}
+NEUTRAL = {"retrieve": 0.2, "isrel": 0.0, "issup": 0.0, "isuse": -1.0, "confidence": 0.0}
 FEW = 50
 
 
@@ -58,6 +68,7 @@ def _example(row: Json, other: Json | None) -> Example:
         issup=issup,
         isuse=isuse,
         passages=tuple((score, hit) for score, hit in pairs if score is not None and found.gold.answerable),
+        confidence=row.get("confidence"),
     )
 
 
@@ -111,10 +122,14 @@ def worth_answering(found: Sequence[Example]) -> NDArray[np.bool_]:
 
 
 def fit_abstention(found: Sequence[Example], scaling: Scaling, max_risk: float | None) -> dict[str, float]:
-    """Thresholds of ISREL, ISSUP and ISUSE, so scaled."""
+    """Thresholds of ISREL, ISSUP and ISUSE, so scaled; then that of the confidence, among what they keep."""
     right = np.array([e.right for e in found], dtype=bool)
-    isrel, issup, use = thresholds.fit_abstention(evidence(found, scaling), worth_answering(found), right, max_risk)
-    return {"isrel": isrel, "issup": issup, "isuse": 2 * use - 1}
+    good, scores = worth_answering(found), evidence(found, scaling)
+    isrel, issup, use = thresholds.fit_abstention(scores, good, right, max_risk)
+    kept = thresholds.keeps(scores, (isrel, issup, use))
+    sure = np.where(kept, scaling.confident(found), -1.0)  # what the others give up stays given up
+    (least,) = thresholds.fit_abstention(sure[:, None], good, right, max_risk)
+    return {"isrel": isrel, "issup": issup, "isuse": 2 * use - 1, "confidence": least}
 
 
 def fit(found: Sequence[Example], now: Mapping[str, float] = NEUTRAL, max_risk: float | None = None) -> Fit:
@@ -122,7 +137,7 @@ def fit(found: Sequence[Example], now: Mapping[str, float] = NEUTRAL, max_risk: 
     decide on work and not on answers, move with the scale of ISREL or ISUSE. InputError if no question is labelled."""
     if not found:
         raise InputError('no question is labelled with "answers" or "unanswerable"', "add them to the rows of the file")
-    fitted = {group: fit_scaling(found, group) for group in GROUPS if group != "ISSUP"}
+    fitted = {group: fit_scaling(found, group) for group in (*GROUPS, CONFIDENCE) if group != "ISSUP"}
     scaling = Scaling({group: each[0] for group, each in fitted.items()}, {group: each[1] for group, each in fitted.items()})
     notes = [note for _, _, note in fitted.values() if note]
     notes.append("ISSUP: right answers do not say whether the passage supports them: it stays as it is")
@@ -173,6 +188,7 @@ def metrics(pairs: Sequence[tuple[Example, Fit]]) -> dict[str, float | None]:
     """What the fits would have done to their examples."""
     found = [e for e, _ in pairs]
     keep = np.array([thresholds.keeps(evidence([e], f.scaling), limits(f.thresholds))[0] for e, f in pairs])
+    keep &= np.array([f.scaling.confident([e])[0] >= f.thresholds["confidence"] for e, f in pairs])
     right, good = np.array([e.right for e in found]), worth_answering(found)
     policy = [(retrieving([e], f.scaling), f.thresholds["retrieve"]) for e, f in pairs]
     known = [(p[0] > t, w[0], a[0]) for (p, w, a), t in policy if len(p)]
@@ -183,7 +199,7 @@ def metrics(pairs: Sequence[tuple[Example, Fit]]) -> dict[str, float | None]:
         "accuracy under the retrieval threshold": float(np.mean([w if yes else a for yes, w, a in known])) if known else None,
         "retrieval frequency": float(np.mean([yes for yes, _, _ in known])) if known else None,
     }
-    for group in GROUPS:
+    for group in (*GROUPS, CONFIDENCE):
         parts = [(labelled([e], group), f.scaling) for e, f in pairs]
         said = [scaling.read(group, d) for (d, label), scaling in parts if len(label)]
         label = [label for (_, label), _ in parts if len(label)]

@@ -44,7 +44,16 @@ def scaling(entry: Entry) -> Scaling:
 def _example(entry: Entry) -> Example:
     worth = (entry.verdict == "good") == (entry.document["status"] == "answered")
     isrel, issup, isuse = judgements(entry.document["segments"])
-    return Example(worth, worth, right_alone=None, p_retrieve=None, isrel=isrel, issup=issup, isuse=isuse)
+    return Example(
+        worth,
+        worth,
+        right_alone=None,
+        p_retrieve=None,
+        isrel=isrel,
+        issup=issup,
+        isuse=isuse,
+        confidence=entry.document.get("confidence"),
+    )
 
 
 def fit(found: Sequence[Example], max_risk: float | None = None) -> Fit:

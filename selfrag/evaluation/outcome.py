@@ -22,7 +22,7 @@ class Outcome:
     """One question of a run. ``hits`` says of each retrieved passage whether it holds the answer, None if that is not known;
     ``cited_gold`` the same of each citation. ``answer`` is what the model wrote, ``shown`` what a reader reads, with quotes;
     ``whole_shown`` and ``whole_written`` count the segments that are whole sentences. ``isrel`` and ``issup`` are means over the
-    segments written from passages."""
+    segments written from passages. ``stated`` is the confidence that the answer states."""
 
     id: str
     question: str
@@ -43,6 +43,7 @@ class Outcome:
     issup: float | None
     isuse: float
     sequence: float
+    stated: float | None
     milliseconds: float
     tokens: int
     expanded: int
@@ -74,8 +75,8 @@ class Outcome:
 
     @property
     def confidence(self) -> float:
-        """The confidence that decides on abstaining: ISREL times ISSUP; for an answer without evidence the sequence term."""
-        return self.sequence if self.isrel is None or self.issup is None else self.isrel * self.issup
+        """The answer's own confidence; for an answer without evidence the sequence term."""
+        return self.sequence if self.stated is None else self.stated
 
 
 def columns_of(row: Json) -> dict[str, Any]:
@@ -116,6 +117,7 @@ def _outcome(row: Json, gold: Gold) -> Outcome:
         issup=issup,
         isuse=utility(segments),
         sequence=sum(s["critique"]["sequence"] for s in segments) / len(segments) if segments else 0.0,
+        stated=row.get("confidence"),
         milliseconds=row["timing_ms"]["total"],
         tokens=row["usage"]["completion_tokens"],
         expanded=row["candidates"]["expanded"],

@@ -27,7 +27,7 @@ SIGNALS: Mapping[str, Callable[[Outcome], float]] = {
     "ISUSE": lambda o: o.isuse,
     "sequence": lambda o: o.sequence,
 }
-"""Signals that may separate right answers from wrong ones. ``confidence`` is ISREL × ISSUP."""
+"""Signals that may separate right answers from wrong ones. ``confidence`` is the answer's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfrag.algorithm.reflection import GROUPS, ISREL, RELEVANT, RETRIEVAL, RETRIEVE, WORTH
+from selfrag.types import ConfidenceWeights
 
 Floats = NDArray[np.float64]
 TEMPERATURES = np.geomspace(0.2, 5, 41)
 BIASES = np.linspace(-4, 4, 81)
+CONFIDENCE = "confidence"
+"""Scaled as a group of two tokens is."""
 LEAST = 20
 """Labelled examples below which nothing is fitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A labelled question; ``passages`` pairs ISREL with being gold."""
+    """A labelled question; ``passages`` pairs ISREL with being gold. ``confidence`` is the answer's, None without evidence."""
 
     answerable: bool
     right: bool
@@ -31,6 +34,7 @@ class Example:
     issup: tuple[tuple[float, ...], ...] = ()
     isuse: tuple[float, ...] = ()
     passages: tuple[tuple[float, bool], ...] = ()
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,20 @@ class Scaling:
             biases[group] = first.biases.get(group, 0.0) / by + self.biases.get(group, 0.0)
         return Scaling(temperatures, biases)
 
+    def confident(self, found: Sequence[Example]) -> Floats:
+        """The confidence of each answer, so scaled; 1 where it has none."""
+        told = self.read(CONFIDENCE, relevance([e.confidence or 0.0 for e in found]))
+        return np.where([e.confidence is None for e in found], 1.0, told)
+
+    def weights(self, now: ConfidenceWeights) -> ConfidenceWeights:
+        """Weights that give, of critiques so scaled, the confidence that ``now`` gave before, so scaled. Exact for ISREL, and for
+        an ISUSE whose distribution lies on the lowest and the highest utility."""
+        isrel, isuse = (getattr(now, name) * self.temperatures.get(name.upper(), 1.0) for name in ("isrel", "isuse"))
+        bias = now.bias - isrel * self.biases.get("ISREL", 0.0) - isuse * self.biases.get("ISUSE", 0.0)
+        by = self.temperatures.get(CONFIDENCE, 1.0)
+        bias = bias / by + self.biases.get(CONFIDENCE, 0.0)
+        return ConfidenceWeights(bias, isrel / by, isuse / by, now.similarity / by, now.centre)
+
     def relevance(self, isrel: float) -> float:
         """What becomes of an ISREL in [0, 1]; 0 and 1 stay."""
         return (self._moved("ISREL", 2 * isrel - 1) + 1) / 2
@@ -70,6 +88,7 @@ class Scaling:
 
 
 def scaled(group: str, distributions: Floats, temperature: float, bias: float) -> Floats:
+    group = "ISREL" if group == CONFIDENCE else group
     worth = np.array([WORTH[group].get(token, 0.0) for token in GROUPS[group]])
     logs = np.log(np.clip(distributions, 1e-12, 1.0)) / temperature + bias * worth
     powers = np.exp(logs - logs.max(axis=1, keepdims=True))
@@ -99,6 +118,9 @@ def labelled(found: Sequence[Example], group: str) -> tuple[Floats, Floats]:
     if group == "ISREL":
         pairs = [item for e in found for item in e.passages]
         return relevance([p for p, _ in pairs]), np.array([hit for _, hit in pairs], dtype=np.float64)
+    if group == CONFIDENCE:
+        told = [e for e in found if e.confidence is not None]
+        return relevance([e.confidence or 0.0 for e in told]), np.array([e.right for e in told], dtype=np.float64)
     if group == "Retrieve":
         asked = [e for e in found if e.answerable and e.right_alone is not None and e.p_retrieve is not None]
         return retrieval([e.p_retrieve or 0.0 for e in asked]), np.array([not e.right_alone for e in asked], dtype=np.float64)

@@ -49,8 +49,8 @@ def fit_abstention(
     """The thresholds of the best macro-F1 of answering what is ``good`` and abstaining from the rest; with ``max_risk`` those
     that answer most while at most this share of the answers is not ``right``. Of equals the lowest.
 
-    ``scores``: (n, 2) of ISREL and ISSUP, or (n, 3) with the utility in [0, 1]; ``good`` and ``right``: (n,), ``right`` as
-    ``good`` if it is not given.
+    ``scores``: (n, 1) of any score, (n, 2) of ISREL and ISSUP, or (n, 3) with the utility in [0, 1]; ``good`` and ``right``:
+    (n,), ``right`` as ``good`` if it is not given.
     """
     wrong = ~(good if right is None else right)
 
@@ -60,7 +60,7 @@ def fit_abstention(
             return macro_f1(keep, good)
         return float(keep.mean()) if keep.any() and wrong[keep].mean() <= max_risk else 0.0
 
-    most = 60 if scores.shape[1] == 2 else 20
+    most = 60 if scores.shape[1] <= 2 else 20
     return best((tuple(map(float, each)) for each in product(*(between(column, most) for column in scores.T))), value)
 
 

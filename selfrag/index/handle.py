@@ -52,6 +52,10 @@ class Handle:
         with self.opened(generation, old=True) as catalog:
             return catalog.table("made_with")
 
+    def embedder_name(self) -> str:
+        """The name of the embedder that it was made with; empty for a new collection."""
+        return str(self.made_with().get("embedder", ""))
+
     def missing(self) -> CollectionError:
         have = ", ".join(generations.names(self.home))
         return CollectionError(

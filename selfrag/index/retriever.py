@@ -24,6 +24,8 @@ class Searchable(Protocol):
     @property
     def warnings(self) -> tuple[str, ...]: ...
 
+    def embedder_name(self) -> str: ...
+
     async def find(self, question: Question) -> list[Hit]: ...
 
     def neighbours(self, chunk: str, before: int = 1, after: int = 1) -> list[Passage]: ...
@@ -79,6 +81,10 @@ class CollectionRetriever:
         if self.reranker:
             described["reranker"] = self.reranker.name
         return described
+
+    def embeds_by(self, embedder: str) -> bool:
+        """Whether `Passage.dense` is the cosine of question and passage by this embedder, whatever the collection."""
+        return not self.hyde and all(each.embedder_name() == embedder for each in (self.wider or self).collections)
 
     async def search(self, query: str, k: int) -> list[Passage]:
         """The best ``k`` passages, best first. Raises CollectionError, and EngineError from HyDE's model or a re-ranker's

@@ -39,6 +39,7 @@ class TemporaryCollection:
 
     def __init__(self, documents: Mapping[str, Document], embedder: Embedder) -> None:
         self.name = ",".join(documents)
+        self._embedder_name = embedder.name
         self._catalog = Catalog.in_memory()
         self._work = threading.Lock()
         for source, document in documents.items():
@@ -55,6 +56,9 @@ class TemporaryCollection:
             source, digest(document.text), NO_HINTS, "ok", None, document.reader, document.title, document.metadata
         )
         self._catalog.put(described, indexed.entries)
+
+    def embedder_name(self) -> str:
+        return self._embedder_name
 
     async def find(self, question: Question) -> list[Hit]:
         """The best passages for a question, and how each was found."""

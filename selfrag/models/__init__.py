@@ -117,6 +117,8 @@ def _registered(entry: Entry, cache: Path) -> ModelInfo:
         temperatures=entry.temperatures,
         biases=entry.biases,
         weights=entry.weights,
+        confidence=entry.confidence,
+        embedder=entry.embedder,
         reflection=entry.reflection,
     )
     if entry.base is None:

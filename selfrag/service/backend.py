@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from selfrag._version import __version__
-from selfrag.agent import Agent, fitted_options, open_agent
+from selfrag.agent import Agent, comparable, find_model, fitted_options, open_agent
 from selfrag.answers.schema import answer_json
 from selfrag.config.options import search_options
 from selfrag.config.settings import Settings
@@ -73,7 +73,7 @@ class Backend:
         self.settings, self.agent, self.queue, self.keeper = settings, agent, queue, Keeper(settings)
         self.collections = tuple(collections) or (settings.collection,)
         self.started = time.time()
-        self._fitted = fitted_options(settings)
+        self._fitted, self._model = fitted_options(settings), find_model(settings)
         self._opened: dict[str, Collection] = {}
         self._embedder = cache(open_embedder)
 
@@ -83,7 +83,7 @@ class Backend:
         """Waits for its turn and answers. Raises UsageError, CollectionError, EngineError, and EngineBusy where too many wait."""
         options = self.options(asked)
         retriever = None if options.mode == "never" else self.retriever(asked.documents)
-        agent = Agent(self.agent.reflector, retriever, options)
+        agent = Agent(self.agent.reflector, retriever, comparable(options, retriever, self._model))
         async with self.queue.turn():
             answer = await agent.ask(asked.question, observer=observer)
         found = Answered(answer, retriever.warnings if retriever else (), agent.describe())

@@ -26,7 +26,7 @@ from selfrag.algorithm.reflection import (
     RETRIEVE,
 )
 from selfrag.errors import UsageError
-from selfrag.types import Critique, SearchOptions, Segment, Weights
+from selfrag.types import ConfidenceWeights, Critique, SearchOptions, Segment, Weights
 from tests import golden
 from tests.scripted_engine import control, words
 
@@ -208,6 +208,35 @@ def test_an_answer_without_evidence_is_not_doubted() -> None:
     """Thresholds judge evidence; an answer that needed none passes."""
     strict = SearchOptions(abstain_isrel=0.9, abstain_issup=0.9, abstain_isuse=0.9)
     assert not reflection.doubtful([Segment("known", None, Critique())], strict)
+
+
+JUDGED = Critique(isrel=0.8, issup=0.1, isuse=0.5, distributions={"ISREL": {}, "ISUSE": {}}, similarity=0.6)
+
+
+def test_the_confidence_is_a_sum_of_log_odds() -> None:
+    """By hand: odds of 4 and of 3, the cosine counted from its centre; a segment without evidence is passed over."""
+    weights = ConfidenceWeights(bias=0.5, isrel=2.0, isuse=1.0, similarity=10.0, centre=0.5)
+    odds = math.exp(0.5) * 4**2 * 3 * math.exp(1.0)
+    segments = [Segment("known", None, Critique()), Segment("so", None, JUDGED)]
+    assert reflection.confidence(segments, weights) == pytest.approx(odds / (1 + odds))
+    assert reflection.confidence(segments[:1], weights) is None
+
+
+def test_what_was_not_judged_moves_no_confidence() -> None:
+    """Without ISUSE and without a cosine, ISREL and the bias alone count; certainty stays finite."""
+    weights = ConfidenceWeights(isrel=1.0, isuse=1.0, similarity=10.0)
+    bare = replace(JUDGED, distributions={"ISREL": {}}, similarity=None)
+    assert reflection.confidence([Segment("so", None, bare)], weights) == pytest.approx(0.8)
+    sure = replace(bare, isrel=1.0)
+    assert 0.999 < (reflection.confidence([Segment("so", None, sure)], weights) or 0) < 1
+
+
+def test_an_answer_of_little_confidence_is_doubted() -> None:
+    """Below its threshold the program abstains, but not from a closed set of answers, one of which is right."""
+    options = SearchOptions(confidence=ConfidenceWeights(isrel=1.0, isuse=0.0), abstain_confidence=0.9)
+    assert reflection.doubtful([Segment("so", None, JUDGED)], options)
+    assert not reflection.doubtful([Segment("so", None, JUDGED)], replace(options, abstain_confidence=0.7))
+    assert not reflection.doubtful([Segment("so", None, JUDGED)], replace(options, choices=("yes", "no")))
 
 
 def test_an_answer_of_little_use_is_doubted() -> None:

@@ -32,12 +32,14 @@ from selfrag.algorithm.reflection import (
     RETRIEVE,
 )
 from selfrag.answers import trace
-from selfrag.answers.decode import event_from
+from selfrag.answers.decode import answer_from, event_from
 from selfrag.answers.rescore import rescore
+from selfrag.answers.schema import answer_json
 from selfrag.errors import EngineError, UsageError
 from selfrag.reflectors.tokens import TokenReflector
 from selfrag.types import (
     Answer,
+    ConfidenceWeights,
     Control,
     Corrected,
     Event,
@@ -375,6 +377,18 @@ async def test_abstention_is_decided_on_probabilities(rel: float, sup: float, st
     assert answer.status == status
     assert [p.chunk for p in answer.evidence] == ["c1"]
     assert answer.text == ("claim" if status == "answered" else "")
+
+
+@pytest.mark.parametrize(("cosine", "status"), [(0.9, "answered"), (0.1, "abstained"), (None, "answered")])
+async def test_the_cosine_of_the_passage_counts_in_the_confidence(cosine: float | None, status: str) -> None:
+    """The answer tells its confidence; what the search found far from the question is withheld, the same in JSON and back."""
+    engine = model({after(1): [judged(0.9), *words("claim"), backed(0.9), useful(5)]})
+    options = replace(ASK, confidence=ConfidenceWeights(similarity=10.0, centre=0.5), abstain_confidence=0.5)
+    answer = await agent(engine, Shelf(replace(passage(1), dense=cosine)), options).ask("q?")
+    assert answer.status == status
+    assert answer.segments[0].segment.critique.similarity == cosine
+    assert ((answer.confidence or 0.0) >= 0.5) == (status == "answered")
+    assert answer_from(answer_json(answer), options).confidence == answer.confidence
 
 
 @pytest.mark.parametrize(("required", "text"), [(None, "wrong"), ("partial", "half"), ("full", "true")])

@@ -18,8 +18,8 @@ from selfrag.types import Answer, SearchOptions, Weights
 from tests.algorithm.test_search import Shelf, after, backed, judged, model, passage, random_model, useful, words
 
 KEYS = [
-    *("schema", "id", "question", "status", "answer", "score", "retrieval", "segments", "citations", "candidates", "exact"),
-    *("reflection", "model", "engine", "collection", "usage", "timing_ms", "warnings", "error"),
+    *("schema", "id", "question", "status", "answer", "score", "confidence", "retrieval", "segments", "citations"),
+    *("candidates", "exact", "reflection", "model", "engine", "collection", "usage", "timing_ms", "warnings", "error"),
 ]
 ASK = SearchOptions(mode="always", k=5, max_segments=3, prune=False)
 

@@ -15,8 +15,8 @@ from tests.engines import tiny
 
 QUESTION = "What is the capital of Korea?"
 KEYS = [
-    "schema", "id", "question", "status", "answer", "score", "retrieval", "segments", "citations", "candidates", "exact",
-    "reflection", "model", "engine", "collection", "usage", "timing_ms", "warnings", "error",
+    "schema", "id", "question", "status", "answer", "score", "confidence", "retrieval", "segments", "citations",
+    "candidates", "exact", "reflection", "model", "engine", "collection", "usage", "timing_ms", "warnings", "error",
 ]  # fmt: skip
 
 

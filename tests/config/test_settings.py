@@ -9,7 +9,7 @@ import pytest
 from selfrag.config import settings
 from selfrag.config.options import search_options
 from selfrag.errors import ConfigError
-from selfrag.types import SearchOptions, Weights
+from selfrag.types import ConfidenceWeights, SearchOptions, Weights
 
 
 def write(home: Path, text: str) -> Path:
@@ -94,6 +94,7 @@ def test_fitted_options_fill_what_is_open(home: Path) -> None:
     options = search_options(given, {"threshold": 0.4, "abstain_isrel": 0.5, "abstain_issup": 0.6, "w_rel": 0.5, "w_ret": 2.0})
     assert (options.threshold, options.abstain_isrel, options.abstain_issup) == (0.4, 0.1, 0.6)
     assert options.weights == Weights(rel=3.0, sup=1.0, use=0.5, ret=2.0)
+    assert search_options({}, {"confidence_bias": -1.0}).confidence == ConfidenceWeights(bias=-1.0)
 
 
 def test_save_keeps_the_rest(home: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -13,7 +14,7 @@ from selfrag.config.profiles import Profile
 from selfrag.errors import ConfigError, InputError, UsageError
 from selfrag.evaluation.calibrate import crossed, examples, fit, fit_abstention, fit_retrieve
 from selfrag.evaluation.temperatures import Example, Scaling, fit_scaling, relevance, scaled
-from selfrag.types import Token
+from selfrag.types import ConfidenceWeights, Critique, Segment, Token
 from tests.rows import row
 
 
@@ -96,7 +97,7 @@ def test_the_retrieval_threshold_stays_where_nothing_speaks_against_it() -> None
     assert "2 questions are few" in fit(indifferent).notes[-1]
 
 
-NOTHING = {"isrel": 0.0, "issup": 0.0, "isuse": -1.0}
+NOTHING = {"isrel": 0.0, "issup": 0.0, "isuse": -1.0, "confidence": 0.0}
 """Thresholds that withhold nothing."""
 
 
@@ -126,6 +127,22 @@ def test_a_stated_risk_is_kept_with_as_many_answers_as_possible() -> None:
     found = [judged(True, 0.9, 0.9)] * 10 + [judged(True, 0.3, 0.9, right=i % 2 == 0) for i in range(10)]
     assert fit_abstention(found, Scaling(), 0.1)["isrel"] > 0.3
     assert fit_abstention(found, Scaling(), 0.5) == NOTHING
+
+
+def test_the_confidence_has_the_last_word() -> None:
+    """Where only the confidence tells right answers from wrong ones, its threshold does."""
+    found = [replace(judged(True, 0.9, 0.9, right=i % 2 == 0), confidence=0.6 + 0.2 * (i % 2 == 0)) for i in range(8)]
+    assert fit_abstention(found, Scaling(), None) == {**NOTHING, "confidence": pytest.approx(0.7)}
+
+
+def test_the_weights_of_the_confidence_follow_the_scaling() -> None:
+    """Of critiques that were scaled, they give what the old ones gave before, with the confidence's own scaling on top."""
+    scaling = Scaling({"ISREL": 1.5, "ISUSE": 0.8, "confidence": 2.0}, {"ISREL": 0.6, "ISUSE": -0.4, "confidence": 0.3})
+    old = ConfidenceWeights(bias=-0.6, isrel=0.4, isuse=0.3, similarity=7.0, centre=0.5)
+    before = Critique(isrel=0.7, isuse=0.2, distributions={"ISREL": {}, "ISUSE": {}}, similarity=0.6)
+    after = replace(before, isrel=scaling.relevance(0.7), isuse=scaling.utility(0.2))
+    told, again = (reflection.confidence([Segment("", None, c)], w) for c, w in ((before, old), (after, scaling.weights(old))))
+    assert again == pytest.approx(scaling.read("confidence", relevance([told or 0.0]))[0])
 
 
 def test_rows_of_two_runs_become_examples() -> None:
@@ -160,7 +177,7 @@ def test_before_and_after_are_told_on_held_out_folds() -> None:
 
 def test_a_profile_comes_back_as_it_was_written(tmp_path: Path) -> None:
     """Thresholds, temperatures, biases and the model, whatever characters its name has."""
-    profile = Profile("wiki", 'a "b"\\c', {"retrieve": 0.25, "isuse": -0.5}, {"ISREL": 1.5}, {"ISUSE": -0.7})
+    profile = Profile("wiki", 'a "b"\\c', {"retrieve": 0.25, "isuse": -0.5}, {"ISREL": 1.5}, {"ISUSE": -0.7}, {"bias": -0.5})
     path = profiles.save(profile, tmp_path / "profiles", "a note\nof two lines")
     assert profiles.load("wiki", path.parent) == profile
     assert [file.name for file in path.parent.iterdir()] == ["wiki.toml"]
@@ -184,6 +201,7 @@ def test_a_missing_profile_names_those_that_are_there(tmp_path: Path) -> None:
         "[thresholds]\nx = 1",
         "[temperatures]\nISREL = 0",
         "[biases]\nx = 1",
+        "[confidence]\nisrel = -1",
         "x = 1",
     ],
 )

@@ -190,3 +190,10 @@ def test_fusion_is_a_sum_of_scores() -> None:
     assert scores == pytest.approx({"a": 0.5, "b": 0.5 * 0.25 + 0.5, "c": 0.0, "d": 0.5 * 0.25})
     assert fuse(Fusion(), [("a", 0.3)], []) == {"a": 0.5}
     assert fuse(Fusion(), [], []) == {}
+
+
+def test_cosines_are_told_apart_by_their_embedder(zoo: Place) -> None:
+    """A retriever's cosines are those of an embedder where all collections were made with it and nothing is made up."""
+    retriever = CollectionRetriever([zoo.collection])
+    assert retriever.embeds_by("fake-1")
+    assert not retriever.embeds_by("all-MiniLM-L6-v2")
