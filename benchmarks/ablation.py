@@ -24,7 +24,7 @@ from typing import Any
 
 import harness
 
-from selfrag.agent import Agent, open_agent
+from selfrag.agent import OPTION_OF, Agent, open_agent
 from selfrag.batch.questions import Questions, open_questions
 from selfrag.batch.resume import answer_all, open_sink
 from selfrag.batch.run import Plan
@@ -56,7 +56,8 @@ def rows(base: SearchOptions) -> dict[str, tuple[str, SearchOptions]]:
     """Each row's label, with the flags that make it, and its options."""
     short = replace(base, max_segments=1)
     weights, nothing = base.weights, Weights(0.0, 0.0, 0.0, True)
-    unjudged = replace(short, abstain_isrel=1e-9, abstain_issup=0.0, abstain_isuse=-1.0, reconsider_isuse=-1.0)
+    answered = replace(short, abstain_isrel=1e-9, abstain_issup=0.0, abstain_isuse=-1.0, abstain_confidence=0.0)
+    unjudged = replace(answered, reconsider_isuse=-1.0)
     plain = replace(unjudged, mode="always", k=1, weights=nothing)
     found = {
         "full": ("full, short form: `--max-segments 1`", short),
@@ -69,8 +70,8 @@ def rows(base: SearchOptions) -> dict[str, tuple[str, SearchOptions]]:
         "no-sequence": ("without the sequence term: `--no-sequence`", replace(short, weights=replace(weights, sequence=False))),
         "hard": ("hard constraint: `--require-support full`", replace(short, require_support="full")),
         "answer-all": (
-            "no abstention: `--abstain-isrel 1e-9 --abstain-issup 0`",
-            replace(short, abstain_isrel=1e-9, abstain_issup=0.0, abstain_isuse=-1.0),
+            "no abstention: `--abstain-isrel 1e-9 --abstain-issup 0 --abstain-isuse -1 --abstain-confidence 0`",
+            answered,
         ),
     }
     for threshold in (0.1, 0.5, 0.9):
@@ -123,13 +124,7 @@ async def answer(agent: Agent, options: SearchOptions, questions: Questions, out
 def model_flags(given: argparse.Namespace) -> dict[str, Any]:
     """The model, and the registry's thresholds of another name for a folder that has none of its own."""
     fitted = entries()[given.thresholds_of].thresholds if given.thresholds_of else {}
-    return {
-        "model": given.model,
-        "threshold": fitted.get("retrieve"),
-        "abstain_isrel": fitted.get("isrel"),
-        "abstain_issup": fitted.get("issup"),
-        "abstain_isuse": fitted.get("isuse"),
-    }
+    return {"model": given.model, **{OPTION_OF[name]: value for name, value in fitted.items()}}
 
 
 def outcomes(out: Path) -> list[Outcome]:

@@ -91,7 +91,14 @@ async def ask_all(agent: Agent, table: Table, out: Path, limit: int | None, at_o
     done = known(out)
     waiting = asyncio.Semaphore(at_once)
     options = replace(
-        agent.options, mode="always", max_segments=1, prune=False, abstain_isrel=0.0, abstain_issup=0.0, abstain_isuse=-1.0
+        agent.options,
+        mode="always",
+        max_segments=1,
+        prune=False,
+        abstain_isrel=0.0,
+        abstain_issup=0.0,
+        abstain_isuse=-1.0,
+        abstain_confidence=0.0,
     )
 
     async def one(row: Any) -> None:

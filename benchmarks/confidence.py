@@ -1,0 +1,180 @@
+"""The weights of the confidence, fitted on answers to training-side questions, and what its threshold does there.
+
+    python benchmarks/confidence.py DATA --model MODEL [--work runs/confidence] [--out benchmarks/results/confidence.md]
+
+Three sets of questions, all of training files:
+
+- mix: 420 questions of Natural Questions, QED and TyDi QA over 5,000 of their passages; the passages of every fifth question are
+  left out, so that nothing answers it.
+- squad: 220 questions of SQuAD 2.0, answerable and not, over 483 paragraphs.
+- open: 64 of the open Natural Questions over 10,033 Wikipedia summaries, most of which do not answer them.
+
+The program answers all of them in short form without a threshold of ISSUP, ISUSE or the confidence. The weights are a logistic
+regression (with an L2 penalty of one half) of "the model's words hold a gold answer" on the log-odds of ISREL and of the utility
+and the cosine of question and passage. Development questions are not read: benchmarks/evaluation.py reports on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import harness
+import numpy as np
+from ablation import answer, outcomes
+from corpus import Corpus, read_rows, wikipedia
+from evaluation import Table, indexed, sample, written
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from selfrag.agent import open_agent
+from selfrag.algorithm.reflection import log_odds
+from selfrag.batch.questions import open_questions
+from selfrag.config.library_env import silence_libraries
+from selfrag.evaluation import thresholds
+from selfrag.evaluation.curves import auroc, ece
+from selfrag.evaluation.report import read_run
+from selfrag.evaluation.tables import markdown_table
+
+MIXED = ("nq_gold_sentences", "qed_sentences", "tydiqa_en_sentences")
+NONE = Corpus("", (), (), (), ())
+
+
+def mix(data: Path, work: Path) -> Table:
+    rng = random.Random(7)
+    rows = [row for name in MIXED for row in read_rows(data / "train" / f"{name}.jsonl.gz") if row["answers"]]
+    rng.shuffle(rows)
+    asked = list({row["question"]: row for row in rows}.values())[:420]
+    left_out = {row["passage"] for row in asked if rng.random() < 0.2}
+    documents = {row["passage"]: row["title"] for row in rows if row["passage"] not in left_out}
+    questions = [
+        {
+            "id": f"mix-{number}",
+            **{name: row[name] for name in ("question", "answers")},
+            "unanswerable": row["passage"] in left_out,
+        }
+        for number, row in enumerate(asked)
+    ]
+    found = replace(NONE, titles=tuple(documents.values()), texts=tuple(documents))
+    return written("confidence-mix", "mix", questions, found, work)
+
+
+def squad(data: Path, work: Path) -> Table:
+    rows = list(read_rows(data / "train" / "squad2_halfdev.jsonl.gz"))
+    paragraphs = {row["context"]: row["title"].replace("_", " ") for row in rows}
+    found = replace(NONE, titles=tuple(paragraphs.values()), texts=tuple(paragraphs))
+    return written("confidence-squad", "squad", sample(rows, 220, seed=0), found, work)
+
+
+def open_domain(data: Path, work: Path) -> Table:
+    rows = random.Random(3).sample(list(read_rows(data / "train" / "nq_open_questions.jsonl.gz")), 64)
+    questions = [{"id": f"open-{n}", "question": row["question"], "answers": row["answer"]} for n, row in enumerate(rows)]
+    return written("confidence-open", "open", questions, wikipedia(data), work)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What was answered to one set; arrays of its n questions. ``features``, shape (n, 3): the log-odds of ISREL and of the
+    utility, and the cosine. ``written``: from a passage. ``kept``: above the other thresholds."""
+
+    name: str
+    features: NDArray[np.float64]
+    right: NDArray[np.bool_]
+    empty: NDArray[np.bool_]
+    written: NDArray[np.bool_]
+    kept: NDArray[np.bool_]
+
+
+def read(name: str, run: Path, least: Mapping[str, float]) -> Answers:
+    rows, found = read_run(run), outcomes(run)
+    written = [bool(row["segments"]) and row["segments"][0]["critique"]["similarity"] is not None for row in rows]
+    critiques = [row["segments"][0]["critique"] if there else None for row, there in zip(rows, written, strict=True)]
+    features = [
+        (log_odds(c["isrel"]), log_odds((c["isuse"] + 1) / 2), c["similarity"]) if c else (0.0, 0.0, 0.0) for c in critiques
+    ]
+    kept = [bool(c) and c["issup"] >= least["issup"] and c["isuse"] >= least["isuse"] for c in critiques]
+    right = [bool(each.accuracy) for each in found]
+    empty = [each.gold.answerable is False for each in found]
+    return Answers(name, np.array(features), np.array(right), np.array(empty), np.array(written), np.array(kept))
+
+
+def fit(features: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str, float]:
+    """The weights, as the registry holds them."""
+    centre, spread = features.mean(axis=0), features.std(axis=0)
+    rows, true = np.c_[(features - centre) / spread, np.ones(len(features))], right.astype(np.float64)
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        odds, bent = rows @ weights, np.append(weights[:-1], 0.0)
+        slope = rows.T @ (1 / (1 + np.exp(-odds)) - true) + bent
+        return float((np.logaddexp(0, odds) - true * odds).sum() + bent @ bent / 2), slope
+
+    found = minimize(loss, np.zeros(4), jac=True).x
+    isrel, isuse, similarity = found[:3] / spread
+    bias = found[3] - isrel * centre[0] - isuse * centre[1]
+    return {"bias": bias, "isrel": isrel, "isuse": isuse, "similarity": similarity, "centre": float(centre[2])}
+
+
+def confidence(features: NDArray[np.float64], weights: Mapping[str, float]) -> NDArray[np.float64]:
+    odds = weights["bias"] + features[:, :2] @ [weights["isrel"], weights["isuse"]]
+    return np.asarray(1 / (1 + np.exp(-odds - weights["similarity"] * (features[:, 2] - weights["centre"]))))
+
+
+def table(sets: Sequence[Answers], weights: Mapping[str, float]) -> str:
+    lines = []
+    for each in sets:
+        sure = np.where(each.kept, confidence(each.features, weights), -1.0)
+        for least in (0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5):
+            given = sure >= least
+            right = int((given & each.right).sum())
+            found = thresholds.f1(~given, each.empty)
+            lines.append(
+                [
+                    each.name,
+                    str(len(sure)),
+                    f"{least:.2f}",
+                    str(given.sum()),
+                    str(right),
+                    str(given.sum() - right),
+                    f"{found:.3f}",
+                ]
+            )
+    head = ["set", "questions", "threshold", "answered", "right", "wrong", "abstention F1"]
+    return markdown_table(head, lines)
+
+
+async def main(given: argparse.Namespace) -> None:
+    given.work.mkdir(parents=True, exist_ok=True)
+    sets = []
+    for made in (mix(given.data, given.work), squad(given.data, given.work), open_domain(given.data, given.work)):
+        indexed(made)
+        async with open_agent(made.name, model=given.model) as agent:
+            options = agent.options
+            free = replace(options, max_segments=1, abstain_issup=0.0, abstain_isuse=-1.0, abstain_confidence=0.0)
+            run = given.work / f"{made.name}.jsonl"
+            await answer(agent, free, open_questions(str(made.questions)), run, given.concurrency)
+            model = agent.reflector.engine.model
+        sets.append(read(made.title, run, {"issup": options.abstain_issup, "isuse": options.abstain_isuse}))
+    features = np.concatenate([each.features[each.written] for each in sets])
+    right = np.concatenate([each.right[each.written] for each in sets])
+    weights = fit(features, right)
+    sure = confidence(features, weights)
+    told = ", ".join(f"{name} {value:.2f}" for name, value in weights.items())
+    trust = f"Over these answers its AUROC is {auroc(sure, right):.3f}, its ECE {ece(sure, right):.3f}."
+    said = f"Weights: {told}, fitted on {len(right)} answers, {int(right.sum())} of them right. {trust}"
+    harness.write(
+        given.out, "Confidence", (__doc__ or "").partition("\n\n")[0], said, table(sets, weights), head=harness.provenance(model)
+    )
+
+
+if __name__ == "__main__":
+    parser = harness.parser(__doc__, "confidence.md")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model")
+    parser.add_argument("--concurrency", type=int, default=8)
+    parser.add_argument("--work", type=Path, default=Path("runs/confidence"))
+    silence_libraries()
+    asyncio.run(main(parser.parse_args()))
