@@ -54,8 +54,9 @@ def calibrate(
 
     The questions are answered twice, with evidence and without. ISREL and ISUSE get the temperature and the bias with which they
     are right as often as they say (Platt scaling), Retrieve a temperature. The retrieval threshold is the one that makes most
-    answers right; if the questions do not decide it, it does not change. The abstention thresholds maximise the macro-F1 of
-    answerability, or satisfy --max-risk. The thresholds of the second look and of joining move with ISUSE. With --from-history
+    answers right; if the questions do not decide it, it does not change. The confidence is scaled in the same way. The abstention
+    thresholds maximise the macro-F1 of answerability, or satisfy --max-risk. The thresholds of the second look and of joining
+    move with ISUSE. With --from-history
     nothing is answered: the abstention thresholds are fitted on the answers that you rated good or bad. Metrics before and after
     are reported on held-out folds. `--profile NAME` then uses the profile in ask, chat, batch and eval.
 

@@ -29,7 +29,7 @@ def save_plot(report: Report, path: Path, title: str) -> None:
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     figure.suptitle(title, parse_math=False)
     left, right = figure.subplots(1, 2)
-    left.set(xlabel="confidence (ISREL × ISSUP)", ylabel="share of right answers")
+    left.set(xlabel="confidence", ylabel="share of right answers")
     left.plot([0, 1], [0, 1], linestyle="--", color="silver")  # calibrated
     bins = report.reliability
     most = max((each.count for each in bins), default=1)
