@@ -114,7 +114,7 @@ def test_calibrate_from_history(own: Path, run: Run, tiny_model: Path, tmp_path:
     assert done.code == 0, done.err
     document = json.loads(done.out)
     assert document["questions"] == 4
-    assert set(document["thresholds"]) == {"isrel", "issup", "isuse"}
+    assert set(document["thresholds"]) == {"isrel", "issup", "isuse", "confidence"}
     assert Path(document["file"]).exists()
     assert run("ask", QUESTION, "-q", "--profile", "mine").code in (0, 3)
     other = run("calibrate", "--from-history", "--model", shutil.copytree(tiny_model, tmp_path / "other"))
