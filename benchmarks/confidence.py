@@ -91,12 +91,15 @@ class Answers:
 
 def read(name: str, run: Path, least: Mapping[str, float]) -> Answers:
     rows, found = read_run(run), outcomes(run)
-    written = [bool(row["segments"]) and row["segments"][0]["critique"]["similarity"] is not None for row in rows]
-    critiques = [row["segments"][0]["critique"] if there else None for row, there in zip(rows, written, strict=True)]
+    first = [row["segments"][0]["critique"] if row["segments"] else {} for row in rows]
+    written = [c.get("similarity") is not None for c in first]
     features = [
-        (log_odds(c["isrel"]), log_odds((c["isuse"] + 1) / 2), c["similarity"]) if c else (0.0, 0.0, 0.0) for c in critiques
+        (log_odds(c["isrel"]), log_odds((c["isuse"] + 1) / 2), c["similarity"]) if there else (0.0, 0.0, 0.0)
+        for c, there in zip(first, written, strict=True)
     ]
-    kept = [bool(c) and c["issup"] >= least["issup"] and c["isuse"] >= least["isuse"] for c in critiques]
+    kept = [
+        there and c["issup"] >= least["issup"] and c["isuse"] >= least["isuse"] for c, there in zip(first, written, strict=True)
+    ]
     right = [bool(each.accuracy) for each in found]
     empty = [each.gold.answerable is False for each in found]
     return Answers(name, np.array(features), np.array(right), np.array(empty), np.array(written), np.array(kept))
