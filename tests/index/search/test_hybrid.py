@@ -8,12 +8,14 @@ from random import Random
 
 import pytest
 
+from selfrag.agent import comparable
 from selfrag.errors import CollectionError, UsageError
 from selfrag.index import generations, open_collection, open_retriever
 from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.retriever import CollectionRetriever
 from selfrag.index.search.hybrid import Filter, Fusion, Question, Searcher, fuse
-from selfrag.types import Retriever
+from selfrag.models import ModelInfo
+from selfrag.types import ConfidenceWeights, Retriever, SearchOptions
 from tests.index.conftest import Place
 
 
@@ -193,7 +195,11 @@ def test_fusion_is_a_sum_of_scores() -> None:
 
 
 def test_cosines_are_told_apart_by_their_embedder(zoo: Place) -> None:
-    """A retriever's cosines are those of an embedder where all collections were made with it and nothing is made up."""
+    """Cosines count in the confidence only where all collections were made with the embedder that it was fitted with."""
     retriever = CollectionRetriever([zoo.collection])
     assert retriever.embeds_by("fake-1")
     assert not retriever.embeds_by("all-MiniLM-L6-v2")
+    fitted = SearchOptions(confidence=ConfidenceWeights(isrel=0.4, similarity=7.0))
+    for embedder, counts in (("fake-1", 7.0), ("all-MiniLM-L6-v2", 0.0)):
+        found = comparable(fitted, retriever, ModelInfo("m", "m", "folder", embedder=embedder)).confidence
+        assert (found.isrel, found.similarity) == (0.4, counts)
