@@ -257,7 +257,7 @@ def confidence(segments: Iterable[Segment], weights: ConfidenceWeights) -> float
         odds += weights.isuse * log_odds((first.isuse + 1) / 2)
     if first.similarity is not None:
         odds += weights.similarity * (first.similarity - weights.centre)
-    return 1 / (1 + math.exp(-odds))
+    return (1 + math.tanh(odds / 2)) / 2  # 1 / (1 + exp(-odds)), which overflows
 
 
 def log_odds(probability: float) -> float:

@@ -105,7 +105,7 @@ def flatten(row: Json) -> Json:
     means = {"isrel": isrel, "issup": issup, "isuse": utility(row["segments"]) if row["segments"] else ""}
     found = {
         **{name: row[name] for name in ("id", "question", "status", "answer", "score")},
-        "confidence": row["confidence"],
+        "confidence": row.get("confidence"),  # rows of version 0.1 have none
         **means,
         "p_retrieve": row["retrieval"]["probability"],
         "citations": "; ".join(location(c["source"], c) for c in row["citations"]),
