@@ -6,7 +6,7 @@ import gzip
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -86,11 +86,11 @@ HOPS = {"2wiki_hops": 250, "hotpotqa_100": 100, "musique_100": 100}
 """Files of questions with several hops, and how many of each are asked."""
 
 
-def hops(data: Path) -> dict[str, Corpus]:
-    """2WikiMultihop, HotpotQA and MuSiQue, each over the pooled paragraphs of all three; gold are all supporting paragraphs."""
+def hops(data: Path, counts: Mapping[str, int] = HOPS) -> dict[str, Corpus]:
+    """2WikiMultihop, HotpotQA and MuSiQue, each over the pooled paragraphs of all ``counts``; gold are all that support."""
     index: dict[tuple[str, str], int] = {}
     found: dict[str, list[tuple[str, frozenset[int]]]] = {}
-    for name, count in HOPS.items():
+    for name, count in counts.items():
         for row in islice(read_rows(data / "train" / f"{name}.jsonl.gz"), count):
             numbers = [(index.setdefault((title, text), len(index)), gold) for title, text, gold in _paragraphs(row)]
             found.setdefault(name, []).append((row["question"], frozenset(number for number, gold in numbers if gold)))

@@ -1,6 +1,6 @@
 """Chooses the constants of the graph of names (selfrag/index/graph.py), and measures what it costs.
 
-    python benchmarks/graph.py DATA --work FOLDER [--themes] [--out benchmarks/results/graph.md]
+    python benchmarks/graph.py DATA --work FOLDER [--themes | --triples MODEL [--questions N]] [--out benchmarks/results/graph.md]
 
 The collections are those of benchmarks/retrieval.py, which must have made them in FOLDER. Each constant in turn takes the value
 that is best on the questions with even numbers of all sets, those with one hop among them; the odd ones are reported. Best: the
@@ -9,6 +9,10 @@ mean over the sets of three shares, a gold document first, and a gold document (
 --themes tries a second level above the names and prints a table instead: nodes that join all chunks of one theme, which the walk
 comes to as it comes to names. A theme is a title or a heading, however many chunks are about it; or a community of chunks that
 share names, found by label propagation (Raghavan et al. 2007).
+
+--triples indexes the paragraphs of the first N questions of 2WikiMultihop with `--graph llm` and prints a table instead: names by
+rule and by the model MODEL, time, and what the search finds without the graph, with it, and with the model's names in it. The
+same command goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -24,14 +28,19 @@ from random import Random
 
 import harness
 import numpy as np
-from corpus import HOPS
+from corpus import HOPS, hops
 from numpy.typing import NDArray
-from retrieval import NAMES, SETS, indexed, one, scored
+from retrieval import NAMES, SETS, SHOWN, indexed, one, scored
 
+from selfrag.agent import find_instruct
+from selfrag.config import settings
+from selfrag.evaluation import intervals
 from selfrag.evaluation.tables import markdown_table
 from selfrag.index import graph
 from selfrag.index.collection import Collection
 from selfrag.index.search.hybrid import Question, Searcher, fuse
+from selfrag.index.sync.annotate import Annotator, InstructModel
+from selfrag.index.sync.pipeline import Options
 
 CHOICES: dict[str, Sequence[float]] = {
     "KEPT": (1, 2, 3, 4),
@@ -240,12 +249,70 @@ def themed(parts: Sequence[Part]) -> str:
     return markdown_table(["themes", "weight", "even half", f"even, among 5: {among}", "odd half", "odd, among 5"], lines)
 
 
+# --- triples -------------------------------------------------------------------------------------------------------------------
+
+
+def triples(data: Path, work: Path, model: str, count: int) -> str:
+    """The table of one sample without the graph, with the names found by rule, and with those of ``model``."""
+    corpus = hops(data, {"2wiki_hops": count})["2wiki_hops"]
+    folder = work / f"triples-{count}"
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        corpus.write(folder)
+    lines, shares = [], {}
+    instruct = InstructModel(model, lambda: find_instruct(settings.load(), model).open(None))
+    for kind in ("names", "llm"):
+        collection = Collection(work / "home", f"{folder.name}-{kind}")
+        extract = Annotator(instruct, "triples") if kind == "llm" else None
+        started = time.process_time(), time.perf_counter()
+        report = collection.sync([str(folder)], Options(graph=kind, extract=extract))
+        cpu, wall = time.process_time() - started[0], time.perf_counter() - started[1]
+        with collection.opened(collection.generation()) as catalog:
+            names, links = (catalog.db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("names", "mentions"))
+            joining = catalog.db.execute("SELECT count(*) FROM names WHERE chunks BETWEEN 2 AND ?", (graph.COMMON,)).fetchone()[0]
+        told = f"{cpu / report.chunks:.2f} / {wall / report.chunks:.2f}"
+        print(kind, report.chunks, "chunks", report.triples, flush=True)
+        for way in ("off", "auto", "on") if kind == "names" else ("auto", "on"):
+            hits = collection.find_now([Question(question, SHOWN, graph=way) for question in corpus.questions])
+            found = [list(dict.fromkeys(_number(hit.passage.source) for hit in each)) for each in hits]
+            shares[kind, way] = np.array([scored(each, gold, True) for each, gold in zip(found, corpus.gold, strict=True)])
+            one, before = shares[kind, way][:, 1], shares["names", way][:, 1]
+            gain = intervals.paired(before, np.ones_like(before), one, np.ones_like(one))
+            cells = [f"{value:.1f}" for value in shares[kind, way].mean(axis=0)[:SHARES]]
+            against = f"{gain.value:+.1f} ({gain.low:+.1f} to {gain.high:+.1f})" if kind == "llm" else ""
+            lines.append([kind, way, *cells, against, f"{names:,}", f"{joining:,}", f"{links:,}", told])
+    instruct.close()
+    head = [
+        "names",
+        "--graph",
+        "first",
+        "all@5",
+        "all@10",
+        "@5 against rule",
+        "names",
+        "joining",
+        "mentions",
+        "CPU / wall s a chunk",
+    ]
+    return f"{count} questions, {len(corpus.titles):,} paragraphs.\n\n{markdown_table(head, lines)}"
+
+
+def _number(path: str) -> int:
+    """The document that `Corpus.write` wrote to ``path``."""
+    return int(Path(path).stem.rsplit("-", 1)[1])
+
+
 def main() -> None:
     parser = harness.parser(__doc__, "graph.md")
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--themes", action="store_true", help="try a second level, and only print what comes out")
+    parser.add_argument("--triples", metavar="MODEL", help="try the names of an instruct model, and only print what comes out")
+    parser.add_argument("--questions", type=int, default=15, help="with --triples: so many questions  [15]")
     given = parser.parse_args()
+    if given.triples:
+        print(triples(given.data, given.work.resolve(), given.triples, given.questions))
+        return
     made = [prepared(name, given.data, given.work.resolve()) for name in SETS]
     parts = [part for part, _ in made]
     if given.themes:

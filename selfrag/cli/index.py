@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from selfrag.config.settings import Settings
     from selfrag.index.collection import Collection
     from selfrag.index.sync.pipeline import Observer, Options, Progress, SyncReport
+    from selfrag.types import Engine
 
 _LISTED = 20
 
@@ -40,7 +41,13 @@ def index(
         Literal["headings", "none", "llm"] | None,
         typer.Option(help="What is embedded with a chunk: its headings, nothing, or lines a model writes.  [headings]"),
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", metavar="M", help="Instruct model for --context llm.")] = None,
+    graph: Annotated[
+        Literal["names", "llm"] | None,
+        typer.Option(help="What the graph links: names found by rule, or also those in a model's triples.  [names]"),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="M", help="Instruct model for --context llm and --graph llm.")
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(metavar="E", help="Engine of --model: auto, transformers, vllm or a URL.  [auto]")
     ] = None,
@@ -57,7 +64,7 @@ def index(
     ] = None,
     rebuild: Annotated[
         bool,
-        typer.Option("--rebuild", help="Rebuild from scratch, then switch over. Needed for a new embedder or context."),
+        typer.Option("--rebuild", help="Rebuild from scratch, then switch over. Needed for a new embedder, context or graph."),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, without doing it.")] = False,
     allow_empty: Annotated[
@@ -79,6 +86,7 @@ def index(
       selfrag index notes report.pdf -c work --exclude 'drafts/'
       selfrag index --dry-run ~/Documents/papers
       selfrag index ~/notes --watch
+      selfrag index ~/notes --graph llm -m http://localhost:8000/v1#MODEL
       selfrag index --rebuild --embedder BAAI/bge-small-en-v1.5
       selfrag index --rebuild --embedder 'intfloat/e5-small-v2?query_prompt=query%3A%20&document_prompt=passage%3A%20'
       selfrag index --rebuild --embedder 'http://localhost:8000/v1#BAAI/bge-m3?dimension=512'
@@ -98,6 +106,7 @@ def index(
     options = Options(
         embedder=settings.embedder if embedder or opened.is_new() else None,
         context=context,
+        graph=graph,
         include=None if include is None else tuple(include),
         exclude=None if exclude is None else tuple(exclude),
         rebuild=rebuild,
@@ -107,7 +116,7 @@ def index(
     )
     if watch and (dry_run or rebuild):
         raise UsageError("--watch goes with neither --dry-run nor --rebuild", "selfrag index PATH --watch")
-    with _context_writer(opened, options, settings, model) as given:
+    with _annotating(opened, options, settings, model) as given:
         with terminal.stopping("the files in hand") as stop, progress(quiet or json) as observer:
             report = opened.sync(paths or (), given, observer, stop)
             if report.emptied and not dry_run and _confirmed(report.emptied):
@@ -126,28 +135,34 @@ def _confirmed(emptied: Mapping[str, int]) -> bool:
 
 
 @contextmanager
-def _context_writer(collection: Collection, options: Options, settings: Settings, model: str | None) -> Iterator[Options]:
-    """The options, with an instruct model if the collection uses contexts: ``model``, or the one it was made with. It is opened
-    when the first context is written."""
+def _annotating(collection: Collection, options: Options, settings: Settings, model: str | None) -> Iterator[Options]:
+    """The options, with an instruct model for what the collection uses one for: ``model``, or the one it was made with."""
     made_with = collection.made_with()
-    if (options.context or made_with.get("context")) != "llm" or options.dry_run:
+    uses = [use for use in ("context", "graph") if (getattr(options, use) or made_with.get(use)) == "llm"]
+    if model and not uses:
+        raise UsageError("--model is for --context llm and --graph llm", "selfrag index PATH --graph llm --model M")
+    if not uses or options.dry_run:
         yield options
         return
-    from selfrag import prompts
     from selfrag.agent import find_instruct
-    from selfrag.index.sync.context import ContextWriter
+    from selfrag.index.sync.annotate import Annotator, InstructModel
 
-    had = str(made_with.get("context_model", "")).rpartition(" ")[0]
     found = find_instruct(settings, model) if model else None
-    name = found.model if found else had
-    if not name:
-        raise UsageError("--context llm needs an instruct model", "selfrag index PATH --context llm --model M")
-    opened = lambda: (found or find_instruct(settings, had)).open(settings.device)  # noqa: E731
-    writer = ContextWriter(name, opened, prompts.load("context").render)
+    names = {use: found.model if found else str(made_with.get(f"{use}_model", "")).rpartition(" ")[0] for use in uses}
+    for use, name in names.items():
+        if not name:
+            raise UsageError(f"--{use} llm needs an instruct model", f"selfrag index PATH --{use} llm --model M")
+
+    def opener(name: str) -> Callable[[], Engine]:
+        return lambda: (found or find_instruct(settings, name)).open(settings.device)
+
+    opened = {name: InstructModel(name, opener(name)) for name in names.values()}
     try:
-        yield replace(options, situate=writer)
+        annotators = {use: Annotator(opened[name], "context" if use == "context" else "triples") for use, name in names.items()}
+        yield replace(options, situate=annotators.get("context"), extract=annotators.get("graph"))
     finally:
-        writer.close()
+        for each in opened.values():
+            each.close()
 
 
 # --- what is printed ------------------------------------------------------------------------------------------------------------
@@ -161,6 +176,8 @@ def report_json(report: SyncReport) -> dict[str, Any]:
     document.pop("emptied")
     if not report.notes:
         document.pop("notes")
+    if report.triples is None:
+        document.pop("triples")
     return {**document, "plan": [{"action": action, "path": path} for action, path in plan]} if plan else document
 
 
@@ -187,7 +204,14 @@ def summary(report: SyncReport) -> str:
     """One line about a run."""
     counts = [(name, getattr(report, name)) for name in ("new", "updated", "moved", "removed", "unchanged")]
     told = ", ".join(f"{count:,} {name}" for name, count in [*counts, ("skipped", len(report.skipped))] if count)
-    return f"{report.collection}: {told or 'no files found'}; {report.chunks:,} chunks; {report.seconds:.1f} s"
+    files = f"{report.collection}: {told or 'no files found'}"
+    return "; ".join(filter(None, [files, f"{report.chunks:,} chunks", _extracted(report), f"{report.seconds:.1f} s"]))
+
+
+def _extracted(report: SyncReport) -> str:
+    if not (found := report.triples):
+        return ""
+    return f"{found.names:,} names by triples from {found.chunks:,} chunks, {found.empty:,} of which gave none"
 
 
 @contextmanager

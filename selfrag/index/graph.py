@@ -1,11 +1,12 @@
-"""A graph of names and chunks in the catalog, built without a language model, and searched by personalised PageRank.
+"""A graph of names and chunks in the catalog, built by rule or also by a model, and searched by personalised PageRank.
 
 A chunk is linked with the names in it: runs of capitalised words, the texts of links, code in backticks; and with three times the
 weight with the names that it is about: its document's title and its headings. A question that needs two passages often finds the
 first by its words, and the second only by a name in the first (HippoRAG, Gutiérrez et al. 2024).
 
 Names are compared without case, punctuation and possessive s. Chinese, Japanese and Korean have no capitals, so their only names
-are titles, headings and links.
+by rule are titles, headings and links. An instruct model (`--graph llm`) adds the subjects and objects of the triples that it
+reads in a chunk, if they stand there: names without capitals, and none that it made up.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from selfrag.index.search.fulltext import is_cjk
 
 SCHEMA = """
 CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, chunks INTEGER NOT NULL);
@@ -45,6 +48,8 @@ _CAPITAL = "[A-ZÀ-ÖØ-ÞΑ-ΩА-ЯЁ]"
 _JOINED = r"[ \t]+(?:(?:of|the|de|la|von|van|der|du|for|in|al|bin|da|di)[ \t]+){0,2}"
 _NAME = re.compile(rf"{_CAPITAL}[\w'’.&-]*(?:{_JOINED}(?:{_CAPITAL}|\d)[\w'’.&-]*)*")
 _LINK = re.compile(r"\[\[([^\]|]{2,80})|\[([^\]]{2,80})\]\(|`([^`\n]{3,40})`")
+_ITEM = re.compile(r"^[\s>*•-]*(?:\d+[.):]\s)?")
+_BRACKETS = " \t|()[]<>{}\"'`.,;"
 _STOP = frozenset(
     re.findall(
         r"\w+",
@@ -60,12 +65,13 @@ def normal(text: str) -> str:
     return " ".join(re.findall(r"\w+", re.sub(r"['’]s\b", "", text).casefold()))
 
 
-def names(title: str, headings: Sequence[str], text: str) -> dict[str, bool]:
-    """The names in a chunk, and for each whether the chunk is about it."""
-    about = [title, re.sub(r"[(\[].*?[)\]]", "", title), title.split(",")[0], *headings]
+def names(title: str, headings: Sequence[str], text: str, read: Iterable[str] = ()) -> dict[str, bool]:
+    """The names in a chunk, and for each whether the chunk is about it. ``read`` are those that a model found."""
+    titles = [title, re.sub(r"[(\[].*?[)\]]", "", title), title.split(",")[0], *headings]
+    about = (name for name in map(normal, titles) if len(name) > 1 and name not in _STOP)
     linked = (next(filter(None, match.groups())) for match in _LINK.finditer(text))
-    found = dict.fromkeys(filter(None, map(_trimmed, [*(match[0] for match in _NAME.finditer(text)), *linked])), False)
-    return found | dict.fromkeys((name for name in map(normal, about) if len(name) > 1 and name not in _STOP), True)
+    ruled = filter(None, map(_trimmed, [*(match[0] for match in _NAME.finditer(text)), *linked]))
+    return dict.fromkeys([*ruled, *read], False) | dict.fromkeys(about, True)
 
 
 def _trimmed(text: str) -> str:
@@ -76,7 +82,27 @@ def _trimmed(text: str) -> str:
     while found and found[-1] in _STOP:
         found.pop()
     name = " ".join(found)
-    return name if len(name) > 2 and not name.isdigit() else ""
+    return name if (len(name) > 2 or (len(name) == 2 and is_cjk(name))) and not name.isdigit() else ""
+
+
+def read_triples(written: str, text: str) -> list[str]:
+    """The names in the triples that a model wrote about a chunk: subjects and objects that stand in its ``text``.
+
+    A line is "subject | relation | object", as an item of a list, a row of a table, in brackets or quotes as models will; other
+    lines are left out.
+    """
+    stands = f" {normal(text)} "
+    found: dict[str, None] = {}
+    for line in written.splitlines():
+        parts = [part.strip() for part in _ITEM.sub("", line).strip(_BRACKETS).split("|")]
+        if len(parts) == 3 and all(parts):
+            found |= dict.fromkeys(name for name in map(_trimmed, (parts[0], parts[2])) if name and _stands(name, stands))
+    return list(found)
+
+
+def _stands(name: str, text: str) -> bool:
+    """Whether ``name`` is in ``text``, both normalised: as whole words, except in scripts that put no spaces between words."""
+    return name.count(" ") < _LONGEST and (name in text if is_cjk(name) else f" {name} " in text)
 
 
 # --- writing, within the caller's transaction ----------------------------------------------------------------------------------

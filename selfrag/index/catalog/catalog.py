@@ -111,6 +111,7 @@ class Catalog(Database):
             db.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", vectors)
 
     def contexts(self, hashes: Iterable[str]) -> dict[str, str]:
+        """What instruct models wrote about chunks, contexts and triples, by the keys of annotate.py."""
         return {
             row[0]: row[1]
             for some in _slices(set(hashes))
@@ -255,7 +256,7 @@ def _put_entry(db: sqlite3.Connection, source: int, ordinal: int, entry: Entry, 
     ).fetchall()[0]
     db.execute("INSERT INTO words(rowid, head, body) VALUES (?, ?, ?)", (number, entry.head, entry.body))
     db.execute("INSERT OR IGNORE INTO unwritten VALUES (?)", (number,))
-    graph.add(db, number, graph.names(title, entry.headings, entry.text))
+    graph.add(db, number, graph.names(title, entry.headings, entry.text, entry.names))
 
 
 def _slices(values: Iterable[str]) -> Iterator[list[str]]:

@@ -46,7 +46,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stored chunk. BM25 matches ``head`` and ``body``; ``embedding`` is the hash of the embedded text."""
+    """A stored chunk. BM25 matches ``head`` and ``body``; ``embedding`` is the hash of the embedded text. ``names`` are the names
+    that a model found in it, for the graph."""
 
     key: str
     text: str
@@ -60,6 +61,7 @@ class Entry:
     embedding: str
     head: str
     body: str
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,11 @@ def _pairs(run: str) -> list[str]:
     return [run[at : at + 2] for at in range(len(run) - 1)]
 
 
+def is_cjk(word: str) -> bool:
+    """Whether ``word`` is one run of Chinese, Japanese or Korean characters."""
+    return _RUN.fullmatch(word) is not None
+
+
 def tokens(text: str) -> list[str]:
     """The tokens of ``text`` in the full-text index, in order."""
     return _WORD.findall(words(text))

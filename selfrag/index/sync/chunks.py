@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import PurePath
 
+from selfrag.index import graph
 from selfrag.index.catalog.rows import Entry
 from selfrag.index.search.fulltext import words
 from selfrag.ingest import Chunk, Document, matchable
@@ -36,30 +37,40 @@ def digest(*parts: str | bytes) -> str:
     return state.hexdigest()
 
 
-def index_chunks(path: str, document: Document, chunks: Sequence[Chunk], headings: bool, contexts: Sequence[str] = ()) -> Indexed:
+def index_chunks(
+    path: str,
+    document: Document,
+    chunks: Sequence[Chunk],
+    headings: bool,
+    contexts: Sequence[str] = (),
+    triples: Sequence[str] = (),
+) -> Indexed:
     """``contexts``, one per chunk, are prepended to the embedded and matched text; with ``headings`` so are title and headings.
+    ``triples``, one text per chunk, give names for the graph.
 
     A chunk's key depends on the path, its text, and how many equal texts came before it in the file: it survives an edit
     elsewhere in the file.
     """
     labels = " ".join(value for key in LABELS & document.metadata.keys() for value in document.metadata[key])
-    own = document.title if headings and _says_title(path, document) else ""
+    own = own_title(path, document) if headings else ""
     seen: Counter[str] = Counter()
     entries, texts = [], {}
     for number, chunk in enumerate(chunks):
         seen[chunk.text] += 1
         headers = [each.text for each in chunk.headers if each.start == 0]
         path_of_headings = " › ".join(filter(None, [own, *((*chunk.headings, *headers) if headings else ())]))
-        situation = "\n".join(filter(None, [path_of_headings, contexts[number] if contexts else ""]))
+        context = " ".join(contexts[number].split()) if contexts else ""
+        situation = "\n".join(filter(None, [path_of_headings, context]))
         text = matchable(f"{situation}\n{chunk.text}" if situation else chunk.text)
         name = digest(text)
         texts[name] = text
         head = f"{PurePath(path).name} {document.title if headings else ''} {situation} {labels}"
-        entries.append(_entry(digest(path, chunk.text, str(seen[chunk.text])), chunk, name, head))
+        names = graph.read_triples(triples[number], chunk.text) if triples else ()
+        entries.append(_entry(digest(path, chunk.text, str(seen[chunk.text])), chunk, name, head, names))
     return Indexed(tuple(entries), texts)
 
 
-def _entry(key: str, chunk: Chunk, embedding: str, head: str) -> Entry:
+def _entry(key: str, chunk: Chunk, embedding: str, head: str, names: Sequence[str]) -> Entry:
     return Entry(
         key=key,
         text=chunk.text,
@@ -73,11 +84,12 @@ def _entry(key: str, chunk: Chunk, embedding: str, head: str) -> Entry:
         embedding=embedding,
         head=words(matchable(head)),
         body=words(matchable(chunk.text)),
+        names=tuple(names),
     )
 
 
-def _says_title(path: str, document: Document) -> bool:
-    """Whether the title comes from the document itself rather than from the file's name."""
-    if document.title not in (PurePath(path).stem, PurePath(path).name):
-        return True
-    return document.title in document.metadata.get("title", ()) or any(each.title == document.title for each in document.headings)
+def own_title(path: str, document: Document) -> str:
+    """The title if it comes from the document itself rather than from the file's name; otherwise empty."""
+    named = document.title in (PurePath(path).stem, PurePath(path).name)
+    says = document.title in document.metadata.get("title", ()) or any(each.title == document.title for each in document.headings)
+    return document.title if says or not named else ""

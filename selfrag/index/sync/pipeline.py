@@ -12,31 +12,22 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import groupby
-from typing import Protocol
+from functools import partial
+from itertools import islice
 
 from selfrag.errors import Interrupted, TextsRefused
 from selfrag.index.catalog.catalog import Catalog
 from selfrag.index.catalog.rows import NO_HINTS, Hints, Source
 from selfrag.index.embedders import WINDOW, Embedder
+from selfrag.index.sync.annotate import TOGETHER, Annotator
 from selfrag.index.sync.changes import Prepared, Preparer
-from selfrag.index.sync.chunks import Indexed, digest, index_chunks
+from selfrag.index.sync.chunks import Indexed, index_chunks
 from selfrag.index.sync.scan import Scan
 from selfrag.index.vectors.replica import APPLY, Writer
-from selfrag.ingest import CAPACITY, Chunk, Document
+from selfrag.ingest import CAPACITY
 
 _AHEAD = 32
 _SPARE = 20_000
-
-
-class Situate(Protocol):
-    """Writes the contexts of chunks, given a part of their document; ``fingerprint`` names the model and the prompt."""
-
-    fingerprint: str
-
-    def part(self, text: str, start: int) -> str: ...
-
-    def write(self, title: str, part: str, chunks: Sequence[str]) -> list[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +35,21 @@ class Options:
     """How to bring a collection up to date. None keeps the collection's setting, or uses the default of a new one.
 
     ``include`` and ``exclude`` are git-style patterns, kept for the roots given. ``context`` is ``headings``, ``none`` or
-    ``llm``, which needs ``situate``. ``chunk_words`` is the size of chunks. The entries of a folder that is empty now are kept,
-    unless ``allow_empty``: its disk may not be mounted.
+    ``llm``, which needs ``situate``. ``graph`` is ``names`` or ``llm``, which needs ``extract``. ``chunk_words`` is the size of
+    chunks. The entries of a folder that is empty now are kept, unless ``allow_empty``: its disk may not be mounted.
     """
 
     embedder: str | None = None
     context: str | None = None
+    graph: str | None = None
     chunk_words: int | None = None
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] | None = None
     rebuild: bool = False
     dry_run: bool = False
     allow_empty: bool = False
-    situate: Situate | None = None
+    situate: Annotator | None = None
+    extract: Annotator | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +67,20 @@ class Note:
 
 
 @dataclass(slots=True)
+class Extracted:
+    """What a model's triples gave: of ``chunks`` that belong to the files read in this run, ``empty`` have no name from them; the
+    others have ``names``, counted once a chunk."""
+
+    chunks: int = 0
+    empty: int = 0
+    names: int = 0
+
+
+@dataclass(slots=True)
 class SyncReport:
     """What a run did. Counts are of files; ``chunks`` counts all chunks of the collection. ``skipped`` lists every file, or part
     of one, that was left out; ``notes`` the guesses about files read now, and how much ignore files excluded; ``emptied`` the
-    folders that are empty now, with the number of their files that are kept."""
+    folders that are empty now, with the number of their files that are kept; ``triples`` is None without ``--graph llm``."""
 
     collection: str
     new: int = 0
@@ -92,6 +95,7 @@ class SyncReport:
     embedded: int = 0
     emptied: dict[str, int] = field(default_factory=dict)
     plan: list[tuple[str, str]] = field(default_factory=list)
+    triples: Extracted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,8 @@ class Job:
     embedder: Callable[[], Embedder]
     report: SyncReport
     headings: bool = True
-    situate: Situate | None = None
+    situate: Annotator | None = None
+    extract: Annotator | None = None
     observer: Observer = lambda _: None
     stop: threading.Event = field(default_factory=threading.Event)
     window: int = WINDOW
@@ -149,6 +154,8 @@ class _Run:
         self.job = job
         self.total = total
         self.done = 0
+        self.read = 0
+        self.taken: list[Prepared] = []
         self.waiting: list[tuple[Prepared, Indexed]] = []
         self.texts: dict[str, str] = {}
         self.moved: set[str] = set()
@@ -166,6 +173,7 @@ class _Run:
             self._settle(prepared)
             if len(self.texts) >= self.job.window:
                 self._store()
+        self._index()
         self._store()
         left = sorted(lost.keys() - self.moved)
         self.job.catalog.remove(left)
@@ -189,29 +197,56 @@ class _Run:
             catalog.note(source)
 
     def _take(self, prepared: Prepared) -> None:
-        assert prepared.document is not None
-        contexts = self._situate(self.job.situate, prepared.document, prepared.chunks) if self.job.situate else ()
-        indexed = index_chunks(prepared.source.path, prepared.document, prepared.chunks, self.job.headings, contexts)
-        have = self.job.catalog.known_embeddings(indexed.texts)
-        self.texts.update({name: text for name, text in indexed.texts.items() if name not in have})
-        self.waiting.append((prepared, indexed))
+        self.taken.append(prepared)
+        annotated = self.job.situate or self.job.extract
+        if not annotated or sum(len(each.chunks) for each in self.taken) >= TOGETHER:
+            self._index()
 
-    def _situate(self, writer: Situate, document: Document, chunks: Sequence[Chunk]) -> list[str]:
-        """The context of each chunk; those of one part of the document are generated together and stored at once."""
-        contexts: list[str] = []
-        for part, some in groupby(chunks, key=lambda chunk: writer.part(document.text, chunk.start)):
+    def _index(self) -> None:
+        """Makes entries of the files taken, and notes which of their texts have to be embedded."""
+        contexts, triples = self._annotated(self.job.situate), self._annotated(self.job.extract)
+        for prepared in self.taken:
+            assert prepared.document is not None
+            count = len(prepared.chunks)
+            some = [*islice(contexts, count)], [*islice(triples, count)]
+            indexed = index_chunks(prepared.source.path, prepared.document, prepared.chunks, self.job.headings, *some)
+            if self.job.extract:
+                self._count_names(indexed)
+            have = self.job.catalog.known_embeddings(indexed.texts)
+            self.texts.update({name: text for name, text in indexed.texts.items() if name not in have})
+            self.waiting.append((prepared, indexed))
+        self.taken.clear()
+
+    def _annotated(self, annotator: Annotator | None) -> Iterator[str]:
+        """What the model writes about each chunk of the files taken; what it has not written before is stored as it comes."""
+        if annotator is None:
+            return iter(())
+        excerpts = [
+            annotator.excerpt(each.source.path, each.document, chunk)
+            for each in self.taken
+            if each.document is not None
+            for chunk in each.chunks
+        ]
+        keys = [annotator.key(excerpt) for excerpt in excerpts]
+        have = self.job.catalog.contexts(keys)
+        missing = {key: excerpt for key, excerpt in zip(keys, excerpts, strict=True) if key not in have}
+        for at in range(0, len(missing), TOGETHER):
+            some = [*missing][at : at + TOGETHER]
             self._check_stop()
-            texts = [chunk.text for chunk in some]
-            names = [digest(writer.fingerprint, document.title, part, text) for text in texts]
-            have = self.job.catalog.contexts(names)
-            missing = [(name, text) for name, text in zip(names, texts, strict=True) if name not in have]
-            if missing:
-                self._show("situating", force=True)
-                written = writer.write(document.title, part, [text for _, text in missing])
-                have |= dict(zip([name for name, _ in missing], written, strict=True))
-                self.job.catalog.put_contexts(have)
-            contexts += [have[name] for name in names]
-        return contexts
+            self._show(f"{annotator.prompt} of chunk {self.read + 1:,}", force=True)
+            annotator.write([missing[key] for key in some], partial(self._keep, have, some))
+        return map(have.__getitem__, keys)
+
+    def _keep(self, have: dict[str, str], keys: Sequence[str], number: int, text: str) -> None:
+        self.job.catalog.put_contexts({keys[number]: text})
+        have[keys[number]] = text
+        self.read += 1
+
+    def _count_names(self, indexed: Indexed) -> None:
+        counted = self.job.report.triples = self.job.report.triples or Extracted()
+        counted.chunks += len(indexed.entries)
+        counted.empty += sum(not entry.names for entry in indexed.entries)
+        counted.names += sum(len(entry.names) for entry in indexed.entries)
 
     def _store(self) -> None:
         """Embeds the waiting texts, in windows, then stores their files one by one."""

@@ -16,12 +16,16 @@ from selfrag.index.embedders import EMBEDDED
 from selfrag.index.handle import Handle
 from selfrag.index.locks import only_writer
 from selfrag.index.sync import pipeline
+from selfrag.index.sync.annotate import Annotator
 from selfrag.index.sync.scan import Scan, is_empty, scan
 from selfrag.index.tantivy_index import TantivyIndex
 from selfrag.index.vectors.replica import Writer
 
 CONTEXTS = ("headings", "none", "llm")
+GRAPHS = ("names", "llm")
 Roots = dict[str, dict[str, list[str]]]
+_GRAPH: dict[str, object] = {"graph": GRAPHS[0]}
+"""What a fingerprint that does not name the graph means."""
 _SPARE = 20_000
 """Unused embeddings to keep in case their text comes back."""
 
@@ -40,6 +44,8 @@ class Update:
     ) -> None:
         if options.context not in (None, *CONTEXTS):
             raise UsageError(f"Unknown context {options.context!r}.", f"--context {'|'.join(CONTEXTS)}")
+        if options.graph not in (None, *GRAPHS):
+            raise UsageError(f"Unknown graph {options.graph!r}.", f"--graph {'|'.join(GRAPHS)}")
         self.handle = handle
         self.options = options
         self.observer = observer
@@ -102,21 +108,24 @@ class Update:
         """The fingerprint of chunks and vectors, as far as known without opening the embedder."""
         old = before or {}
         context = self.options.context or old.get("context") or CONTEXTS[0]
+        graph = self.options.graph or old.get("graph") or GRAPHS[0]
         return {
             "embedder": self.options.embedder or old.get("embedder") or EMBEDDED,
             "context": context,
             "chunk_words": self.options.chunk_words or old.get("chunk_words") or ingest.WORDS,
-            **({"context_model": self._context_model(old)} if context == "llm" else {}),
+            **({"context_model": self._model("context", self.options.situate, old)} if context == "llm" else {}),
+            **({"graph": graph, "graph_model": self._model("graph", self.options.extract, old)} if graph == "llm" else {}),
             **ingest.FINGERPRINT,
             **ingest.fingerprint(),
         }
 
-    def _context_model(self, old: Mapping[str, object]) -> object:
-        if self.options.situate is not None:
-            return self.options.situate.fingerprint
-        if "context_model" not in old:
-            raise UsageError("The context 'llm' needs an instruct model.", self.handle.fix("index --context llm --model M"))
-        return old["context_model"]
+    def _model(self, use: str, annotator: Annotator | None, old: Mapping[str, object]) -> object:
+        if annotator is None and f"{use}_model" not in old:
+            raise self._needs_model(use)
+        return annotator.fingerprint if annotator else old[f"{use}_model"]
+
+    def _needs_model(self, use: str) -> UsageError:
+        return UsageError(f"The {use} 'llm' needs an instruct model.", self.handle.fix(f"index --{use} llm --model M"))
 
     def _check(self, catalog: Catalog) -> None:
         before = catalog.table("made_with")
@@ -127,7 +136,7 @@ class Update:
         then = {**{key: value for key, value in before.items() if key != "ocr"}, **ocr}
         if then != wanted:
             raise CollectionError(
-                f"The collection {self.handle.name!r} was made otherwise ({differences(then, wanted)}).",
+                f"The collection {self.handle.name!r} was made otherwise ({differences(_GRAPH | then, _GRAPH | wanted)}).",
                 self.handle.fix("index --rebuild"),
             )
         if before != wanted:  # only what OCR is for has to be read again
@@ -206,21 +215,24 @@ class Update:
 
     def _sync(self, catalog: Catalog, paths: Sequence[str]) -> None:
         found, lost, known = self._look(catalog, catalog.roots(), paths)
-        context = str(catalog.table("made_with")["context"])
-        if context == "llm" and self.options.situate is None:
-            raise UsageError("The context 'llm' needs an instruct model.", self.handle.fix("index --context llm --model M"))
+        made_with = catalog.table("made_with")
+        situate, extract = self.options.situate, self.options.extract
+        for use, annotator in (("context", situate), ("graph", extract)):
+            if made_with.get(use) == "llm" and annotator is None:
+                raise self._needs_model(use)
         with self._writing(catalog) as writer:
             job = pipeline.Job(
                 catalog,
                 writer,
                 lambda: self.handle.checked_embedder(catalog),
                 self.report,
-                headings=context != "none",
-                situate=self.options.situate if context == "llm" else None,
+                headings=made_with["context"] != "none",
+                situate=situate if made_with["context"] == "llm" else None,
+                extract=extract if made_with.get("graph") == "llm" else None,
                 observer=self.observer,
                 stop=self.stop,
                 window=self.window,
-                capacity=ingest.capacity_of(int(str(catalog.table("made_with")["chunk_words"]))),
+                capacity=ingest.capacity_of(int(str(made_with["chunk_words"]))),
             )
             try:
                 pipeline.run(job, found, lost, known)
