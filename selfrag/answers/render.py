@@ -207,10 +207,10 @@ def decided(document: AnswerJson) -> str:
 def footer(document: AnswerJson) -> Text:
     """One line on how the answer was found."""
     candidates, timing = document["candidates"], document["timing_ms"]
-    sure = document.get("confidence")
+    sure = document.get("confidence") if document["status"] == "answered" else None
     parts = [
         decided(document),
-        *([f"confidence {sure:.2f}"] if sure is not None and document["status"] == "answered" else []),
+        *([] if sure is None else [f"{'low ' if sure < 0.5 else ''}confidence {sure:.2f}"]),
         f"{candidates['expanded']} written, {candidates['pruned']} pruned",
         f"{timing['total'] / 1000:.1f} s",
         Path(document["model"]).name,
