@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+
+import pytest
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -157,6 +159,14 @@ def test_footer_tells_how_the_answer_was_found() -> None:
     estimated = text(render.footer(document(exact=False, reflection="prompted")))
     assert "not exact" in estimated
     assert "estimated" in estimated
+
+
+@pytest.mark.parametrize(("sure", "said"), [(0.91, "· confidence 0.91 ·"), (0.31, "· low confidence 0.31 ·"), (None, "")])
+def test_the_footer_tells_the_confidence(sure: float | None, said: str) -> None:
+    """Below one half in words, too; an answer without evidence and an abstention have none."""
+    assert said in text(render.footer(document(confidence=sure)))
+    assert ("confidence" in text(render.footer(document(confidence=sure)))) == (sure is not None)
+    assert "confidence" not in text(render.footer(document(confidence=sure, status="abstained")))
 
 
 def test_abstaining_says_why_and_shows_the_nearest() -> None:
