@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-
-import pytest
 from typing import Any
 
+import pytest
 from rich.console import Console, RenderableType
 
 from selfrag.answers import render
