@@ -100,10 +100,10 @@ def settings_of(flags: AgentFlags, history: bool | None) -> Settings:
     """The settings of a service; each request may restrict the sources. Raises UsageError and ConfigError."""
     from selfrag.config import settings
 
-    if flags.source or flags.where or flags.hyde or flags.files or flags.also:
+    if flags.source or flags.where or flags.hyde or flags.files:
         hint = "name source and where in each request"
-        raise UsageError("--also, --source, --where, --hyde and --file are not for a service", hint)
-    return settings.load(history=history, **flags.given)
+        raise UsageError("--source, --where, --hyde and --file are not for a service", hint)
+    return settings.load(history=history, **{**flags.given, **({"correct": True} if flags.also else {})})
 
 
 @asynccontextmanager
@@ -117,7 +117,7 @@ async def open_backend(flags: AgentFlags, now: Settings, concurrency: int, waiti
     async with AsyncExitStack() as stack:
         stack.enter_context(telemetry.exporting())
         with terminal.stopping_at_once(), terminal.waiting("opening the collection and the model", quiet):
-            opening = backend.open_backend(now, flags.collection or (), Queue(concurrency, waiting))
+            opening = backend.open_backend(now, flags.collection or (), Queue(concurrency, waiting), flags.also or ())
             opened = await stack.enter_async_context(opening)
         for warning in opened.agent.warnings:
             terminal.say(f"warning: {warning}", quiet)

@@ -44,7 +44,7 @@ class Asker:
 
         self.flags, self.choices, self.rewriter, self.quiet = flags, choices, rewriter, quiet
         self.now = settings.load(**flags.given)
-        self._service = service and not (flags.hyde or flags.files or flags.also) and rewriter in (None, "rule", "off")
+        self._service = service and not (flags.hyde or flags.files) and rewriter in (None, "rule", "off")
         self._agent: Agent | None = None
         self._engine: Engine | None = None
         self._stack = AsyncExitStack()
@@ -96,7 +96,7 @@ class Asker:
             return None
         from selfrag.service import registry
 
-        found = registry.find(self.now, self.flags.collection or [self.now.collection])
+        found = registry.find(self.now, [*(self.flags.collection or [self.now.collection]), *(self.flags.also or ())])
         needs_model = follow_up and self.rewriter is None and found is not None and found.reflection == "prompted"
         return None if needs_model else found
 
@@ -110,6 +110,7 @@ class Asker:
             "collections": self.flags.collection or [self.now.collection],
             "source": self.flags.source,
             "where": self.flags.where,
+            "also": self.flags.also,
             "choices": self.choices,
             "options": self.now.search,
             "only": True,

@@ -58,7 +58,7 @@ def mcp(
     from selfrag.service.remote import finder
 
     now = settings_of(flags, history)
-    remote = finder(now, flags.collection or ()) if service else lambda: None
+    remote = finder(now, flags.collection or (), flags.also or ()) if service else lambda: None
     opening = partial(open_backend, flags, now, concurrency, waiting, quiet or not http)
     if http:
         asyncio.run(serve_http(opening, remote, rules, port, quiet))

@@ -65,13 +65,16 @@ class Keeper:
 
 
 class Backend:
-    """One open agent for all requests. ``collections`` are searched if a request names none."""
+    """One open agent for all requests. ``collections`` are searched if a request names none, and ``also`` with them where nothing
+    relevant was found."""
 
-    def __init__(self, settings: Settings, agent: Agent, collections: Sequence[str], queue: Queue) -> None:
+    def __init__(
+        self, settings: Settings, agent: Agent, collections: Sequence[str], queue: Queue, also: Sequence[str] = ()
+    ) -> None:
         from selfrag.index.embedders import open_embedder
 
         self.settings, self.agent, self.queue, self.keeper = settings, agent, queue, Keeper(settings)
-        self.collections = tuple(collections) or (settings.collection,)
+        self.collections, self.also = tuple(collections) or (settings.collection,), tuple(also)
         self.started = time.time()
         self._fitted, self._model = fitted_options(settings), find_model(settings)
         self._opened: dict[str, Collection] = {}
@@ -83,15 +86,18 @@ class Backend:
         """Waits for its turn and answers. Raises UsageError, CollectionError, EngineError, and EngineBusy where too many wait."""
         options = self.options(asked)
         retriever = None if options.mode == "never" else self.retriever(asked.documents)
-        agent = Agent(self.agent.reflector, retriever, comparable(options, retriever, self._model))
+        wider = retriever.wider if retriever else None
+        agent = Agent(self.agent.reflector, retriever, comparable(options, retriever, self._model), wider=wider)
         async with self.queue.turn():
             answer = await agent.ask(asked.question, observer=observer)
         found = Answered(answer, retriever.warnings if retriever else (), agent.describe())
         return await self.keeper.keep(asked, found)
 
     def options(self, asked: Question) -> SearchOptions:
-        """The options of a question: its own first, then the service's settings, then the values fitted for the model."""
-        given = {**({} if asked.only else self.settings.search), **asked.options}
+        """The options of a question: its own first, then the service's settings, then the values fitted for the model. ``also``
+        turns ``correct`` on."""
+        more = {"correct": True} if asked.documents.also else {}
+        given = {**({} if asked.only else self.settings.search), **asked.options, **more}
         return search_options(given, self._fitted, asked.choices)
 
     async def search(self, query: Query) -> tuple[list[Passage], tuple[str, ...]]:
@@ -105,12 +111,16 @@ class Backend:
         from selfrag.index.retriever import CollectionRetriever
         from selfrag.index.search.hybrid import Filter
 
-        opened, wanted = self._collections(documents.collections), Filter.of(documents.source, documents.where)
+        names, also = places(documents, self.collections, self.also)
+        opened, wanted = self._collections(names), Filter.of(documents.source, documents.where)
         inner = self.agent.retriever if isinstance(self.agent.retriever, CollectionRetriever) else CollectionRetriever(())
-        return CollectionRetriever(opened, wanted, reranker=inner.reranker, graph=inner.graph)
+        retriever = CollectionRetriever(opened, wanted, reranker=inner.reranker, graph=inner.graph)
+        if further := [each for each in self._collections(also) if each not in opened]:
+            retriever.wider = CollectionRetriever([*opened, *further], wanted, reranker=inner.reranker, graph=inner.graph)
+        return retriever
 
     def _collections(self, names: Sequence[str]) -> list[Collection]:
-        return [self._collection(name) for name in dict.fromkeys(names or self.collections)]
+        return [self._collection(name) for name in dict.fromkeys(names)]
 
     def _collection(self, name: str) -> Collection:
         from selfrag.index import open_collection
@@ -128,7 +138,7 @@ class Backend:
 
         Raises InputError for a source that is not in the collections.
         """
-        for collection in self._collections(place.collections):
+        for collection in self._collections(place.collections or self.collections):
             found = await asyncio.to_thread(collection.of_source, place.source)
             if found:
                 return _excerpt(place, collection.name, found)
@@ -150,6 +160,7 @@ class Backend:
             "engine": engine.name,
             "reflection": self.agent.reflector.kind,
             "collections": list(self.collections),
+            "also": list(self.also),
             "available": [
                 {"collection": row.collection, "sources": row.sources, "chunks": row.chunks, "problem": row.problem}
                 for row in rows
@@ -164,14 +175,22 @@ class Backend:
 
 
 @asynccontextmanager
-async def open_backend(settings: Settings, collections: Sequence[str] = (), queue: Queue | None = None) -> AsyncIterator[Backend]:
+async def open_backend(
+    settings: Settings, collections: Sequence[str] = (), queue: Queue | None = None, also: Sequence[str] = ()
+) -> AsyncIterator[Backend]:
     """Opens the agent that ``settings`` name for as long as the service runs. Raises what `open_agent` raises."""
-    async with open_agent(collections, settings=settings) as agent:
-        backend = Backend(settings, agent, collections, queue or Queue())
+    async with open_agent(collections, also=also, settings=settings) as agent:
+        backend = Backend(settings, agent, collections, queue or Queue(), also)
         try:
             yield backend
         finally:
             backend.close()
+
+
+def places(documents: Documents, collections: Sequence[str], also: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """The collections that a request asks, and those for where these hold nothing relevant. Its own stand for the service's
+    ``collections`` and ``also``: one that names collections is about no others."""
+    return documents.collections or collections, documents.also or (() if documents.collections else also)
 
 
 def _excerpt(place: Place, collection: str, found: Sequence[Passage]) -> Json:

@@ -10,7 +10,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from selfrag.answers import render
 from selfrag.answers.schema import CitationJson, answer_json
 from selfrag.conversation.followup import Turn, rewrite
 from selfrag.errors import UsageError
-from selfrag.service.requests import Answered, Documents, Question, flag, options_of, table, texts, words
+from selfrag.service.requests import Answered, Question, documents_of, flag, options_of, table, texts, words
 from selfrag.types import Answer, Cited, Event, SearchOptions
 
 Json = dict[str, Any]
@@ -60,11 +60,11 @@ def chat_of(body: object, collections: Sequence[str], model: str) -> Chat:
     if not said or said[-1][0] != "user":
         raise UsageError("the last message is not the user's", 'send {"messages": [{"role": "user", "content": "…"}]}')
     typed = words({"question": said[-1][1]}, "question")
-    more = table(row.get("selfrag", {}), ("source", "where", "options", "choices", "history"), "selfrag")
+    more = table(row.get("selfrag", {}), ("source", "where", "also", "options", "choices", "history"), "selfrag")
     collection = (name.removeprefix(f"{NAME}/"),) if name.startswith(f"{NAME}/") else ()
     asked = Question(
         rewrite(typed, _turns(said[:-1])),
-        Documents(collection, texts(more, "source"), texts(more, "where")),
+        replace(documents_of(more), collections=collection),
         texts(more, "choices"),
         options_of(more.get("options", {})),
         history=flag(more, "history", True),

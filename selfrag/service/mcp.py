@@ -84,6 +84,7 @@ TOOLS = (
             {
                 "question": {**_TEXT, "description": "A question that stands alone."},
                 **_DOCUMENTS,
+                "also": {**_TEXTS, "description": "Collections to search, too, where those hold nothing relevant."},
                 "choices": {**_TEXTS, "description": "A closed set: the answer is one of these."},
                 "options": {
                     "type": "object",

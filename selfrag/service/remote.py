@@ -11,7 +11,7 @@ from selfrag.answers.trace import passage_from
 from selfrag.config.options import search_options
 from selfrag.config.settings import Settings
 from selfrag.service import client, registry
-from selfrag.service.backend import Keeper
+from selfrag.service.backend import Keeper, places
 from selfrag.service.registry import Running
 from selfrag.service.requests import Answered, Documents, Place, Query, Question
 from selfrag.types import Passage
@@ -25,14 +25,15 @@ class RemoteBackend:
     Every method raises `client.ServiceLost` where the service does not answer, and what the service's errors say.
     """
 
-    def __init__(self, running: Running, settings: Settings, collections: Sequence[str]) -> None:
+    def __init__(self, running: Running, settings: Settings, collections: Sequence[str], also: Sequence[str] = ()) -> None:
         self.running, self.settings, self.keeper = running, settings, Keeper(settings)
-        self.collections = tuple(collections) or (settings.collection,)
+        self.collections, self.also = tuple(collections) or (settings.collection,), tuple(also)
 
     async def ask(self, asked: Question) -> Answered:
         options = {**self.settings.search, **asked.options}
         more = {"choices": asked.choices, "options": options, "only": True, "history": False}
-        body = {"question": asked.question, **self._documents(asked.documents), **more}
+        _, also = places(asked.documents, self.collections, self.also)
+        body = {"question": asked.question, **self._documents(asked.documents), "also": also, **more}
         return await self.keeper.keep(asked, await client.ask(self.running, body, lambda _: None))
 
     async def search(self, query: Query) -> tuple[list[Passage], tuple[str, ...]]:
@@ -49,20 +50,21 @@ class RemoteBackend:
     async def status(self) -> Json:
         """The service's state, with the collections and options that are asked here."""
         found = await client.get(self.running, "/v1/status")
-        return {**found, "collections": list(self.collections), "options": self._options()}
+        return {**found, "collections": list(self.collections), "also": list(self.also), "options": self._options()}
 
     def _documents(self, documents: Documents) -> Json:
-        return {**asdict(documents), "collections": documents.collections or self.collections}
+        found = {"source": documents.source, "where": documents.where}
+        return {**found, "collections": documents.collections or self.collections}
 
     def _options(self) -> Json:
         return asdict(search_options(self.settings.search, fitted_options(self.settings)))
 
 
-def finder(settings: Settings, collections: Sequence[str] = ()) -> Callable[[], RemoteBackend | None]:
+def finder(settings: Settings, collections: Sequence[str] = (), also: Sequence[str] = ()) -> Callable[[], RemoteBackend | None]:
     """Looks for a service with the same settings at every call: one may have started or ended."""
 
     def find() -> RemoteBackend | None:
-        running = registry.find(settings, collections or (settings.collection,))
-        return RemoteBackend(running, settings, collections) if running else None
+        running = registry.find(settings, (*(collections or (settings.collection,)), *also))
+        return RemoteBackend(running, settings, collections, also) if running else None
 
     return find

@@ -28,11 +28,13 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """Which documents may answer; without ``collections``, those of the service."""
+    """Which documents may answer; without ``collections``, those of the service. ``also`` are further collections, searched where
+    nothing relevant was found in those."""
 
     collections: tuple[str, ...] = ()
     source: tuple[str, ...] = ()
     where: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class Place:
 
 def question_of(body: object) -> Question:
     """The question in a JSON body. Raises UsageError."""
-    row = table(body, ("question", "collections", "source", "where", "choices", "options", "only", "stream", "trace", "history"))
+    known = ("question", "collections", "source", "where", "also", "choices", "options", "only", "stream", "trace", "history")
+    row = table(body, known)
     return Question(
         words(row, "question"),
         documents_of(row),
@@ -112,7 +115,7 @@ def place_of(body: object) -> Place:
 
 
 def documents_of(row: Json) -> Documents:
-    return Documents(texts(row, "collections"), texts(row, "source"), texts(row, "where"))
+    return Documents(texts(row, "collections"), texts(row, "source"), texts(row, "where"), texts(row, "also"))
 
 
 def options_of(given: object) -> dict[str, Any]:
