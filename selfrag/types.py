@@ -173,7 +173,8 @@ class Passage:
     """A chunk of a document. ``lines`` are 1-based and inclusive; ``page`` is 1-based; ``place`` is its location in the terms of
     its format (``¶12``, ``slide 3``, ``Tariffs!A2:C9``); each is None if the format has none. ``score`` is the fused rank score.
 
-    ``dense`` is the cosine similarity and ``bm25`` the BM25 score (larger is better); None where that side did not find it.
+    ``dense`` is the cosine with the question, None where vectors were not searched; ``bm25`` the BM25 score (larger is better),
+    None where that side did not find it.
     """
 
     chunk: str

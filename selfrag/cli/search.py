@@ -165,4 +165,6 @@ def _show(number: int, hit: Hit, explain: bool, around: list[Passage] | None, li
 
 
 def _side(name: str, value: float | None, rank: int | None) -> str:
-    return f"{name} –" if value is None else f"{name} {value:z.3f} (rank {rank})"
+    if value is None:
+        return f"{name} –"
+    return f"{name} {value:z.3f}" + ("" if rank is None else f" (rank {rank})")

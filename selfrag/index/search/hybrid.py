@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _QUERY_CHARACTERS = 8000
 _KEYS = "SELECT id, key FROM chunks WHERE id IN (SELECT value FROM json_each(?))"
 _IDS = "SELECT key, id FROM chunks WHERE key IN (SELECT value FROM json_each(?))"
+_VECTORS = (
+    "SELECT key, vector FROM chunks JOIN embeddings ON embeddings.hash = embedding WHERE key IN (SELECT value FROM json_each(?))"
+)
 _PLACE = re.compile(r"(?::\d+(?:-\d+)?| p\.\d+)\Z")
 
 Ranked = list[list[tuple[str, float]]]
@@ -131,7 +134,10 @@ class Searcher:
         with self.mirror.reading(), self.catalog.transaction():
             allowed = [self._allowed(question.filter) for question in questions]
             dense = [[] for _ in questions] if vectors is None else self._dense(vectors, allowed)
-            return [self._one(*each) for each in zip(questions, dense, allowed, strict=True)]
+            found = [self._one(*each) for each in zip(questions, dense, allowed, strict=True)]
+            if vectors is None:
+                return found
+            return [self._with_cosines(hits, vector) for hits, vector in zip(found, vectors, strict=True)]
 
     def open(self) -> None:
         """Opens the embedder and the vector store."""
@@ -266,6 +272,16 @@ class Searcher:
             for each in passages(self.catalog, order[: 4 * question.k + 10])
         ]
         return collapse(hits, question.k)
+
+    def _with_cosines(self, hits: list[Hit], vector: NDArray[np.float32]) -> list[Hit]:
+        """The hits; those that BM25 or the graph alone found get their cosine, too."""
+        missing = json.dumps([hit.passage.chunk for hit in hits if hit.passage.dense is None])
+        rows = dict(self.catalog.db.execute(_VECTORS, (missing,))) if missing != "[]" else {}
+        cosines = {key: float(np.frombuffer(stored, "<f4") @ vector) for key, stored in rows.items()}
+        return [
+            replace(hit, passage=replace(hit.passage, dense=cosines[hit.passage.chunk])) if hit.passage.chunk in cosines else hit
+            for hit in hits
+        ]
 
     def _walked(
         self, question: Question, scores: dict[str, float], order: Sequence[str], allowed: frozenset[int] | None

@@ -63,6 +63,18 @@ async def test_words_inside_cjk_runs_are_found_by_bm25(zoo: Place, query: str, f
     assert await first(zoo, query) == file
 
 
+async def test_every_passage_has_its_cosine(zoo: Place) -> None:
+    """One that BM25 alone found, too: the same cosine as among more dense candidates, without a rank."""
+    question = Question("eats the water", 4)
+    known = {hit.passage.chunk: hit.passage.dense for hit in await zoo.collection.find(question)}
+    zoo.collection.fusion = Fusion(depth=1)
+    hits = await zoo.collection.find(question)
+    assert any(hit.dense_rank is None for hit in hits)
+    assert [hit.passage.dense for hit in hits] == pytest.approx([known[hit.passage.chunk] for hit in hits], abs=1e-5)
+    zoo.collection.fusion = Fusion(dense=0.0)
+    assert {hit.passage.dense for hit in await zoo.collection.find(question)} == {None}
+
+
 async def test_words_of_most_passages_change_no_score(place: Place) -> None:
     """They are left out where the other words find enough, and count where these do not."""
     chance = Random(0)
