@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+import numpy as np
 from ablation import answer, circumstances, model_flags, outcomes, rows, thresholds
 from baselines import attempted, best_sentence, margin
 from corpus import Corpus, read_rows, wikipedia, write_rows
@@ -35,7 +36,9 @@ from selfrag.agent import open_agent
 from selfrag.batch.questions import open_questions
 from selfrag.config.library_env import silence_libraries
 from selfrag.config.settings import find_paths
+from selfrag.evaluation import intervals
 from selfrag.evaluation.compare import compare
+from selfrag.evaluation.curves import auroc
 from selfrag.evaluation.outcome import Outcome
 from selfrag.evaluation.report import Report, evaluate, read_run
 from selfrag.evaluation.tables import comparison_markdown, limits, markdown_table, number
@@ -166,7 +169,16 @@ def against_baselines(given: argparse.Namespace, table: Table) -> list[str]:
         lines.append([name, f"{found.run:.3f}", f"{found.baseline:.3f}", signed, limits(found.difference)])
     head = ["baseline", "full", "baseline", "difference", "95 % interval"]
     said = "Share of all questions that are answered rightly (what is shown holds the gold answer), at the coverage of `full`:"
-    return [said, markdown_table(head, lines)]
+    return [said, markdown_table(head, lines), whole(full)]
+
+
+def whole(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How well the confidence tells right from wrong over all questions; the table above knows those that were answered."""
+    attempts = [attempted(row) for row in rows]
+    sure, right = (np.array([getattr(a, name) for a in attempts], dtype=np.float64) for name in ("confidence", "right"))
+    found = intervals.statistic(auroc, sure, right)
+    told = "–" if found.value is None else f"{found.value:.3f} ({limits(found)})"
+    return f"AUROC of the confidence over all questions, what was withheld judged, too, and 0 where nothing was written: {told}."
 
 
 def metrics(reports: Mapping[str, Report]) -> list[list[str]]:
