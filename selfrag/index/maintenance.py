@@ -151,6 +151,7 @@ def remove(collection: Collection, paths: Sequence[str | os.PathLike[str]]) -> l
                 catalog.drop_root(path)
         TantivyIndex(catalog).write(rebuild=True)
         catalog.drop_unused()
+        catalog.drop_unused_contexts()
         catalog.compact()
         catalog.path.with_name(MATRIX).unlink(missing_ok=True)
         return gone

@@ -133,7 +133,7 @@ def test_a_collection_of_the_version_before_gets_its_graph(films: Place) -> None
     with closing(sqlite3.connect(generations.catalog_in(films.collection.generation()))) as db:
         db.executescript(
             "DROP TABLE mentions; DROP TABLE names; DROP TABLE unwritten; PRAGMA user_version=2;"
-            "ALTER TABLE chunks DROP COLUMN headers;"
+            "ALTER TABLE chunks DROP COLUMN headers; ALTER TABLE chunks DROP COLUMN written;"
         )
     assert films.collection.find_now([Question(ASKED, 1, graph="on")])[0][0].passage.title == "Copper Bridge"
     films.collection.close()

@@ -189,6 +189,7 @@ async def test_a_catalog_of_the_version_before_is_named_and_rebuilt(filled: Plac
     assert generation is not None
     with sqlite3.connect(generations.catalog_in(generation)) as db:
         db.executescript("ALTER TABLE chunks DROP COLUMN place; ALTER TABLE chunks DROP COLUMN headers;")
+        db.execute("ALTER TABLE chunks DROP COLUMN written")
         db.executescript("DROP TABLE unwritten; DROP TABLE mentions; DROP TABLE names;")
         db.execute("PRAGMA user_version=1")
         db.execute(

@@ -181,7 +181,7 @@ def test_a_collection_of_the_version_before(zoo: Place) -> None:
     with closing(sqlite3.connect(generations.catalog_in(zoo.collection.generation()))) as db:
         db.executescript(
             "DROP TABLE unwritten; DROP TABLE mentions; DROP TABLE names; PRAGMA user_version=2;"
-            "ALTER TABLE chunks DROP COLUMN headers;"
+            "ALTER TABLE chunks DROP COLUMN headers; ALTER TABLE chunks DROP COLUMN written;"
         )
         db.execute("DELETE FROM meta WHERE key = 'words'")
         db.commit()

@@ -122,6 +122,14 @@ class Catalog(Database):
         with self.transaction() as db:
             db.executemany("INSERT OR REPLACE INTO contexts VALUES (?, ?)", texts.items())
 
+    def drop_unused_contexts(self) -> None:
+        """Deletes what models wrote about chunks that are gone."""
+        with self.transaction() as db:
+            db.execute(
+                "DELETE FROM contexts WHERE NOT EXISTS (SELECT 1 FROM chunks WHERE written IS NULL)"
+                " AND hash NOT IN (SELECT value FROM chunks, json_each(written))"
+            )
+
     def copy_from(self, other: Catalog, embeddings: bool) -> None:
         """Copies another catalog's contexts, and its valid vectors if they come from the same embedder."""
         with self.transaction() as db:
@@ -238,7 +246,7 @@ def _put_source(db: sqlite3.Connection, source: Source) -> int:
 def _put_entry(db: sqlite3.Connection, source: int, ordinal: int, entry: Entry, title: str) -> None:
     (number,) = db.execute(
         "INSERT INTO chunks(key, source, ordinal, text, headings, headers, start, stop, first_line, last_line, page, place,"
-        " embedding) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        " embedding, written) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (
             entry.key,
             source,
@@ -252,6 +260,7 @@ def _put_entry(db: sqlite3.Connection, source: int, ordinal: int, entry: Entry, 
             entry.page,
             entry.place,
             entry.embedding,
+            json.dumps(entry.written),
         ),
     ).fetchall()[0]
     db.execute("INSERT INTO words(rowid, head, body) VALUES (?, ?, ?)", (number, entry.head, entry.body))

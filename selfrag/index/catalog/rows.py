@@ -47,7 +47,7 @@ class Source:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A stored chunk. BM25 matches ``head`` and ``body``; ``embedding`` is the hash of the embedded text. ``names`` are the names
-    that a model found in it, for the graph."""
+    that a model found in it, for the graph; ``written`` the keys of what a model wrote about it (annotate.py)."""
 
     key: str
     text: str
@@ -62,6 +62,7 @@ class Entry:
     head: str
     body: str
     names: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Self
 from selfrag.errors import CollectionError
 from selfrag.index import graph
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 SCHEMA = (
     graph.SCHEMA
     + """
@@ -30,7 +30,7 @@ CREATE TABLE sources(
 CREATE TABLE chunks(
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, source INTEGER NOT NULL REFERENCES sources(id) ON DELETE CASCADE,
   ordinal INTEGER NOT NULL, text TEXT NOT NULL, headings TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
-  first_line INTEGER, last_line INTEGER, page INTEGER, place TEXT, embedding TEXT NOT NULL, headers TEXT);
+  first_line INTEGER, last_line INTEGER, page INTEGER, place TEXT, embedding TEXT NOT NULL, headers TEXT, written TEXT);
 CREATE UNIQUE INDEX chunks_by_source ON chunks(source, ordinal);
 CREATE INDEX chunks_by_embedding ON chunks(embedding);
 CREATE TABLE embeddings(hash TEXT PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID;
@@ -101,11 +101,11 @@ class Database:
 
     def _check_version(self, old: bool) -> None:
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        self.headers = "headers" if self.writable or version == SCHEMA_VERSION else "NULL"
+        self.headers = "headers" if self.writable or version >= 4 else "NULL"
         self.db.execute("SELECT count(*) FROM meta").fetchone()
-        if self.writable and version in (1, 2, 3):
+        if self.writable and version in (1, 2, 3, 4):
             self._upgrade(version)
-        elif version not in (2, 3, SCHEMA_VERSION) and not (old and version == 1):
+        elif version not in (2, 3, 4, SCHEMA_VERSION) and not (old and version == 1):
             raise CollectionError(
                 f"The catalog {self.path} has version {version}, this program reads {SCHEMA_VERSION}.",
                 f"selfrag index --rebuild -c {self.path.absolute().parents[1].name}",
@@ -113,14 +113,17 @@ class Database:
 
     def _upgrade(self, version: int) -> None:
         """Version 1 had no places. Its chunks stay searchable; the next sync asks for a rebuild, which reuses its roots and
-        vectors. Version 2 had no index of words and no graph, version 3 no headers of tables; readers work without them."""
+        vectors. Version 2 had no index of words and no graph, version 3 no headers of tables; readers work without them. Version
+        4 did not know which chunks a model's text is about, so what was written then is kept."""
         with self.transaction() as db:
             if version == 1:
                 db.execute("ALTER TABLE chunks ADD COLUMN place TEXT")
             if version < 3:
                 db.execute("CREATE TABLE unwritten(chunk INTEGER PRIMARY KEY)")
                 graph.fill(db)
-            db.execute("ALTER TABLE chunks ADD COLUMN headers TEXT")
+            if version < 4:
+                db.execute("ALTER TABLE chunks ADD COLUMN headers TEXT")
+            db.execute("ALTER TABLE chunks ADD COLUMN written TEXT")
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def close(self) -> None:

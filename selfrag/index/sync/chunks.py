@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import PurePath
 
@@ -17,6 +17,9 @@ from selfrag.index.catalog.rows import Entry
 from selfrag.index.search.fulltext import words
 from selfrag.ingest import Chunk, Document, matchable
 from selfrag.ingest.formats.text import LABELS
+
+Written = tuple[str, str]
+"""What a model wrote about a chunk: its key in the catalog, and the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,11 @@ def index_chunks(
     document: Document,
     chunks: Sequence[Chunk],
     headings: bool,
-    contexts: Sequence[str] = (),
-    triples: Sequence[str] = (),
+    contexts: Sequence[Written] = (),
+    triples: Sequence[Written] = (),
 ) -> Indexed:
     """``contexts``, one per chunk, are prepended to the embedded and matched text; with ``headings`` so are title and headings.
-    ``triples``, one text per chunk, give names for the graph.
+    ``triples``, one per chunk, give names for the graph.
 
     A chunk's key depends on the path, its text, and how many equal texts came before it in the file: it survives an edit
     elsewhere in the file.
@@ -59,18 +62,20 @@ def index_chunks(
         seen[chunk.text] += 1
         headers = [each.text for each in chunk.headers if each.start == 0]
         path_of_headings = " › ".join(filter(None, [own, *((*chunk.headings, *headers) if headings else ())]))
-        context = " ".join(contexts[number].split()) if contexts else ""
+        context = " ".join(contexts[number][1].split()) if contexts else ""
         situation = "\n".join(filter(None, [path_of_headings, context]))
         text = matchable(f"{situation}\n{chunk.text}" if situation else chunk.text)
         name = digest(text)
         texts[name] = text
         head = f"{PurePath(path).name} {document.title if headings else ''} {situation} {labels}"
-        names = graph.read_triples(triples[number], chunk.text) if triples else ()
-        entries.append(_entry(digest(path, chunk.text, str(seen[chunk.text])), chunk, name, head, names))
+        entry = _entry(digest(path, chunk.text, str(seen[chunk.text])), chunk, name, head)
+        names = graph.read_triples(triples[number][1], chunk.text) if triples else ()
+        written = (each[number][0] for each in (contexts, triples) if each)
+        entries.append(replace(entry, names=tuple(names), written=tuple(written)))
     return Indexed(tuple(entries), texts)
 
 
-def _entry(key: str, chunk: Chunk, embedding: str, head: str, names: Sequence[str]) -> Entry:
+def _entry(key: str, chunk: Chunk, embedding: str, head: str) -> Entry:
     return Entry(
         key=key,
         text=chunk.text,
@@ -84,7 +89,6 @@ def _entry(key: str, chunk: Chunk, embedding: str, head: str, names: Sequence[st
         embedding=embedding,
         head=words(matchable(head)),
         body=words(matchable(chunk.text)),
-        names=tuple(names),
     )
 
 

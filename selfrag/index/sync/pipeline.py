@@ -21,7 +21,7 @@ from selfrag.index.catalog.rows import NO_HINTS, Hints, Source
 from selfrag.index.embedders import WINDOW, Embedder
 from selfrag.index.sync.annotate import TOGETHER, Annotator
 from selfrag.index.sync.changes import Prepared, Preparer
-from selfrag.index.sync.chunks import Indexed, index_chunks
+from selfrag.index.sync.chunks import Indexed, Written, index_chunks
 from selfrag.index.sync.scan import Scan
 from selfrag.index.vectors.replica import APPLY, Writer
 from selfrag.ingest import CAPACITY
@@ -217,7 +217,7 @@ class _Run:
             self.waiting.append((prepared, indexed))
         self.taken.clear()
 
-    def _annotated(self, annotator: Annotator | None) -> Iterator[str]:
+    def _annotated(self, annotator: Annotator | None) -> Iterator[Written]:
         """What the model writes about each chunk of the files taken; what it has not written before is stored as it comes."""
         if annotator is None:
             return iter(())
@@ -235,7 +235,7 @@ class _Run:
             self._check_stop()
             self._show(f"{annotator.prompt} of chunk {self.read + 1:,}", force=True)
             annotator.write([missing[key] for key in some], partial(self._keep, have, some))
-        return map(have.__getitem__, keys)
+        return ((key, have[key]) for key in keys)
 
     def _keep(self, have: dict[str, str], keys: Sequence[str], number: int, text: str) -> None:
         self.job.catalog.put_contexts({keys[number]: text})

@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from selfrag.errors import CollectionError, EngineError, Interrupted, UsageError
-from selfrag.index import generations, graph
+from selfrag.index import generations, graph, maintenance
 from selfrag.index.collection import Collection
 from selfrag.index.search.hybrid import Fusion, Question
 from selfrag.index.sync.annotate import TOGETHER, Annotator, InstructModel
@@ -179,6 +179,36 @@ def test_a_run_that_fails_goes_on_where_it_was(place: Place) -> None:
     model.close()
     assert annotate(place.collection, place, engine) == 2 * TOGETHER - 5
     assert len(engine.prompts) == len(set(engine.prompts)) == 2 * TOGETHER
+
+
+def cached(place: Place) -> int:
+    with closing(sqlite3.connect(generations.catalog_in(place.collection.generation()))) as db:
+        return int(db.execute("SELECT count(*) FROM contexts").fetchone()[0])
+
+
+def test_what_was_written_about_a_removed_source_goes_with_it(place: Place) -> None:
+    """After `selfrag rm` neither context nor triples of its chunks are in the catalog, earlier versions included; what other
+    chunks share, and what a catalog of version 4 has, stays."""
+    engine = Author(GAUGES)
+    for name, text in (("a.txt", "It digs."), ("b.txt", "It digs."), ("c.txt", "It swims.")):
+        place.write(name, text)
+    annotate(place.collection, place, engine, context="llm", graph="llm")
+    place.write("c.txt", "It swims well.")
+    annotate(place.collection, place, engine)
+    assert cached(place) == 3 + 2 + 2
+    maintenance.remove(place.collection, [place.docs / "c.txt"])
+    assert cached(place) == 2 + 1
+    maintenance.remove(place.collection, [place.docs / "a.txt"])
+    assert cached(place) == 1 + 1
+    assert annotate(place.collection, place, engine) > 0
+    with closing(sqlite3.connect(generations.catalog_in(place.collection.generation()))) as db:
+        db.executescript("ALTER TABLE chunks DROP COLUMN written; PRAGMA user_version=4")
+    place.collection.close()
+    assert place.collection.find_now([Question("digs", 1)])[0]
+    before = cached(place)
+    maintenance.remove(place.collection, [place.docs / "c.txt"])
+    assert cached(place) == before
+    assert annotate(place.collection, place, engine, rebuild=True) == 0
 
 
 def test_one_model_writes_both(place: Place) -> None:
