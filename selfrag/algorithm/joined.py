@@ -39,6 +39,22 @@ def asks_for_one(question: str) -> bool:
     return bool(_ONE.match(question.strip()))
 
 
+_OPEN = re.compile(
+    r"(?:and |so |but )?(?:how|why|explain|describe|compare|define"
+    r"|what(?: are| if| happens| should| can| could| would| does| do| causes| to"
+    r"|(?:'s|’s| is)(?! the (?:[\w-]+ ){1,4}(?:of|in|on|for|from|that)\b)"
+    r"|(?:'s|’s| is) the (?:main |real |best |right |usual |recommended )?"
+    r"(?:purpose|point|meaning|role|function|idea|concept|benefit|advantage|reason|cause|effect|way))"
+    r"|(?:what|which) (?:\w+ ){0,3}\w+s (?:are|do|does|have|can|could|should|must|may))\b",
+    re.IGNORECASE,
+)
+
+
+def asks_to_explain(question: str) -> bool:
+    """Whether ``question`` asks for more than a fact (what is, how do I, why), by its first words; English only."""
+    return bool(_OPEN.match(question.strip()) or sides(question)) and not asks_for_one(question)
+
+
 _TWO = re.compile(
     r"\s*(?:"
     r"(?:what(?:'s|’s| is| are) )?(?:the )?(?:main |key )?differences? between (.+?) and (.+?)"
@@ -71,6 +87,11 @@ def unsaid(question: str, answer: Iterable[Path]) -> dict[str, frozenset[str]]:
 def allowed(question: str, options: SearchOptions) -> int:
     """The largest number of segments of a joined answer to ``question``."""
     return 1 if asks_for_one(question) or options.choices else min(MOST, options.max_segments)
+
+
+def may_go_on(question: str, options: SearchOptions) -> bool:
+    """Whether an answer to ``question`` is shown with the sentences that follow it."""
+    return options.join_isuse < 1 and allowed(question, options) > 1 and asks_to_explain(question)
 
 
 def joinable(best: Path, question: str, options: SearchOptions) -> bool:

@@ -90,6 +90,8 @@ _TEXTS = (
 )
 _POINTER = re.compile(
     rf"{_TEXTS}(?:\W*(?:please |also )*{_SEE}|\W*(?:for|to learn|more details|more information)\b[^!?]{{0,120}}?\s{_SEE})"
+    r"|\W*(?:you (?:can|may|will) |you['’]ll )?(?:also )?(?:find|read|learn) (?:out )?(?:more|further|additional)"
+    r" (?:about|on|in|at|here|details?|information|examples?)\b"
     r"|\W*siehe\b|\W*weitere informationen\b.*\bfinden sie\b"
     r"|.{0,120}(?:참고|참조)(?:하세요|하십시오|해 주세요|하시기 바랍니다)\W*\Z",
     re.IGNORECASE | re.DOTALL,

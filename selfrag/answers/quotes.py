@@ -2,7 +2,8 @@
 
 Words that occur in the passage are found by text match, ignoring case, spacing, quotation marks and emphasis; of several
 matches, the one whose sentence has most of the question's words wins. Other words are aligned to the sentence, or two
-consecutive ones, that shares the most words with them, rare words counting more.
+consecutive ones, that shares the most words with them, rare words counting more. The quote of an answer that explains goes on
+with the rest of its paragraph, while it is short.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from selfrag.algorithm.sentences import ROOM, Unit, readable, units
-from selfrag.algorithm.words import content_words, is_wide
+from selfrag.algorithm.sentences import ROOM, Unit, is_row, leads, points, readable, units
+from selfrag.algorithm.words import content_words, is_wide, words
 
 LEAST = 0.25
 """The share of a paraphrase's words, by weight, that a sentence must have to count as what it rests on."""
@@ -23,9 +24,13 @@ ASKED = 2
 """Words of the question that the sentence beside a quote must add for it to be quoted too."""
 SECOND = 0.2
 """What a second sentence must add to that share to be quoted too."""
+WORDS = 50
+"""Words up to which the quote of an answer that explains goes on."""
 
 _HOW = re.compile(r"\s*how (?:do|does|can|could|should|would|to|is|are)\b", re.IGNORECASE)
 _PRONOUN = re.compile(r"(?:it|its|they|their|he|his|she|her|this|these|those|such|both)\s+\w", re.IGNORECASE)
+_TITLE = re.compile(r"[^\n.!?:;,]{1,40}\n\s*[^\W\d_a-z]")
+"""A short line above a sentence, as titles are in text without markup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,36 @@ def _with_code(last: int, parts: Sequence[Unit], text: str, question: str) -> in
         return last
     end = max(i for i, unit in enumerate(parts) if unit.block == block)
     return end if parts[end].end - parts[last].start <= ROOM else last
+
+
+def continued(found: Found, text: str) -> Found:
+    """``found``, if it is prose, with the sentences that follow it in its paragraph, and the list or code that the last one leads
+    to. It ends before a title, a question and words that only point elsewhere."""
+    parts = units(text)
+    last = max((i for i, unit in enumerate(parts) if unit.start < found.end), default=len(parts))
+    while last + 1 < len(parts) and not parts[last].block and _follows(parts[last], parts[last + 1], text):
+        lead, end = parts[last + 1], parts[last + 1].end
+        if lead.opens:
+            end = readable(last + 1, last + 1, parts, text)[1]
+        last = max(i for i, unit in enumerate(parts) if unit.start < end)
+        if lead.opens:
+            whole = last + 1 == len(parts) or not parts[last].block or parts[last].block != parts[last + 1].block
+            room = whole and lead.end < end <= found.start + ROOM
+        else:
+            room = len(words(text[found.start : end], wide=1)) <= WORDS
+        if not room:
+            break
+        found = replace(found, end=end)
+    return found
+
+
+def _follows(unit: Unit, following: Unit, text: str) -> bool:
+    """Whether ``following`` goes on with what ``unit`` says."""
+    between, said = text[unit.end : following.start], text[following.start : following.end]
+    if following.block or "#" in between or re.search(r"\n\s*\n", between):
+        return False
+    titled = "\n" in between and _TITLE.match(said)
+    return not (titled or said.endswith("?") or points(said) or is_row(said) or (following.opens and not leads(said)))
 
 
 def _shared(wanted: set[str], text: str, found: Iterable[Unit]) -> int:

@@ -134,13 +134,12 @@ def sentences(segments: Sequence[SegmentJson], first: int = 0) -> Table:
 def sentence(segment: SegmentJson, seen: set[tuple[int | None, int, int]]) -> tuple[Text, str]:
     """The quote with the model's words emphasised, and ""; or, if they are not in it, the words and the quote to show below.
 
-    A quote in ``seen`` is not shown again.
+    A quote within one of ``seen`` is not shown again.
     """
-    quote = segment["quote"]
-    key = (segment["citation"], quote["start"], quote["end"]) if quote else None
-    if quote is None or key is None or key in seen:
+    quote, citation = segment["quote"], segment["citation"]
+    if not quote or any(n == citation and start <= quote["start"] and quote["end"] <= end for n, start, end in seen):
         return Text(clean(segment["text"])), ""
-    seen.add(key)
+    seen.add((citation, quote["start"], quote["end"]))
     above = f"{flowing(quote['header'])}\n" if quote.get("header") else ""
     if quote["span"]:
         return Text(above, style="dim").append_text(emphasised(quote)) if above else emphasised(quote), ""

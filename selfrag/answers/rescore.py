@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from selfrag.algorithm import beam, reflection
 from selfrag.algorithm.joined import additions, joinable, joined, told_of_sides
-from selfrag.answers.schema import AnswerJson, ExpandedJson, WrittenJson, cited_json, critique_of, passage_json
+from selfrag.answers.schema import AnswerJson, ExpandedJson, WrittenJson, critique_of, passage_json, segments_json
 from selfrag.answers.trace import Trace
 from selfrag.types import Passage, SearchOptions, Segment, Support, Weights
 
@@ -76,6 +76,6 @@ def answer_again(trace: Trace, path: beam.Path, options: SearchOptions) -> Answe
         "answer": "" if abstained else text,
         "score": path.score,
         "confidence": reflection.confidence(path.segments, options.confidence),
-        "segments": [cited_json(c, trace.answer["question"]) for c in cited],
+        "segments": segments_json(cited, trace.answer["question"], options),
         "citations": [{"n": n, **passage_json(p)} for n, p in enumerate(evidence, 1)],
     }

@@ -12,8 +12,23 @@ from typing import Any, Literal, NotRequired, cast
 from typing_extensions import TypedDict  # pydantic, which makes the JSON Schema, refuses typing's before Python 3.12
 
 from selfrag.algorithm import reflection
-from selfrag.answers.quotes import quote_of
-from selfrag.types import Answer, Cited, Critique, Header, Mode, Passage, ReflectionKind, Segment, Standing, Status, Timing, Usage
+from selfrag.algorithm.joined import may_go_on
+from selfrag.answers.quotes import continued, quote_of
+from selfrag.types import (
+    Answer,
+    Cited,
+    Critique,
+    Header,
+    Mode,
+    Passage,
+    ReflectionKind,
+    SearchOptions,
+    Segment,
+    Standing,
+    Status,
+    Timing,
+    Usage,
+)
 
 SCHEMA: Literal["selfrag.answer/1"] = "selfrag.answer/1"
 TRACE_SCHEMA: Literal["selfrag.trace/1"] = "selfrag.trace/1"
@@ -302,7 +317,7 @@ def answer_json(answer: Answer, id: str | int | None = None) -> AnswerJson:
             "probability": decision.probability,
             "threshold": options.threshold,
         },
-        "segments": [cited_json(cited, answer.question) for cited in answer.segments],
+        "segments": segments_json(answer.segments, answer.question, options),
         "citations": [{"n": n, **passage_json(passage)} for n, passage in enumerate(answer.evidence, 1)],
         "candidates": {"expanded": answer.expanded, "pruned": answer.pruned},
         "exact": answer.exact,
@@ -343,24 +358,33 @@ def error_json(question: str, error: str, id: str | int | None = None) -> Answer
     }
 
 
-def cited_json(cited: Cited, question: str) -> SegmentJson:
+def segments_json(cited: Sequence[Cited], question: str, options: SearchOptions) -> list[SegmentJson]:
+    """The segments of an answer. If the question asks to explain, the quote of the first one goes on."""
+    goes_on = may_go_on(question, options)
+    return [cited_json(each, question, goes_on and not place) for place, each in enumerate(cited)]
+
+
+def cited_json(cited: Cited, question: str, goes_on: bool) -> SegmentJson:
     """A group that the segment does not carry counts 0 in ``critique`` and is missing from ``distributions``."""
     return {
         "text": cited.segment.text,
         "citation": cited.citation,
-        "quote": quote_json(cited.segment, question),
+        "quote": quote_json(cited.segment, question, goes_on),
         "critique": critique_json(cited.segment.critique),
         "score": cited.score,
         "distributions": distributions_json(cited.segment.critique),
     }
 
 
-def quote_json(segment: Segment, question: str) -> QuoteJson | None:
-    """The quote of the passage that the segment rests on; None without a passage or a matching quote."""
+def quote_json(segment: Segment, question: str, goes_on: bool = False) -> QuoteJson | None:
+    """The quote of the passage that the segment rests on; None without a passage or a matching quote. ``goes_on``: the quote
+    contains the sentences that follow words of the passage, too."""
     passage = segment.passage
     found = quote_of(segment.text, passage.text, question) if passage else None
     if passage is None or found is None:
         return None
+    if goes_on and found.span:
+        found = continued(found, passage.text)
     quote: QuoteJson = {
         "text": passage.text[found.start : found.end],
         "source": passage.source,
@@ -445,4 +469,8 @@ def shown_answer(answer: AnswerJson) -> str:
     """The answer as it is read, each quote once; empty where the program abstained."""
     if answer["status"] != "answered":
         return ""
-    return " ".join(dict.fromkeys(" ".join(shown(segment).split()) for segment in answer["segments"]))
+    whole = ""
+    for text in (" ".join(shown(segment).split()) for segment in answer["segments"]):
+        if text not in whole:
+            whole = f"{whole} {text}".lstrip()
+    return whole

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from selfrag.algorithm.certain import Certain
 from selfrag.answers import render
-from selfrag.answers.schema import answer_json, cited_json
+from selfrag.answers.schema import answer_json, segments_json
 from selfrag.cli import terminal
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Stream:
             return
         self._certain(event)
         if self._certain.firm and len(self._certain.segments) > len(self._printed):
-            self._print([cited_json(cited, self._question) for cited in self._certain.segments])
+            self._print(segments_json(self._certain.segments, self._question, self._certain.options))
 
     def _print(self, segments: list[SegmentJson]) -> None:
         if not _same(segments, self._printed):  # rounded differently by another process: the whole answer is printed at the end

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from selfrag.agent import Agent
 from selfrag.algorithm.certain import Certain
-from selfrag.algorithm.joined import asks_for_one, sides
+from selfrag.algorithm.joined import asks_for_one, asks_to_explain, sides
 from selfrag.algorithm.reflection import (
     CONTINUE,
     END_PARAGRAPH,
@@ -606,6 +606,33 @@ async def test_nothing_is_added_without_a_reason(question: str, second: int, tex
 def test_a_question_for_one_fact_is_told_by_its_first_words(question: str, one: bool) -> None:
     """Who, when, how many and yes or no ask for one thing; the plural, what is, how and why do not."""
     assert asks_for_one(question) == one
+
+
+@pytest.mark.parametrize(
+    ("question", "explains"),
+    [
+        ("How do I build it?", True),
+        ("Why is it slow?", True),
+        ("What is the operation log?", True),
+        ("What's a lockfile?", True),
+        ("What are workspaces?", True),
+        ("What is the purpose of the log?", True),
+        ("Which shells are supported?", True),
+        ("Compare a and b.", True),
+        ("uv vs. pip", True),
+        ("Who wrote it?", False),
+        ("When was it built?", False),
+        ("How many are there?", False),
+        ("Is it free?", False),
+        ("What is the boiling point of water?", False),
+        ("What did she write?", False),
+        ("What was his profession?", False),
+        ("The bridge was built in which year?", False),
+    ],
+)
+def test_a_question_that_asks_to_explain_is_told_by_its_first_words(question: str, explains: bool) -> None:
+    """How, why, what is and comparisons do; a property of a thing, what happened once, and what `asks_for_one` knows do not."""
+    assert asks_to_explain(question) == explains
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfrag.algorithm.sentences import completed, pieces, units
-from selfrag.answers.quotes import Found, folded, occurrences, quote_of
+from selfrag.answers.quotes import ROOM, WORDS, Found, continued, folded, occurrences, quote_of
 
 PAGE = """# Ownership
 
@@ -254,3 +254,54 @@ def test_a_paraphrase_of_words_that_lead_to_code_is_aligned_with_that_code() -> 
     quote = quoted("To ask for it with the `--with` option, run `tool run --with rich x.py`.", text)[0]
     assert quote.startswith("Ask for it")
     assert quote.endswith("tool run --with rich x.py\n```")
+
+
+def going_on(written: str, text: str) -> str:
+    """What is quoted after the words ``written``."""
+    at = text.index(written)
+    found = continued(Found(at, at + len(written), (0, len(written))), text)
+    assert (found.start, found.span) == (at, (0, len(written)))
+    return text[at + len(written) : found.end]
+
+
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        ("A barn is a building. It holds hay. It is dry.\n\nIt burns.", " It holds hay. It is dry."),
+        ("A barn is a building.\nIt holds\nhay.\n", "\nIt holds\nhay."),
+        ("A barn is a building.\n\nIt burns.", ""),
+        ("A barn is a building.\n# Fire\nIt burns.", ""),
+        ("A barn is a building.\nFire in barns\nIt burns.", ""),
+        ("A barn is a building. It holds hay. What is a shed?\nA hut.", " It holds hay."),
+        ("A barn is a building. See the chapter on sheds. It is dry.", ""),
+        ("A barn is a building.\n| barn | 9 m |\n| shed | 2 m |", ""),
+        ("A barn is a building.\n- It burns.\n- It rots.", ""),
+        ("A barn is a building. It holds:\n\n- hay\n- corn\n\nIt burns.", " It holds:\n\n- hay\n- corn"),
+        ("A barn is a building. Build it:\n\n```sh\nbuild barn\n```\n\nIt burns.", " Build it:\n\n```sh\nbuild barn\n```"),
+        ("A barn is a building. It holds:", ""),
+        (f"A barn is a building. It holds {'hay ' * WORDS}. It is dry.", ""),
+        (f"A barn is a building. It holds:\n\n- hay\n- {'corn ' * (ROOM // 5)}\n", ""),
+    ],
+    ids=[
+        "the paragraph", "lines", "another paragraph", "a heading", "a title without markup", "a question", "a pointer",
+        "a table", "a list", "a list that is led to", "code that is led to", "nothing led to", "too many words",
+        "too long a list",
+    ],
+)  # fmt: skip
+def test_a_quote_goes_on_to_the_end_of_its_paragraph(text: str, more: str) -> None:
+    """With whole sentences while they are short, and with what the last one leads to; it stops at what is another matter."""
+    assert going_on("A barn is a building.", text) == more
+
+
+def test_a_list_or_code_that_is_quoted_does_not_go_on() -> None:
+    """What is quoted of a list, of a table or of code is complete."""
+    assert going_on("- Bash\n- Zsh, which\n  macOS has\n- fish", SHELLS) == ""
+    assert going_on("| heron | 90 cm |", PAGE) == ""
+
+
+@given(st.text(max_size=200), st.data())
+def test_a_quote_that_goes_on_lies_in_the_text(text: str, data: st.DataObject) -> None:
+    """Whatever the text is, the quote begins where it began and ends in the text, not before its old end."""
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, len(text)))
+    assert end <= continued(Found(start, end), text).end <= max(end, len(text))

@@ -109,6 +109,21 @@ def test_a_fragment_is_read_in_its_sentence() -> None:
     assert shown_answer(shown) == "The tower was built in 1889."
 
 
+def test_what_a_longer_quote_holds_is_not_quoted_again() -> None:
+    """A quote within one that is shown above is left out; the answer as text has its words once."""
+    passage = replace(TOWER, text="The tower was built in 1889. It is of iron.")
+    cited = tuple(
+        Cited(replace(FIRST, text=text, passage=passage), 1, 2.0) for text in ("The tower was built in 1889.", "of iron")
+    )
+    shown = document(question="What is the tower?", segments=cited, options=SearchOptions(join_isuse=0.6))
+    assert shown_answer(shown) == "The tower was built in 1889. It is of iron."
+    lines = text(render.sentences(shown["segments"])).splitlines()
+    assert [line.split(maxsplit=3)[3].rstrip() for line in lines[1:]] == [
+        "The tower was built in 1889. It is of iron. [1]",
+        "of iron [1]",
+    ]
+
+
 def test_low_critiques_have_words() -> None:
     """Beside low numbers stands what they mean; high ones speak for themselves."""
     weak = replace(FIRST, critique=Critique(0.98, 0.4, 0.0, 0.5, JUDGED))

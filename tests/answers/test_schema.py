@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +13,13 @@ from jsonschema import Draft202012Validator
 
 from selfrag.algorithm import reflection
 from selfrag.answers import schema, trace
+from selfrag.answers.citations import verify
+from selfrag.answers.schema import AnswerJson
 from selfrag.batch.rows import make_row
 from selfrag.batch.run import Seen, output_row
-from selfrag.types import Passage
+from selfrag.types import Cited, Critique, Passage, SearchOptions, Segment
 from tests.answers.test_trace import searched
+from tests.fake_agent import fake_answer
 from tools.answer_schema import FOLDER, schemas, text
 
 WRITTEN = schemas()
@@ -91,3 +95,44 @@ def test_a_passage_survives_its_json() -> None:
     """Title, place, page, lines and text of a passage come back from its JSON."""
     passage = Passage("c", "T", "text", "/a.pptx", (1, 2), 3, "slide 3")
     assert trace.passage_from(schema.passage_json(passage)) == passage
+
+
+BARN = "A barn is a building. It holds\nhay.\n\nIt burns."
+
+
+def barns(question: str, **options: Any) -> AnswerJson:
+    """An answer with the first sentence of two passages."""
+    found = [Passage(f"c{n}", "Barns", BARN, f"/docs/{n}.md", (1, 4)) for n in (1, 2)]
+    cited = tuple(Cited(Segment("A barn is a building.", passage, Critique()), n, 1.0) for n, passage in enumerate(found, 1))
+    return schema.answer_json(
+        replace(fake_answer(question, SearchOptions(**options)), segments=cited, evidence=tuple(found)),
+    )
+
+
+def test_an_answer_that_explains_goes_on_after_its_words() -> None:
+    """The first quote of an answer to how, why or what is; not for a fact, nor where answers are to be one sentence."""
+    whole, one = "A barn is a building. It holds\nhay.", "A barn is a building."
+
+    def quoted(question: str, **options: Any) -> list[str]:
+        return [s["quote"]["text"] for s in barns(question, **options)["segments"] if s["quote"]]
+
+    assert quoted("What is a barn?", join_isuse=0.6) == [whole, one]
+    assert quoted("Who has a barn?", join_isuse=0.6) == [one, one]
+    assert quoted("What is a barn?") == [one, one]
+    assert quoted("What is a barn?", join_isuse=0.6, max_segments=1) == [one, one]
+    assert quoted("What is a barn?", join_isuse=0.6, choices=("yes", "no")) == [one, one]
+
+
+def test_a_quote_that_goes_on_has_its_place_and_is_verified() -> None:
+    """Offsets, lines and the model's words fit the longer quote, and a change of the sentence that follows is noticed."""
+    answer = barns("What is a barn?", join_isuse=0.6)
+    quote = answer["segments"][0]["quote"]
+    assert quote
+    assert answer["citations"][0]["text"][quote["start"] : quote["end"]] == quote["text"]
+    assert (quote["lines"], quote["span"]) == ([1, 2], [0, 21])
+
+    def states(text: str) -> list[str]:
+        return [check.state for check in verify(answer, lambda _: (text, True)) if check.quote == 1]
+
+    assert states(BARN) == ["unchanged"]
+    assert states(BARN.replace("hay", "corn")) == ["changed"]
