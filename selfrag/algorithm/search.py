@@ -14,7 +14,7 @@ from typing import Literal
 from selfrag import prompts
 from selfrag.algorithm import correction, reflection, second_look
 from selfrag.algorithm.beam import Candidate, Path, Pool, cite, text_of
-from selfrag.algorithm.joined import additions, joinable, joined, told_of_sides, unsaid
+from selfrag.algorithm.joined import additions, joinable, joined, sides, told_of_sides, unsaid
 from selfrag.algorithm.meter import CountingEngine, Stopwatch
 from selfrag.algorithm.reflection import path_score
 from selfrag.algorithm.sentences import completed, leads, points
@@ -216,10 +216,11 @@ class Search:
         return list(passages), False
 
     async def decide(self, path: Path) -> Decision:
-        if self.options.mode == "always":
-            return Decision("retrieve")
+        """A comparison always retrieves: models often take it for a task that needs no evidence."""
         if self.options.mode == "never":
             return Decision("none")
+        if self.options.mode == "always" or (sides(self.question) and not path.segments):
+            return Decision("retrieve")
         return await self.reflector.decide(self.instruction, path.segments, self.options.threshold)
 
     async def retrieve(self, query: str, k: int) -> list[Passage]:

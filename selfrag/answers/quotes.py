@@ -28,7 +28,11 @@ WORDS = 50
 """Words up to which the quote of an answer that explains goes on."""
 
 _HOW = re.compile(r"\s*how (?:do|does|can|could|should|would|to|is|are)\b", re.IGNORECASE)
-_PRONOUN = re.compile(r"(?:it|its|they|their|he|his|she|her|this|these|those|such|both)\s+\w", re.IGNORECASE)
+_PRONOUN = re.compile(
+    r"(?:it|its|they|their|he|his|she|her|this|these|those|such|both"
+    r"|(?:in|for|with|by|of|on|to) (?:this|that|these|those|both))\s+\w",
+    re.IGNORECASE,
+)
 _TITLE = re.compile(r"[^\n.!?:;,]{1,40}\n\s*[^\W\d_a-z]")
 """A short line above a sentence, as titles are in text without markup."""
 

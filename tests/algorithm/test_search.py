@@ -46,6 +46,7 @@ from selfrag.types import (
     Expanded,
     Generated,
     Joined,
+    Mode,
     Opened,
     Passage,
     Prompt,
@@ -159,6 +160,24 @@ async def test_retrieval_is_decided_on_probabilities(p_yes: float, retrieves: bo
     answer = await agent(engine, Shelf(passage(1)), replace(ASK, mode="adaptive")).ask("q?")
     assert answer.text == ("found" if retrieves else "known")
     assert answer.decision.probability == pytest.approx(p_yes)
+
+
+async def test_a_comparison_is_answered_from_evidence() -> None:
+    """Whatever the model decides, a question with two sides searches for passages, except in mode "never"."""
+    engine = model(
+        {
+            "Response:\n": [control(RETRIEVAL, logs(RETRIEVE, 0.9, 0.1, 0.001))],
+            after(1): [judged(0.9), *words("found"), backed(0.9)],
+            NO_RETRIEVAL: [*words("known"), useful(5)],
+        }
+    )
+
+    async def said(question: str, mode: Mode) -> str:
+        return (await agent(engine, Shelf(passage(1)), replace(ASK, mode=mode)).ask(question)).text
+
+    assert await said("Compare the kite and the bird.", "adaptive") == "found"
+    assert await said("Draw the kite and the bird.", "adaptive") == "known"
+    assert await said("Compare the kite and the bird.", "never") == "known"
 
 
 async def test_utility_counts_with_its_weight() -> None:

@@ -245,6 +245,7 @@ def test_a_sentence_that_begins_with_a_pronoun_is_quoted_with_the_one_before() -
     assert quoted("Yeasts", text)[0] == "Yeasts belong to it."
     assert quoted("They rise", text)[0] == "They rise."
     assert quoted("The Ascomycota", text)[0] == "The Ascomycota are a phylum."
+    assert quoted("it is like a router", "A relay passes data on. In that respect it is like a router.")[0].startswith("A relay")
 
 
 def test_a_paraphrase_of_words_that_lead_to_code_is_aligned_with_that_code() -> None:
