@@ -50,9 +50,14 @@ _OPEN = re.compile(
 )
 
 
+_YES_OR_NO = re.compile(r"(?:and |so |but )?(?:is|are|am|does|do|has|have|can|could|will|would|should|may|must)\b", re.IGNORECASE)
+
+
 def asks_to_explain(question: str) -> bool:
-    """Whether ``question`` asks for more than a fact (what is, how do I, why), by its first words; English only."""
-    return bool(_OPEN.match(question.strip()) or sides(question)) and not asks_for_one(question)
+    """Whether an answer to ``question`` needs more than a fact, by its first words: what is, how do I, why, and yes or no, which
+    says little without its reasons; not what was or did. English only."""
+    opened = _OPEN.match(question.strip()) and not asks_for_one(question)
+    return bool(opened or _YES_OR_NO.match(question.strip()) or sides(question))
 
 
 _TWO = re.compile(
@@ -91,7 +96,8 @@ def allowed(question: str, options: SearchOptions) -> int:
 
 def may_go_on(question: str, options: SearchOptions) -> bool:
     """Whether an answer to ``question`` is shown with the sentences that follow it."""
-    return options.join_isuse < 1 and allowed(question, options) > 1 and asks_to_explain(question)
+    several = options.join_isuse < 1 and options.max_segments > 1 and not options.choices
+    return several and asks_to_explain(question)
 
 
 def joinable(best: Path, question: str, options: SearchOptions) -> bool:
