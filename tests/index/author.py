@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from selfrag.errors import EngineError
 from selfrag.types import Completion, Message, OnToken, Request, Token
 
 
 class Author:
-    """Says ``says``, keeps the prompts, and fails from the prompt number ``until`` on."""
+    """Says ``says``, keeps the prompts, and fails from the prompt number ``until`` on. It takes ``slow`` seconds for the first
+    prompt, twice that for the second, and so on."""
 
     name, exact = "author", False
 
@@ -17,6 +20,7 @@ class Author:
         self.prompts: list[str] = []
         self.opened = 0
         self.until = 1_000
+        self.slow = 0.0
 
     def open(self) -> Author:
         self.opened += 1
@@ -28,7 +32,8 @@ class Author:
         if len(self.prompts) == self.until:
             raise EngineError("the author is tired")
         self.prompts.append(message.text)
+        await asyncio.sleep(self.slow * len(self.prompts))
         return Completion((Token(1, self.says, 0.0),), "end", 1)
 
     async def close(self) -> None:
-        pass
+        await asyncio.sleep(self.slow * 8)

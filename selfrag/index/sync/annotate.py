@@ -40,18 +40,25 @@ class InstructModel:
         self._open_engine = open_engine
         self._engine: Engine | None = None
         self._loop = asyncio.Runner()
+        self._tasks: list[asyncio.Task[None]] = []
 
     def write(self, asked: Sequence[str], max_tokens: int, keep: Callable[[int, str], None]) -> None:
         """Calls ``keep`` with each prompt's number and answer as soon as it is there. Raises ModelError, EngineError."""
         self._engine = self._engine or self._open_engine()
-        self._loop.run(self._write(self._engine, asked, max_tokens, keep))
+        try:
+            self._loop.run(self._write(self._engine, asked, max_tokens, keep))
+        except BaseException:  # Ctrl-C, too: nobody keeps what the others would still write
+            for task in self._tasks:
+                task.cancel()
+            raise
 
     async def _write(self, engine: Engine, asked: Sequence[str], max_tokens: int, keep: Callable[[int, str], None]) -> None:
         async def one(number: int) -> None:
             completion = await engine.complete(Request((Message("user", asked[number]),), max_tokens))
             keep(number, "".join(token.text for token in completion.tokens).strip())
 
-        await asyncio.gather(*map(one, range(len(asked))))
+        self._tasks = [asyncio.ensure_future(one(number)) for number in range(len(asked))]
+        await asyncio.gather(*self._tasks)
 
     def close(self) -> None:
         if self._engine is not None:

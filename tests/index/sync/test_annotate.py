@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import signal
 import sqlite3
 import threading
 from contextlib import closing
@@ -179,6 +181,40 @@ def test_a_run_that_fails_goes_on_where_it_was(place: Place) -> None:
     model.close()
     assert annotate(place.collection, place, engine) == 2 * TOGETHER - 5
     assert len(engine.prompts) == len(set(engine.prompts)) == 2 * TOGETHER
+
+
+def test_a_second_ctrl_c_ends_it_at_once(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """KeyboardInterrupt while the model writes: what is written is kept, nothing is written any more when the model is closed,
+    and the next run goes on."""
+    for number in range(6):
+        place.write(f"{number}.txt", f"The pelorus gauge {number}.")
+    engine = Author(GAUGES)
+    engine.slow = 0.2
+    timer = threading.Timer(0.7, signal.raise_signal, [signal.SIGINT])
+
+    def opened() -> Author:
+        timer.start()
+        return engine.open()
+
+    before = signal.signal(signal.SIGINT, _interrupt)  # as cli/terminal.py does: asyncio leaves a handler of one's own alone
+    model = InstructModel(engine.model, opened)
+    try:
+        options = Options(embedder="fake-1", graph="llm", extract=Annotator(model, "triples"))
+        with pytest.raises(KeyboardInterrupt):
+            place.collection.sync([place.docs], options)
+        assert not place.collection.find_now([Question("gauge", 1)])[0]
+        model.close()
+        gc.collect()  # a task that failed behind the scenes says so when it goes
+        assert not caplog.records
+    finally:
+        signal.signal(signal.SIGINT, before)
+    had, engine.slow = cached(place), 0.0
+    assert 0 < had < 6
+    assert annotate(place.collection, place, engine) == 6 - had
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def cached(place: Place) -> int:
