@@ -114,7 +114,8 @@ def _turns(said: Sequence[tuple[str, str]]) -> list[Turn]:
 
 
 def pieces(answer: Answer, first: int = 0) -> Iterator[str]:
-    """The message in pieces: each sentence from number ``first`` on with its citation, then the sources with their critique."""
+    """The message in pieces: each sentence from number ``first`` on with its citation, then the sources with their critique, and
+    the confidence."""
     document = answer_json(answer)
     if answer.status == "abstained":
         yield f"No answer: {render.why_abstained(document, answer.options)}"
@@ -124,6 +125,8 @@ def pieces(answer: Answer, first: int = 0) -> Iterator[str]:
     if document["citations"]:
         lines = (_source_line(answer, citation) for citation in document["citations"])
         yield (_SOURCES if answer.status == "answered" else "\n\nNearest evidence:\n") + "\n".join(lines)
+    if answer.status == "answered" and answer.confidence is not None:
+        yield f"\nConfidence {answer.confidence:.2f}"
 
 
 def sentence(number: int, cited: Cited) -> str:

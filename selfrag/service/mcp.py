@@ -36,8 +36,8 @@ Opening = Callable[[], AbstractAsyncContextManager[Backend]]
 INSTRUCTIONS = (
     "Answers questions from a person's own indexed documents. `ask` gives a short answer; every sentence has a citation and "
     "a critique of the model: ISREL, is the passage relevant (0 to 1); ISSUP, does it support the sentence (0 to 1); ISUSE, is "
-    "the answer useful (-1 to 1). It abstains where the documents do not answer. `search` finds passages without a model, and "
-    "`read` shows more of a source around a citation."
+    "the answer useful (-1 to 1). `confidence` is the probability that the answer is right. It abstains where the documents do "
+    "not answer. `search` finds passages without a model, and `read` shows more of a source around a citation."
 )
 
 # --- schemas -------------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import os
 import signal
 import stat
@@ -209,6 +210,7 @@ def test_chat_completion(service: Service) -> None:
     )
     text = reply.choices[0].message.content or ""
     assert text.startswith(f"{tiny.KOREAN} [1]\n\nSources:\n[1] ")
+    assert re.search(r"\nConfidence [01]\.\d\d\Z", text)
     assert "Seoul (relevance " in text
     assert reply.usage is not None
     assert reply.usage.completion_tokens > 0
