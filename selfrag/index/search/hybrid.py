@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 _QUERY_CHARACTERS = 8000
 _KEYS = "SELECT id, key FROM chunks WHERE id IN (SELECT value FROM json_each(?))"
 _IDS = "SELECT key, id FROM chunks WHERE key IN (SELECT value FROM json_each(?))"
-_VECTORS = (
-    "SELECT key, vector FROM chunks JOIN embeddings ON embeddings.hash = embedding WHERE key IN (SELECT value FROM json_each(?))"
-)
 _PLACE = re.compile(r"(?::\d+(?:-\d+)?| p\.\d+)\Z")
 
 Ranked = list[list[tuple[str, float]]]
@@ -275,9 +272,8 @@ class Searcher:
 
     def _with_cosines(self, hits: list[Hit], vector: NDArray[np.float32]) -> list[Hit]:
         """The hits; those that BM25 or the graph alone found get their cosine, too."""
-        missing = json.dumps([hit.passage.chunk for hit in hits if hit.passage.dense is None])
-        rows = dict(self.catalog.db.execute(_VECTORS, (missing,))) if missing != "[]" else {}
-        cosines = {key: float(np.frombuffer(stored, "<f4") @ vector) for key, stored in rows.items()}
+        missing = self.catalog.vectors([hit.passage.chunk for hit in hits if hit.passage.dense is None])
+        cosines = {key: float(np.frombuffer(stored, "<f4") @ vector) for key, stored in missing}
         return [
             replace(hit, passage=replace(hit.passage, dense=cosines[hit.passage.chunk])) if hit.passage.chunk in cosines else hit
             for hit in hits
