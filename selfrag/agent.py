@@ -138,15 +138,14 @@ async def open_agent(
         thresholds = {**model.thresholds, **(profile.thresholds if profile else {})}
         reflector = open_reflector(now, model, profile, thresholds)
         stack.push_async_callback(reflector.engine.close)
-        options = check(search_options(now.search, fitted_options(now), tuple(choices)))
+        options = check(search_options(now.search, fitted_options(model, profile), tuple(choices)))
         options = comparable(options, retriever, model)
         log.debug("model %s on %s, collections %s, %s", model.name, reflector.engine.name, names or now.collection, options)
         yield Agent(reflector, retriever, options, _warnings(model, profile), retriever.wider if retriever else None)
 
 
-def fitted_options(settings: Settings) -> dict[str, float]:
-    """The search options that were fitted: for the model, or by `selfrag calibrate` for the profile that the settings name."""
-    model, profile = find_model(settings), find_profile(settings)
+def fitted_options(model: ModelInfo, profile: Profile | None) -> dict[str, float]:
+    """The search options that were fitted: for the model, or by `selfrag calibrate` for the profile."""
     thresholds = {**model.thresholds, **(profile.thresholds if profile else {})}
     fitted = {OPTION_OF[name]: value for name, value in thresholds.items()}
     fitted |= {f"w_{name}": value for name, value in model.weights.items()}

@@ -56,9 +56,9 @@ def calibrate(
     are right as often as they say (Platt scaling), Retrieve a temperature. The retrieval threshold is the one that makes most
     answers right; if the questions do not decide it, it does not change. The confidence is scaled in the same way. The abstention
     thresholds maximise the macro-F1 of answerability, or satisfy --max-risk. The thresholds of the second look and of joining
-    move with ISUSE. With --from-history
-    nothing is answered: the abstention thresholds are fitted on the answers that you rated good or bad. Metrics before and after
-    are reported on held-out folds. `--profile NAME` then uses the profile in ask, chat, batch and eval.
+    move with ISUSE. With --from-history nothing is answered: the abstention thresholds are fitted on the answers that you rated
+    good or bad. Metrics before and after are reported on held-out folds. `--profile NAME` then uses the profile in ask, chat,
+    batch and eval.
 
     \b
     Examples:
@@ -105,7 +105,7 @@ def calibrate(
 
 def calibrate_from_history(flags: AgentFlags, name: str, max_risk: float | None, dry_run: bool, json: bool, quiet: bool) -> None:
     """Fits on the rated answers of the model that the flags name, and keeps the profile."""
-    from selfrag.agent import find_model, fitted_options
+    from selfrag.agent import find_model, find_profile, fitted_options
     from selfrag.cli.history import open_history
     from selfrag.config import profiles, settings
     from selfrag.config.options import search_options
@@ -114,14 +114,15 @@ def calibrate_from_history(flags: AgentFlags, name: str, max_risk: float | None,
 
     now = settings.load(**flags.given)
     profiles.path_of(name, now.paths.profiles)
-    model, options = find_model(now).name, search_options(now.search, fitted_options(now))
+    model = find_model(now)
+    options = search_options(now.search, fitted_options(model, find_profile(now)))
     with open_history() as history:
-        found, kept, left = feedback.examples(history.rated(), model)
+        found, kept, left = feedback.examples(history.rated(), model.name)
     for reason, count in left.items():
         terminal.say(f"{count} rated answers were left out: {reason}", quiet)
     fitted = feedback.fit(found, max_risk)
     held = feedback.crossed(found, thresholds_of(options), max_risk)
-    profile = Profile(name, model, fitted.thresholds, kept.temperatures, kept.biases)
+    profile = Profile(name, model.name, fitted.thresholds, kept.temperatures, kept.biases)
     folder = None if dry_run else now.paths.profiles
     keep(profile, fitted, held, len(found), "rated answers of the history", folder, json, quiet)
 
@@ -140,6 +141,7 @@ async def both(
 
     An incomplete run ends the command.
     """
+    from selfrag.algorithm.options import ABSTAINS_NEVER
     from selfrag.evaluation.calibrate import Fit
     from selfrag.evaluation.temperatures import Scaling
     from selfrag.reflectors.tokens import TokenReflector
@@ -150,8 +152,7 @@ async def both(
         if isinstance(agent.reflector, TokenReflector):
             scaling = Scaling(agent.reflector.temperatures, agent.reflector.biases)
             agent.reflector = replace(agent.reflector, relevant_above=ANY_RELEVANCE)
-        free = replace(now, abstain_isrel=0.0, abstain_issup=0.0, abstain_isuse=-1.0, threshold=0.0, require_support=None)
-        free = replace(free, abstain_confidence=0.0)
+        free = replace(now, **ABSTAINS_NEVER, threshold=0.0, require_support=None)
         free = replace(free, join_isuse=1.0)  # one answer, one critique
         runs = []
         for name, options in (("evidence", free), ("alone", replace(free, mode="never"))):

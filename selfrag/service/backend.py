@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from selfrag._version import __version__
-from selfrag.agent import Agent, comparable, find_model, fitted_options, open_agent
+from selfrag.agent import Agent, comparable, find_model, find_profile, fitted_options, open_agent
 from selfrag.answers.schema import answer_json
 from selfrag.config.options import search_options
 from selfrag.config.settings import Settings
@@ -76,7 +76,8 @@ class Backend:
         self.settings, self.agent, self.queue, self.keeper = settings, agent, queue, Keeper(settings)
         self.collections, self.also = tuple(collections) or (settings.collection,), tuple(also)
         self.started = time.time()
-        self._fitted, self._model = fitted_options(settings), find_model(settings)
+        self._model = find_model(settings)
+        self._fitted = fitted_options(self._model, find_profile(settings))
         self._opened: dict[str, Collection] = {}
         self._embedder = cache(open_embedder)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from selfrag.agent import fitted_options
+from selfrag.agent import find_model, find_profile, fitted_options
 from selfrag.answers.trace import passage_from
 from selfrag.config.options import search_options
 from selfrag.config.settings import Settings
@@ -57,7 +57,8 @@ class RemoteBackend:
         return {**found, "collections": documents.collections or self.collections}
 
     def _options(self) -> Json:
-        return asdict(search_options(self.settings.search, fitted_options(self.settings)))
+        fitted = fitted_options(find_model(self.settings), find_profile(self.settings))
+        return asdict(search_options(self.settings.search, fitted))
 
 
 def finder(settings: Settings, collections: Sequence[str] = (), also: Sequence[str] = ()) -> Callable[[], RemoteBackend | None]:
