@@ -25,6 +25,7 @@ from typing import Any
 import harness
 
 from selfrag.agent import OPTION_OF, Agent, open_agent
+from selfrag.algorithm.options import ABSTAINS_NEVER
 from selfrag.batch.questions import Questions, open_questions
 from selfrag.batch.resume import answer_all, open_sink
 from selfrag.batch.run import Plan
@@ -56,7 +57,7 @@ def rows(base: SearchOptions) -> dict[str, tuple[str, SearchOptions]]:
     """Each row's label, with the flags that make it, and its options."""
     short = replace(base, max_segments=1)
     weights, nothing = base.weights, Weights(0.0, 0.0, 0.0, True)
-    answered = replace(short, abstain_isrel=1e-9, abstain_issup=0.0, abstain_isuse=-1.0, abstain_confidence=0.0)
+    answered = replace(short, **{**ABSTAINS_NEVER, "abstain_isrel": 1e-9})
     unjudged = replace(answered, reconsider_isuse=-1.0)
     plain = replace(unjudged, mode="always", k=1, weights=nothing)
     found = {

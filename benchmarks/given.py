@@ -28,6 +28,7 @@ from corpus import read_rows
 
 from selfrag import prompts
 from selfrag.agent import Agent, open_agent
+from selfrag.algorithm.options import ABSTAINS_NEVER
 from selfrag.answers.schema import answer_json, shown_answer
 from selfrag.config.library_env import silence_libraries
 from selfrag.evaluation import curves, metrics
@@ -116,7 +117,7 @@ async def main(given: argparse.Namespace) -> None:
     given.work.mkdir(parents=True, exist_ok=True)
     async with open_agent(mode="never", model=given.model) as agent:
         always = replace(agent.options, mode="always", join_isuse=1.0)
-        free = replace(always, abstain_isrel=0.0, abstain_issup=0.0, abstain_isuse=-1.0, abstain_confidence=0.0)
+        free = replace(always, **ABSTAINS_NEVER)
         asked = quoted(given.data, given.quotes)
         quotes = quotes_table(asked, await ask_all(agent, asked, given.work / "quotes.jsonl", free, None))
         asked = squad(given.data)[-given.spans :]

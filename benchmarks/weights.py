@@ -40,6 +40,7 @@ from evaluation import TABLES, Table, indexed, sample
 from numpy.typing import NDArray
 
 from selfrag.agent import Agent, open_agent
+from selfrag.algorithm.options import ABSTAINS_NEVER
 from selfrag.batch.questions import open_questions
 from selfrag.config.library_env import silence_libraries
 from selfrag.evaluation import intervals, metrics, thresholds
@@ -95,10 +96,7 @@ async def ask_all(agent: Agent, table: Table, out: Path, limit: int | None, at_o
         mode="always",
         max_segments=1,
         prune=False,
-        abstain_isrel=0.0,
-        abstain_issup=0.0,
-        abstain_isuse=-1.0,
-        abstain_confidence=0.0,
+        **ABSTAINS_NEVER,
     )
 
     async def one(row: Any) -> None:

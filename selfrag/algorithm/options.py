@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 from selfrag.algorithm import reflection
 from selfrag.errors import UsageError
 from selfrag.types import Option, SearchOptions
+
+ABSTAINS_NEVER: Mapping[str, Any] = {
+    each.name: each.default for each in fields(SearchOptions) if each.name.startswith("abstain_")
+}
+"""The options of abstention with which nothing is withheld, their defaults."""
 
 
 def check(options: SearchOptions) -> SearchOptions:
