@@ -19,26 +19,29 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import harness
 import numpy as np
 from ablation import answer, outcomes
 from corpus import Corpus, read_rows, wikipedia
-from evaluation import Table, indexed, sample, written
+from evaluation import Table, drawn, indexed, written
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from selfrag.agent import open_agent
-from selfrag.algorithm.reflection import log_odds
+from selfrag.algorithm.options import ABSTAINS_NEVER
+from selfrag.algorithm.reflection import confidence, log_odds
+from selfrag.answers.schema import SegmentJson, critique_of
 from selfrag.batch.questions import open_questions
 from selfrag.config.library_env import silence_libraries
 from selfrag.evaluation import thresholds
 from selfrag.evaluation.curves import auroc, ece
 from selfrag.evaluation.report import read_run
 from selfrag.evaluation.tables import markdown_table
+from selfrag.types import ConfidenceWeights, Critique, SearchOptions, Segment
 
 MIXED = ("nq_gold_sentences", "qed_sentences", "tydiqa_en_sentences")
 NONE = Corpus("", (), (), (), ())
@@ -64,10 +67,7 @@ def mix(data: Path, work: Path) -> Table:
 
 
 def squad(data: Path, work: Path) -> Table:
-    rows = list(read_rows(data / "train" / "squad2_halfdev.jsonl.gz"))
-    paragraphs = {row["context"]: row["title"].replace("_", " ") for row in rows}
-    found = replace(NONE, titles=tuple(paragraphs.values()), texts=tuple(paragraphs))
-    return written("confidence-squad", "squad", sample(rows, 220, seed=0), found, work)
+    return drawn("confidence-squad", data / "train" / "squad2_halfdev.jsonl.gz", 220, work)
 
 
 def open_domain(data: Path, work: Path) -> Table:
@@ -78,35 +78,49 @@ def open_domain(data: Path, work: Path) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What was answered to one set; arrays of its n questions. ``features``, shape (n, 3): the log-odds of ISREL and of the
-    utility, and the cosine. ``written``: from a passage. ``kept``: above the other thresholds."""
+    """What was answered to one set; arrays of its n questions. ``first`` holds the first segment of each answer. ``written``:
+    from a passage with a cosine. ``kept``: above the other thresholds, too."""
 
     name: str
-    features: NDArray[np.float64]
+    first: tuple[Segment, ...]
     right: NDArray[np.bool_]
     empty: NDArray[np.bool_]
     written: NDArray[np.bool_]
     kept: NDArray[np.bool_]
 
+    @property
+    def features(self) -> NDArray[np.float64]:
+        """The log-odds of ISREL and of the utility, and the cosine, of what was written, shape (n, 3)."""
+        found = [segment.critique for segment, there in zip(self.first, self.written, strict=True) if there]
+        return np.array([(log_odds(c.isrel), log_odds((c.isuse + 1) / 2), c.similarity) for c in found], dtype=np.float64)
 
-def read(name: str, run: Path, least: Mapping[str, float]) -> Answers:
+    def sure(self, weights: ConfidenceWeights) -> NDArray[np.float64]:
+        """The confidence of each answer, -1 where nothing was written."""
+        return np.array(
+            [(confidence([s], weights) or 0.0) if there else -1.0 for s, there in zip(self.first, self.written, strict=True)]
+        )
+
+
+def read(name: str, run: Path, least: SearchOptions) -> Answers:
     rows, found = read_run(run), outcomes(run)
-    first = [row["segments"][0]["critique"] if row["segments"] else {} for row in rows]
-    written = [c.get("similarity") is not None for c in first]
-    features = [
-        (log_odds(c["isrel"]), log_odds((c["isuse"] + 1) / 2), c["similarity"]) if there else (0.0, 0.0, 0.0)
-        for c, there in zip(first, written, strict=True)
-    ]
+    first = tuple(_first(row["segments"]) for row in rows)
+    written = [segment.critique.similarity is not None for segment in first]
     kept = [
-        there and c["issup"] >= least["issup"] and c["isuse"] >= least["isuse"] for c, there in zip(first, written, strict=True)
+        there and segment.critique.issup >= least.abstain_issup and segment.critique.isuse >= least.abstain_isuse
+        for segment, there in zip(first, written, strict=True)
     ]
     right = [bool(each.accuracy) for each in found]
     empty = [each.gold.answerable is False for each in found]
-    return Answers(name, np.array(features), np.array(right), np.array(empty), np.array(written), np.array(kept))
+    return Answers(name, first, np.array(right), np.array(empty), np.array(written), np.array(kept))
 
 
-def fit(features: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str, float]:
-    """The weights, as the registry holds them."""
+def _first(segments: Sequence[SegmentJson]) -> Segment:
+    """The first segment's critique, as a segment; an empty one where nothing was written."""
+    row = segments[0] if segments else None
+    return Segment("", None, critique_of(row["critique"], row["distributions"]) if row else Critique())
+
+
+def fit(features: NDArray[np.float64], right: NDArray[np.bool_]) -> ConfidenceWeights:
     centre, spread = features.mean(axis=0), features.std(axis=0)
     rows, true = np.c_[(features - centre) / spread, np.ones(len(features))], right.astype(np.float64)
 
@@ -118,18 +132,13 @@ def fit(features: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str, fl
     found = minimize(loss, np.zeros(4), jac=True).x
     isrel, isuse, similarity = found[:3] / spread
     bias = found[3] - isrel * centre[0] - isuse * centre[1]
-    return {"bias": bias, "isrel": isrel, "isuse": isuse, "similarity": similarity, "centre": float(centre[2])}
+    return ConfidenceWeights(*map(float, (bias, isrel, isuse, similarity, centre[2])))
 
 
-def confidence(features: NDArray[np.float64], weights: Mapping[str, float]) -> NDArray[np.float64]:
-    odds = weights["bias"] + features[:, :2] @ [weights["isrel"], weights["isuse"]]
-    return np.asarray(1 / (1 + np.exp(-odds - weights["similarity"] * (features[:, 2] - weights["centre"]))))
-
-
-def table(sets: Sequence[Answers], weights: Mapping[str, float]) -> str:
+def table(sets: Sequence[Answers], weights: ConfidenceWeights) -> str:
     lines = []
     for each in sets:
-        sure = np.where(each.kept, confidence(each.features, weights), -1.0)
+        sure = np.where(each.kept, each.sure(weights), -1.0)
         for least in (0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5):
             given = sure >= least
             right = int((given & each.right).sum())
@@ -156,16 +165,16 @@ async def main(given: argparse.Namespace) -> None:
         indexed(made)
         async with open_agent(made.name, model=given.model) as agent:
             options = agent.options
-            free = replace(options, max_segments=1, abstain_issup=0.0, abstain_isuse=-1.0, abstain_confidence=0.0)
+            free = replace(options, max_segments=1, **{**ABSTAINS_NEVER, "abstain_isrel": options.abstain_isrel})
             run = given.work / f"{made.name}.jsonl"
             await answer(agent, free, open_questions(str(made.questions)), run, given.concurrency)
             model = agent.reflector.engine.model
-        sets.append(read(made.title, run, {"issup": options.abstain_issup, "isuse": options.abstain_isuse}))
-    features = np.concatenate([each.features[each.written] for each in sets])
+        sets.append(read(made.name.removeprefix("confidence-"), run, options))
+    features = np.concatenate([each.features for each in sets])
     right = np.concatenate([each.right[each.written] for each in sets])
     weights = fit(features, right)
-    sure = confidence(features, weights)
-    told = ", ".join(f"{name} {value:.2f}" for name, value in weights.items())
+    sure = np.concatenate([each.sure(weights)[each.written] for each in sets])
+    told = ", ".join(f"{name} {value:.2f}" for name, value in asdict(weights).items())
     trust = f"Over these answers its AUROC is {auroc(sure, right):.3f}, its ECE {ece(sure, right):.3f}."
     said = f"Weights: {told}, fitted on {len(right)} answers, {int(right.sum())} of them right. {trust}"
     harness.write(

@@ -70,11 +70,16 @@ def examples(_: Path, __: Path) -> Table:
 
 
 def squad(data: Path, work: Path) -> Table:
-    found = list(read_rows(data / "dev" / "squad2_halfdev.jsonl.gz"))
+    return drawn("squad", data / "dev" / "squad2_halfdev.jsonl.gz", 200, work)
+
+
+def drawn(name: str, file: Path, size: int, work: Path) -> Table:
+    """``size`` questions of a file of SQuAD over its distinct paragraphs."""
+    found = list(read_rows(file))
     paragraphs = {row["context"]: row["title"].replace("_", " ") for row in found}
-    title = f"SQuAD 2.0: 200 of {len(found):,} questions over its {len(paragraphs)} paragraphs"
-    drawn = sample(found, 200, seed=0)
-    return written("squad", title, drawn, Corpus("squad", tuple(paragraphs.values()), tuple(paragraphs), (), ()), work)
+    title = f"SQuAD 2.0: {size} of {len(found):,} questions over its {len(paragraphs)} paragraphs"
+    documents = Corpus(name, tuple(paragraphs.values()), tuple(paragraphs), (), ())
+    return written(name, title, sample(found, size, seed=0), documents, work)
 
 
 def sample(found: Sequence[Mapping[str, Any]], size: int, seed: int) -> list[dict[str, Any]]:
