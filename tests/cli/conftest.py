@@ -30,6 +30,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.build(tmp_path_factory.mktemp("model"))
 
 
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for documents, and an embedder without a model."""
+    monkeypatch.setenv("SELFRAG_EMBEDDER", "hashing")
+    made = tmp_path / "docs"
+    made.mkdir()
+    return made
+
+
 @pytest.fixture(scope="session")
 def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SELFRAG_HOME whose collection `default` holds a text on Seoul and one on Lyon, in the folder `documents` beside it."""

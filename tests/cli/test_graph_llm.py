@@ -20,10 +20,7 @@ SAYS = "Seoul | is the capital of | Korea\nAtlantis | lies in | the sea"
 
 
 @pytest.fixture
-def docs(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SELFRAG_EMBEDDER", "hashing")
-    folder = tmp_path / "docs"
-    folder.mkdir()
+def docs(home: Path, folder: Path) -> Path:
     (folder / "seoul.txt").write_text("In Korea the capital is seoul.")
     (folder / "lyon.txt").write_text("Its food is praised.")
     return folder

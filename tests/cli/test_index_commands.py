@@ -19,11 +19,8 @@ PASSAGE_KEYS = ["title", "source", "lines", "page", "place", "chunk", "text", "h
 
 
 @pytest.fixture
-def docs(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def docs(home: Path, folder: Path) -> Path:
     """A folder of documents, and an embedder without a model."""
-    monkeypatch.setenv("SELFRAG_EMBEDDER", "hashing")
-    folder = tmp_path / "docs"
-    folder.mkdir()
     (folder / "otter.md").write_text("---\ntopic: animals\n---\n# Otter\n\nThe otter swims in the river.\n")
     (folder / "badger.txt").write_text("The badger digs in the wood.")
     (folder / "empty.txt").write_text("")
