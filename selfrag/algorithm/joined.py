@@ -21,6 +21,8 @@ MOST = 3
 """Segments of such an answer."""
 NEW = 0.5
 """The share of a segment's content words that neither the question nor the answer has yet."""
+EXPLAINED, LISTED = 50, 60
+"""Words up to which a quote goes on, where the question asks to explain and where it asks for several things."""
 
 _ONE = re.compile(
     r"(?:and |so |but )?(?:(?:in|on|at|to|from|of|for|by|with) )?"
@@ -34,9 +36,22 @@ _ONE = re.compile(
 )
 
 
+_SEVERAL = re.compile(
+    r"(?:and |so |but )?(?:who|what|which|name|list)(?: are| were)?(?: (?:the|some|his|her|its|their)(?: \w+)?)?"
+    r" (?:two|three|four|five|six|seven|eight|nine|ten)\b(?!-)",
+    re.IGNORECASE,
+)
+
+
+def asks_for_several(question: str) -> bool:
+    """Whether ``question`` asks for a number of things (the first two people, which three), by its first words; English only.
+    One passage may name one of them, another passage the other."""
+    return bool(_SEVERAL.match(question.strip()))
+
+
 def asks_for_one(question: str) -> bool:
     """Whether ``question`` asks for a single fact (who, when, how many, yes or no), by its first words; English only."""
-    return bool(_ONE.match(question.strip()))
+    return bool(_ONE.match(question.strip())) and not asks_for_several(question)
 
 
 _OPEN = re.compile(
@@ -94,10 +109,13 @@ def allowed(question: str, options: SearchOptions) -> int:
     return 1 if asks_for_one(question) or options.choices else min(MOST, options.max_segments)
 
 
-def may_go_on(question: str, options: SearchOptions) -> bool:
-    """Whether an answer to ``question`` is shown with the sentences that follow it."""
-    several = options.join_isuse < 1 and options.max_segments > 1 and not options.choices
-    return several and asks_to_explain(question)
+def goes_on(question: str, place: int, options: SearchOptions) -> int:
+    """Words up to which the quote of segment ``place`` (from 0) of the answer goes on with the sentences that follow; 0: not."""
+    if options.join_isuse >= 1 or options.max_segments == 1 or options.choices:
+        return 0
+    if asks_for_several(question):
+        return LISTED
+    return EXPLAINED if not place and asks_to_explain(question) else 0
 
 
 def joinable(best: Path, question: str, options: SearchOptions) -> bool:
@@ -109,7 +127,7 @@ def joinable(best: Path, question: str, options: SearchOptions) -> bool:
 def additions(best: Path, others: Iterable[Path], question: str, options: SearchOptions) -> list[Path]:
     """Those of ``others``, in order of score, whose segment extends the answer ``best``.
 
-    Each has one segment, from a passage that is not used yet, useful above ``options.join_isuse``, and no reason to abstain. Only
+    Each has one segment, from a passage that is not used yet, useful by itself, and no reason to abstain. Only
     what a beam keeps counts, so that the answer is the same whatever was pruned.
     """
     most = allowed(question, options)
@@ -133,7 +151,7 @@ def told_of_sides(answer: Sequence[Path], found: Mapping[str, Path], question: s
         path = found.get(side)
         if path and path.passage and path.passage.chunk not in used and len(used) < options.max_segments:
             segment = path.segments[0]
-            more += [path] if is_useful(segment, options) and name <= {*content_words(segment.text)} else []
+            more += [path] if is_useful(segment, question, options) and name <= {*content_words(segment.text)} else []
     return more
 
 
@@ -144,14 +162,17 @@ def joined(best: Path, more: Sequence[Path]) -> Path:
     return replace(best, segments=segments, scores=tuple(chain.from_iterable(path.scores for path in whole)))
 
 
-def is_useful(segment: Segment, options: SearchOptions) -> bool:
-    """Whether ``segment`` by itself is useful enough to extend an answer."""
-    useful = segment.critique.isuse > options.join_isuse and segment.critique.isuse >= options.abstain_isuse
+def is_useful(segment: Segment, question: str, options: SearchOptions) -> bool:
+    """Whether ``segment`` by itself is useful enough to extend an answer. Where several things are asked for, a sentence that
+    names one of them answers in part: there it need only be more useful than not."""
+    several = options.join_isuse < 1 and asks_for_several(question)
+    least = min(options.join_isuse, 0.0) if several else options.join_isuse
+    useful = segment.critique.isuse > least and segment.critique.isuse >= options.abstain_isuse
     return useful and segment.passage is not None and not reflection.doubtful((segment,), options)
 
 
 def _belongs(segment: Segment, answer: Sequence[Segment], question: str, options: SearchOptions) -> bool:
-    if not is_useful(segment, options) or segment.passage is None:
+    if not is_useful(segment, question, options) or segment.passage is None:
         return False
     if any(used.passage and used.passage.chunk == segment.passage.chunk for used in answer):
         return False

@@ -73,8 +73,13 @@ def plain(text: str) -> str:
     return ACTING.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def cited_chunks(trace: Trace) -> dict[int, str]:
+    """The passages of the answer's citations, by number."""
+    return {citation["n"]: citation["chunk"] for citation in trace.answer["citations"]}
+
+
 def segments(trace: Trace) -> list[Json]:
-    chunks = {citation["n"]: citation["chunk"] for citation in trace.answer["citations"]}
+    chunks = cited_chunks(trace)
     return [
         {
             "text": plain(segment["text"]),
@@ -113,7 +118,7 @@ def candidates(trace: Trace) -> list[Json]:
                 "carried": list(segment.critique.distributions),
                 "support": _SUPPORT.get(reflection.verdict(segment.critique, "ISSUP") or ""),
                 "gains": gains,
-                "useful": is_useful(segment, trace.options),
+                "useful": is_useful(segment, trace.answer["question"], trace.options),
                 "words": content_words(segment.text),
             }
         )
@@ -126,14 +131,19 @@ def numbers(critique: CritiqueJson | JudgedJson) -> Json:
 
 
 def quoted(trace: Trace) -> dict[str, list[Json]]:
-    """The quotes of every written candidate by the passage they stand in, in order of place, none twice."""
-    found: dict[str, dict[int, Json]] = {}
+    """The quotes of the answer and of every written candidate by the passage they stand in, in order of place. Of those that
+    overlap only the first counts."""
+    chunks, question = cited_chunks(trace), trace.answer["question"]
+    quotes = [(chunks.get(segment["citation"] or 0), segment["quote"]) for segment in trace.answer["segments"]]
     for event in expanded(trace):
-        quote = quote_json(segment_from(event["segment"], trace.passages), trace.answer["question"])
-        if quote and event["segment"]["passage"]:
-            place = {"start": quote["start"], "end": quote["end"], "span": quote["span"]}
-            found.setdefault(event["segment"]["passage"], {}).setdefault(quote["start"], place)
-    return {chunk: [places[start] for start in sorted(places)] for chunk, places in found.items()}
+        quotes.append((event["segment"]["passage"], quote_json(segment_from(event["segment"], trace.passages), question)))
+    found: dict[str, list[Json]] = {}
+    for chunk, quote in quotes:
+        if quote and chunk:
+            places = found.setdefault(chunk, [])
+            if all(quote["end"] <= other["start"] or other["end"] <= quote["start"] for other in places):
+                places.append({"start": quote["start"], "end": quote["end"], "span": quote["span"]})
+    return {chunk: sorted(places, key=lambda place: place["start"]) for chunk, places in found.items()}
 
 
 # --- the tree -------------------------------------------------------------------------------------------------------------------

@@ -24,8 +24,6 @@ ASKED = 2
 """Words of the question that the sentence beside a quote must add for it to be quoted too."""
 SECOND = 0.2
 """What a second sentence must add to that share to be quoted too."""
-WORDS = 50
-"""Words up to which the quote of an answer that explains goes on."""
 
 _HOW = re.compile(r"\s*how (?:do|does|can|could|should|would|to|is|are)\b", re.IGNORECASE)
 _PRONOUN = re.compile(
@@ -116,9 +114,9 @@ def _with_code(last: int, parts: Sequence[Unit], text: str, question: str) -> in
     return end if parts[end].end - parts[last].start <= ROOM else last
 
 
-def continued(found: Found, text: str) -> Found:
-    """``found``, if it is prose, with the sentences that follow it in its paragraph, and the list or code that the last one leads
-    to. It ends before a title, a question and words that only point elsewhere."""
+def continued(found: Found, text: str, most: int) -> Found:
+    """``found``, if it is prose, with the sentences that follow it in its paragraph, up to ``most`` words in all, and the list or
+    code that the last one leads to. It ends before a title, a question and words that only point elsewhere."""
     parts = units(text)
     last = max((i for i, unit in enumerate(parts) if unit.start < found.end), default=len(parts))
     while last + 1 < len(parts) and not parts[last].block and _follows(parts[last], parts[last + 1], text):
@@ -130,7 +128,7 @@ def continued(found: Found, text: str) -> Found:
             whole = last + 1 == len(parts) or not parts[last].block or parts[last].block != parts[last + 1].block
             room = whole and lead.end < end <= found.start + ROOM
         else:
-            room = len(words(text[found.start : end], wide=1)) <= WORDS
+            room = len(words(text[found.start : end], wide=1)) <= most
         if not room:
             break
         found = replace(found, end=end)

@@ -12,7 +12,7 @@ from typing import Any, Literal, NotRequired, cast
 from typing_extensions import TypedDict  # pydantic, which makes the JSON Schema, refuses typing's before Python 3.12
 
 from selfrag.algorithm import reflection
-from selfrag.algorithm.joined import may_go_on
+from selfrag.algorithm.joined import goes_on
 from selfrag.answers.quotes import continued, quote_of
 from selfrag.types import (
     Answer,
@@ -359,32 +359,31 @@ def error_json(question: str, error: str, id: str | int | None = None) -> Answer
 
 
 def segments_json(cited: Sequence[Cited], question: str, options: SearchOptions) -> list[SegmentJson]:
-    """The segments of an answer. If the question asks to explain, the quote of the first one goes on."""
-    goes_on = may_go_on(question, options)
-    return [cited_json(each, question, goes_on and not place) for place, each in enumerate(cited)]
+    """The segments of an answer. Quotes go on as far as the question asks for it."""
+    return [cited_json(each, question, goes_on(question, place, options)) for place, each in enumerate(cited)]
 
 
-def cited_json(cited: Cited, question: str, goes_on: bool) -> SegmentJson:
+def cited_json(cited: Cited, question: str, most: int) -> SegmentJson:
     """A group that the segment does not carry counts 0 in ``critique`` and is missing from ``distributions``."""
     return {
         "text": cited.segment.text,
         "citation": cited.citation,
-        "quote": quote_json(cited.segment, question, goes_on),
+        "quote": quote_json(cited.segment, question, most),
         "critique": critique_json(cited.segment.critique),
         "score": cited.score,
         "distributions": distributions_json(cited.segment.critique),
     }
 
 
-def quote_json(segment: Segment, question: str, goes_on: bool = False) -> QuoteJson | None:
-    """The quote of the passage that the segment rests on; None without a passage or a matching quote. ``goes_on``: the quote
-    contains the sentences that follow words of the passage, too."""
+def quote_json(segment: Segment, question: str, most: int = 0) -> QuoteJson | None:
+    """The quote of the passage that the segment rests on; None without a passage or a matching quote. A quote of words of the
+    passage goes on with the sentences that follow them, up to ``most`` words in all."""
     passage = segment.passage
     found = quote_of(segment.text, passage.text, question) if passage else None
     if passage is None or found is None:
         return None
-    if goes_on and found.span:
-        found = continued(found, passage.text)
+    if most and found.span:
+        found = continued(found, passage.text, most)
     quote: QuoteJson = {
         "text": passage.text[found.start : found.end],
         "source": passage.source,

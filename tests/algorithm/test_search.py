@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from selfrag.agent import Agent
 from selfrag.algorithm.certain import Certain
-from selfrag.algorithm.joined import asks_for_one, asks_to_explain, sides
+from selfrag.algorithm.joined import asks_for_one, asks_for_several, asks_to_explain, sides
 from selfrag.algorithm.reflection import (
     CONTINUE,
     END_PARAGRAPH,
@@ -625,6 +625,35 @@ async def test_nothing_is_added_without_a_reason(question: str, second: int, tex
 def test_a_question_for_one_fact_is_told_by_its_first_words(question: str, one: bool) -> None:
     """Who, when, how many and yes or no ask for one thing; the plural, what is, how and why do not."""
     assert asks_for_one(question) == one
+
+
+@pytest.mark.parametrize(
+    ("question", "several"),
+    [
+        ("Who were the first two people on the moon?", True),
+        ("What are the three branches of government?", True),
+        ("Which two rivers meet there?", True),
+        ("Name four planets.", True),
+        ("Who are its two founders?", True),
+        ("Which two-time champion won?", False),
+        ("Who was the second of three sons?", False),
+        ("What year did Seven come out?", False),
+        ("How many are there?", False),
+        ("Which rivers meet there?", False),
+    ],
+)
+def test_a_question_for_several_things_is_told_by_its_first_words(question: str, several: bool) -> None:
+    """A number after who, what, which or name asks for that many things; a number elsewhere does not."""
+    assert asks_for_several(question) == several
+
+
+async def test_several_things_may_stand_in_several_passages() -> None:
+    """Where two are asked for, a sentence of another passage need only be useful in part; join_isuse 1 still adds nothing."""
+    which = "Which two stand there?"
+    assert (await from_several(which, second=4, third=1)).text == "first other"
+    assert (await from_several("Which stand there?", second=4, third=1)).text == "first"
+    assert (await from_several(which, second=4, third=1, join_isuse=1.0)).text == "first"
+    assert (await from_several(which, second=2, third=1)).text == "first"
 
 
 @pytest.mark.parametrize(

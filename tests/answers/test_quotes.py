@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfrag.algorithm.joined import EXPLAINED as MOST
 from selfrag.algorithm.sentences import completed, pieces, units
-from selfrag.answers.quotes import ROOM, WORDS, Found, continued, folded, occurrences, quote_of
+from selfrag.answers.quotes import ROOM, Found, continued, folded, occurrences, quote_of
 
 PAGE = """# Ownership
 
@@ -260,7 +261,7 @@ def test_a_paraphrase_of_words_that_lead_to_code_is_aligned_with_that_code() -> 
 def going_on(written: str, text: str) -> str:
     """What is quoted after the words ``written``."""
     at = text.index(written)
-    found = continued(Found(at, at + len(written), (0, len(written))), text)
+    found = continued(Found(at, at + len(written), (0, len(written))), text, MOST)
     assert (found.start, found.span) == (at, (0, len(written)))
     return text[at + len(written) : found.end]
 
@@ -280,7 +281,7 @@ def going_on(written: str, text: str) -> str:
         ("A barn is a building. It holds:\n\n- hay\n- corn\n\nIt burns.", " It holds:\n\n- hay\n- corn"),
         ("A barn is a building. Build it:\n\n```sh\nbuild barn\n```\n\nIt burns.", " Build it:\n\n```sh\nbuild barn\n```"),
         ("A barn is a building. It holds:", ""),
-        (f"A barn is a building. It holds {'hay ' * WORDS}. It is dry.", ""),
+        (f"A barn is a building. It holds {'hay ' * MOST}. It is dry.", ""),
         (f"A barn is a building. It holds:\n\n- hay\n- {'corn ' * (ROOM // 5)}\n", ""),
     ],
     ids=[
@@ -305,4 +306,4 @@ def test_a_quote_that_goes_on_lies_in_the_text(text: str, data: st.DataObject) -
     """Whatever the text is, the quote begins where it began and ends in the text, not before its old end."""
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, len(text)))
-    assert end <= continued(Found(start, end), text).end <= max(end, len(text))
+    assert end <= continued(Found(start, end), text, MOST).end <= max(end, len(text))

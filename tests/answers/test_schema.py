@@ -110,7 +110,8 @@ def barns(question: str, **options: Any) -> AnswerJson:
 
 
 def test_an_answer_that_explains_goes_on_after_its_words() -> None:
-    """The first quote of an answer to how, why or what is; not for a fact, nor where answers are to be one sentence."""
+    """The first quote of an answer to how, why or what is, every quote where several things are asked for; not for a fact, nor
+    where answers are to be one sentence."""
     whole, one = "A barn is a building. It holds\nhay.", "A barn is a building."
 
     def quoted(question: str, **options: Any) -> list[str]:
@@ -118,6 +119,7 @@ def test_an_answer_that_explains_goes_on_after_its_words() -> None:
 
     assert quoted("What is a barn?", join_isuse=0.6) == [whole, one]
     assert quoted("Who has a barn?", join_isuse=0.6) == [one, one]
+    assert quoted("Which two barns burn?", join_isuse=0.6) == [whole, whole]
     assert quoted("What is a barn?") == [one, one]
     assert quoted("What is a barn?", join_isuse=0.6, max_segments=1) == [one, one]
     assert quoted("What is a barn?", join_isuse=0.6, choices=("yes", "no")) == [one, one]
