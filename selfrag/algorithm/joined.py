@@ -49,9 +49,43 @@ def asks_for_several(question: str) -> bool:
     return bool(_SEVERAL.match(question.strip()))
 
 
+_TWO = re.compile(
+    r"\s*(?:"
+    r"(?:what(?:'s|’s| is| are) )?(?:the )?(?:main |key )?differences? between (.+?) and (.+?)"
+    r"|compare (.+?) (?:and|with|to) (.+?)"
+    r"|how (?:does|do|is|are) (.+?) (?:differ(?:ent)? from|compare (?:to|with)) (.+?)"
+    r"|(.+?) (?:vs\.?|versus) (.+?)"
+    r"|(.+?) or (.+?): (?:which|what) .+?"
+    r"|(?:which|who) (?:is|was|has|had) (?:the )?[^,:]+[,:] (.+?) or (.+?)"
+    r"|(?:is|are|was|were) (.+?) (?:more [\w-]+|less [\w-]+|(?!rather |other )[\w-]{2,}er|worse) than (.+?)"
+    r")[\s.?!]*",
+    re.IGNORECASE,
+)
+_MORE = re.compile(
+    r"\s*(?:does|do|did) (.+?) have (?:an? )?(?:more|less|fewer|[\w-]{2,}er) (?P<what>.+?) than (.+?)"
+    r"(?: (?:does|do|did|has|have))?[\s.?!]*",
+    re.IGNORECASE,
+)
+"""A comparison by a property, as in `Does A have a larger area than B?`."""
+_ARTICLE = re.compile(r"(?:an?|the) ", re.IGNORECASE)
+
+
+def sides(question: str) -> dict[str, frozenset[str]]:
+    """Each side of a question with two (``the difference between A and B``) as a question, with the words that name it and not
+    the other; none for other questions. English."""
+    match = _TWO.fullmatch(question)
+    by = None if match else _MORE.fullmatch(question)
+    names = [name for name in match.groups() if name] if match else [by[1], by[3]] if by else []
+    names = [_ARTICLE.sub("", name, count=1) for name in names]
+    one, other = ({*content_words(name)} for name in names) if names else (set(), set())
+    found = zip(names, (one - other, other - one), strict=False)
+    asked = f"What is the {by['what']} of {{}}?" if by else "What is {}?"
+    return {asked.format(name): frozenset(words) for name, words in found if words and len(name.split()) <= 5}
+
+
 def asks_for_one(question: str) -> bool:
     """Whether ``question`` asks for a single fact (who, when, how many, yes or no), by its first words; English only."""
-    return bool(_ONE.match(question.strip())) and not asks_for_several(question)
+    return bool(_ONE.match(question.strip())) and not asks_for_several(question) and not sides(question)
 
 
 _OPEN = re.compile(
@@ -73,29 +107,6 @@ def asks_to_explain(question: str) -> bool:
     says little without its reasons; not what was or did. English only."""
     opened = _OPEN.match(question.strip()) and not asks_for_one(question)
     return bool(opened or _YES_OR_NO.match(question.strip()) or sides(question))
-
-
-_TWO = re.compile(
-    r"\s*(?:"
-    r"(?:what(?:'s|’s| is| are) )?(?:the )?(?:main |key )?differences? between (.+?) and (.+?)"
-    r"|compare (.+?) (?:and|with|to) (.+?)"
-    r"|how (?:does|do|is|are) (.+?) (?:differ(?:ent)? from|compare (?:to|with)) (.+?)"
-    r"|(.+?) (?:vs\.?|versus) (.+?)"
-    r"|(.+?) or (.+?): (?:which|what) .+?"
-    r")[\s.?!]*",
-    re.IGNORECASE,
-)
-_ARTICLE = re.compile(r"(?:an?|the) ", re.IGNORECASE)
-
-
-def sides(question: str) -> dict[str, frozenset[str]]:
-    """Each side of a question with two (``the difference between A and B``) as a question, with the words that name it and not
-    the other; none for other questions. English."""
-    match = _TWO.fullmatch(question)
-    names = [_ARTICLE.sub("", name, count=1) for name in match.groups() if name] if match else []
-    one, other = ({*content_words(name)} for name in names) if names else (set(), set())
-    found = zip(names, (one - other, other - one), strict=False)
-    return {f"What is {name}?": frozenset(words) for name, words in found if words and len(name.split()) <= 5}
 
 
 def unsaid(question: str, answer: Iterable[Path]) -> dict[str, frozenset[str]]:
