@@ -56,8 +56,8 @@ _TWO = re.compile(
     r"|how (?:does|do|is|are) (.+?) (?:differ(?:ent)? from|compare (?:to|with)) (.+?)"
     r"|(.+?) (?:vs\.?|versus) (.+?)"
     r"|(.+?) or (.+?): (?:which|what) .+?"
-    r"|(?:which|who) (?:is|was|has|had) (?:the )?[^,:]+[,:] (.+?) or (.+?)"
-    r"|(?:is|are|was|were) (.+?) (?:more [\w-]+|less [\w-]+|(?!rather |other )[\w-]{2,}er|worse) than (.+?)"
+    r"|(?:which|who)(?: [\w-]+)? (?:is|was|has|had) (?:the )?[^,:]+[,:] (.+?) or (.+?)"
+    r"|(?:is|are|was|were) (?!it |this |that |there )(.+?) (?:more [\w-]+|less [\w-]+|(?!rather |other )[\w-]{2,}er|worse) than (.+?)"
     r")[\s.?!]*",
     re.IGNORECASE,
 )
