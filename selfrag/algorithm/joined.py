@@ -57,7 +57,8 @@ _TWO = re.compile(
     r"|(.+?) (?:vs\.?|versus) (.+?)"
     r"|(.+?) or (.+?): (?:which|what) .+?"
     r"|(?:which|who)(?: [\w-]+)? (?:is|was|has|had) (?:the )?[^,:]+[,:] (.+?) or (.+?)"
-    r"|(?:is|are|was|were) (?!it |this |that |there )(.+?) (?:more [\w-]+|less [\w-]+|(?!rather |other )[\w-]{2,}er|worse) than (.+?)"
+    r"|(?:is|are|was|were) (?!it |this |that |there )(.+?)"
+    r" (?:more [\w-]+|less [\w-]+|(?!rather |other )[\w-]{2,}er|worse) than (.+?)"
     r")[\s.?!]*",
     re.IGNORECASE,
 )
