@@ -11,7 +11,8 @@ Three sets of questions, all of training files:
 
 The program answers all of them in short form without a threshold of ISSUP, ISUSE or the confidence. The weights are a logistic
 regression (with an L2 penalty of one half) of "the model's words hold a gold answer" on the log-odds of ISREL and of the utility
-and the cosine of question and passage. Development questions are not read: benchmarks/evaluation.py reports on them.
+and the cosine of question and passage. The Platt scaling of ISREL and ISUSE that fits the same answers is printed, too.
+Development questions are not read: benchmarks/evaluation.py reports on them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from selfrag.algorithm.reflection import confidence, log_odds
 from selfrag.answers.schema import SegmentJson, critique_of
 from selfrag.batch.questions import open_questions
 from selfrag.config.library_env import silence_libraries
-from selfrag.evaluation import thresholds
+from selfrag.evaluation import calibrate, temperatures, thresholds
 from selfrag.evaluation.curves import auroc, ece
 from selfrag.evaluation.report import read_run
 from selfrag.evaluation.tables import markdown_table
@@ -158,9 +159,18 @@ def table(sets: Sequence[Answers], weights: ConfidenceWeights) -> str:
     return markdown_table(head, lines)
 
 
+def scaling(found: Sequence[temperatures.Example], group: str) -> str:
+    """The temperature and the bias that fit ``group``, on top of the model's own, with the log-loss before and after."""
+    temperature, bias, _ = temperatures.fit_scaling(found, group)
+    values, label = temperatures.labelled(found, group)
+    was = temperatures.log_loss(temperatures.scaled(group, values, 1.0, 0.0), label)
+    now = temperatures.log_loss(temperatures.scaled(group, values, temperature, bias), label)
+    return f"{group} temperature {temperature:.2f}, bias {bias:+.2f} ({len(label)} labels, log-loss {was:.3f} to {now:.3f})"
+
+
 async def main(given: argparse.Namespace) -> None:
     given.work.mkdir(parents=True, exist_ok=True)
-    sets = []
+    sets, answered = [], list[temperatures.Example]()
     for made in (mix(given.data, given.work), squad(given.data, given.work), open_domain(given.data, given.work)):
         indexed(made)
         async with open_agent(made.name, model=given.model) as agent:
@@ -170,15 +180,18 @@ async def main(given: argparse.Namespace) -> None:
             await answer(agent, free, open_questions(str(made.questions)), run, given.concurrency)
             model = agent.reflector.engine.model
         sets.append(read(made.name.removeprefix("confidence-"), run, options))
+        answered += calibrate.examples(read_run(run), {})
     features = np.concatenate([each.features for each in sets])
     right = np.concatenate([each.right[each.written] for each in sets])
     weights = fit(features, right)
     sure = np.concatenate([each.sure(weights)[each.written] for each in sets])
     told = ", ".join(f"{name} {value:.2f}" for name, value in asdict(weights).items())
     trust = f"Over these answers its AUROC is {auroc(sure, right):.3f}, its ECE {ece(sure, right):.3f}."
+    scales = ", ".join(scaling(answered, group) for group in ("ISREL", "ISUSE"))
     said = f"Weights: {told}, fitted on {len(right)} answers, {int(right.sum())} of them right. {trust}"
+    title, about = "Confidence", (__doc__ or "").partition("\n\n")[0]
     harness.write(
-        given.out, "Confidence", (__doc__ or "").partition("\n\n")[0], said, table(sets, weights), head=harness.provenance(model)
+        given.out, title, about, said, f"Platt scaling: {scales}.", table(sets, weights), head=harness.provenance(model)
     )
 
 
