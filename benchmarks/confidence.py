@@ -191,7 +191,7 @@ async def main(given: argparse.Namespace) -> None:
     said = f"Weights: {told}, fitted on {len(right)} answers, {int(right.sum())} of them right. {trust}"
     title, about = "Confidence", (__doc__ or "").partition("\n\n")[0]
     harness.write(
-        given.out, title, about, said, f"Platt scaling: {scales}.", table(sets, weights), head=harness.provenance(model)
+        given.out, title, about, said, f"Scaling: {scales}.", table(sets, weights), head=harness.provenance(model)
     )
 
 
