@@ -190,9 +190,7 @@ async def main(given: argparse.Namespace) -> None:
     scales = ", ".join(scaling(answered, group) for group in ("ISREL", "ISUSE"))
     said = f"Weights: {told}, fitted on {len(right)} answers, {int(right.sum())} of them right. {trust}"
     title, about = "Confidence", (__doc__ or "").partition("\n\n")[0]
-    harness.write(
-        given.out, title, about, said, f"Scaling: {scales}.", table(sets, weights), head=harness.provenance(model)
-    )
+    harness.write(given.out, title, about, said, f"Scaling: {scales}.", table(sets, weights), head=harness.provenance(model))
 
 
 if __name__ == "__main__":

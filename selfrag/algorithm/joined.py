@@ -21,6 +21,8 @@ MOST = 3
 """Segments of such an answer."""
 NEW = 0.5
 """The share of a segment's content words that neither the question nor the answer has yet."""
+PART = -0.5
+"""The ISUSE that the sentence about one of several things must exceed: as an answer to the whole question it falls short."""
 EXPLAINED, LISTED = 50, 60
 """Words up to which a quote goes on, where the question asks to explain and where it asks for several things."""
 
@@ -176,9 +178,9 @@ def joined(best: Path, more: Sequence[Path]) -> Path:
 
 def is_useful(segment: Segment, question: str, options: SearchOptions) -> bool:
     """Whether ``segment`` by itself is useful enough to extend an answer. Where several things are asked for, a sentence that
-    names one of them answers in part: there it need only be more useful than not."""
+    names one of them answers in part: there `PART` is enough."""
     several = options.join_isuse < 1 and asks_for_several(question)
-    least = min(options.join_isuse, 0.0) if several else options.join_isuse
+    least = min(options.join_isuse, PART) if several else options.join_isuse
     useful = segment.critique.isuse > least and segment.critique.isuse >= options.abstain_isuse
     return useful and segment.passage is not None and not reflection.doubtful((segment,), options)
 

@@ -650,10 +650,10 @@ def test_a_question_for_several_things_is_told_by_its_first_words(question: str,
 async def test_several_things_may_stand_in_several_passages() -> None:
     """Where two are asked for, a sentence of another passage need only be useful in part; join_isuse 1 still adds nothing."""
     which = "Which two stand there?"
-    assert (await from_several(which, second=4, third=1)).text == "first other"
-    assert (await from_several("Which stand there?", second=4, third=1)).text == "first"
-    assert (await from_several(which, second=4, third=1, join_isuse=1.0)).text == "first"
-    assert (await from_several(which, second=2, third=1)).text == "first"
+    assert (await from_several(which, second=3, third=1)).text == "first other"
+    assert (await from_several("Which are there?", second=3, third=1)).text == "first"
+    assert (await from_several(which, second=3, third=1, join_isuse=1.0)).text == "first"
+    assert (await from_several(which, second=1, third=1)).text == "first"
 
 
 @pytest.mark.parametrize(
