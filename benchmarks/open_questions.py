@@ -25,8 +25,9 @@ import harness
 import numpy as np
 from corpus import read_rows, write_rows
 
+from selfrag.algorithm.joined import EXPLAINED
 from selfrag.algorithm.sentences import units
-from selfrag.answers.quotes import WORDS, quote_of
+from selfrag.answers.quotes import quote_of
 from selfrag.answers.schema import shown_answer
 from selfrag.evaluation import intervals, metrics
 from selfrag.evaluation.tables import markdown_table
@@ -100,7 +101,7 @@ RULES: dict[str, Callable[[Row], str]] = {
     "the same answers, quotes do not go on": without_going_on,
     "rule: the first sentence of the first passage": lambda row: first_sentences(row, 1),
     "rule: the first two sentences of the first passage": lambda row: first_sentences(row, 2),
-    f"rule: its first sentences, up to {WORDS} words": lambda row: first_sentences(row, sys.maxsize, WORDS),
+    f"rule: its first sentences, up to {EXPLAINED} words": lambda row: first_sentences(row, sys.maxsize, EXPLAINED),
     "the first passage, whole": lambda row: row["passages"][0]["text"] if row["passages"] else "",
 }
 
