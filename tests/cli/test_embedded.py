@@ -117,7 +117,7 @@ def test_questions_to_a_manual(home_with_model: Path, tmp_path: Path) -> None:
     assert "install.sh | sh" in segment["text"]
     assert segment["critique"]["isuse"] > 0
 
-    done = selfrag(home_with_model, "ask", "What is a lockfile?", *files, "--join-isuse", "0.2", "--json")
+    done = selfrag(home_with_model, "ask", "What is a lockfile?", *files, "--join-isuse", "-0.5", "--json")
     document = json.loads(done.stdout)
     assert [Path(citation["source"]).name for citation in document["citations"]] == ["lock.md", "sync.md"]
     assert [segment["citation"] for segment in document["segments"]] == [1, 2]

@@ -45,7 +45,9 @@ def test_the_registry_is_complete() -> None:
     for entry in entries().values():
         assert entry.about
         assert entry.licence
-        assert all((-1 if name == "isuse" else 0) <= value <= 1 for name, value in entry.thresholds.items())
+        assert all(
+            (-1 if name in ("isuse", "reconsider", "join") else 0) <= value <= 1 for name, value in entry.thresholds.items()
+        )
         assert all(value > 0 for value in entry.temperatures.values())
         assert all(math.isfinite(value) for value in entry.biases.values())
         assert check_weights(Weights(**entry.weights))
