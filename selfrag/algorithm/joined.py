@@ -60,7 +60,9 @@ _TWO = re.compile(
     r"|(.+?) or (.+?): (?:which|what) .+?"
     r"|(?:which|who)(?: [\w-]+)? (?:is|was|has|had) (?:the )?[^,:]+[,:] (.+?) or (.+?)"
     r"|(?:is|are|was|were) (?!it |this |that |there )(.+?)"
-    r" (?:more [\w-]+|less [\w-]+|(?!rather |other )[\w-]{2,}er|worse) than (.+?)"
+    r" (?:more [\w-]+|less [\w-]+|(?!rather |other )[\w-]{2,}er|worse)(?: (?:from|to|in) (?:the )?[\w-]+)? than (.+?)"
+    r"|(?:is|are|was|were) (.+?) (?:born|built|founded|invented|made|opened|published|released|written)"
+    r" (?:before|after|earlier than|later than) (.+?)"
     r")[\s.?!]*",
     re.IGNORECASE,
 )

@@ -700,6 +700,8 @@ def test_a_question_that_asks_to_explain_is_told_by_its_first_words(question: st
         ("Does Peru have a larger area than Chile?", ["What is the area of Peru?", "What is the area of Chile?"]),
         ("Which bridge is longer, the old or the new bridge?", ["What is old?", "What is new bridge?"]),
         ("Is it true that the mill is older than the tower?", []),
+        ("Is Neptune further from the Sun than Uranus?", ["What is Neptune?", "What is Uranus?"]),
+        ("Was Edison born before Tesla?", ["What is Edison?", "What is Tesla?"]),
         ("Is the mill used rather than the tower?", []),
         ("Do I need more than one file?", []),
         ("What stands between the bridge and the mill?", []),
