@@ -122,12 +122,17 @@ def unsaid(question: str, answer: Iterable[Path]) -> dict[str, frozenset[str]]:
 
 def allowed(question: str, options: SearchOptions) -> int:
     """The largest number of segments of a joined answer to ``question``."""
-    return 1 if asks_for_one(question) or options.choices else min(MOST, options.max_segments)
+    return 1 if _one_sentence(options) or asks_for_one(question) else min(MOST, options.max_segments)
+
+
+def _one_sentence(options: SearchOptions) -> bool:
+    """Whether ``options`` ask for one sentence, whatever the question is."""
+    return options.join_isuse >= 1 or options.max_segments == 1 or bool(options.choices)
 
 
 def goes_on(question: str, place: int, options: SearchOptions) -> int:
     """Words up to which the quote of segment ``place`` (from 0) of the answer goes on with the sentences that follow; 0: not."""
-    if options.join_isuse >= 1 or options.max_segments == 1 or options.choices:
+    if _one_sentence(options):
         return 0
     if asks_for_several(question):
         return LISTED
@@ -181,8 +186,7 @@ def joined(best: Path, more: Sequence[Path]) -> Path:
 def is_useful(segment: Segment, question: str, options: SearchOptions) -> bool:
     """Whether ``segment`` by itself is useful enough to extend an answer. Where several things are asked for, a sentence that
     names one of them answers in part: there `PART` is enough."""
-    several = options.join_isuse < 1 and asks_for_several(question)
-    least = min(options.join_isuse, PART) if several else options.join_isuse
+    least = min(options.join_isuse, PART) if asks_for_several(question) else options.join_isuse
     useful = segment.critique.isuse > least and segment.critique.isuse >= options.abstain_isuse
     return useful and segment.passage is not None and not reflection.doubtful((segment,), options)
 

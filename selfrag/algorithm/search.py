@@ -360,7 +360,7 @@ class Search:
     async def joined(self, best: Path) -> Path:
         """The answer with what other passages add to it, and the searches for the sides of a question with two."""
         more = additions(best, self.firsts, self.question, self.options)
-        if self.options.mode != "never" and self.options.join_isuse < 1 and joinable(best, self.question, self.options):
+        if self.options.mode != "never" and joinable(best, self.question, self.options):
             found = {side: await self.side(side) for side in unsaid(self.question, (best, *more))}
             more += told_of_sides((best, *more), found, self.question, self.options)
         if more:
